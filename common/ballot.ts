@@ -1,0 +1,53 @@
+import type { HybridTimestamp } from "./hybrid-clock.ts";
+
+/**
+ * The incarnation of a container: the timestamp and process number of the ballot that made it (PROTOCOL [B6]), 24 hexadecimal digits.
+ */
+export type Incarnation = string & { readonly brand: "Incarnation" };
+
+/**
+ * A ballot of the quorum protocol: incarnation (24 digits), hybrid timestamp (16), process number (8), in lower-case hexadecimal.
+ * Fixed width makes JavaScript's `<` on the text the protocol's order; on disk and on the wire it is 24 bytes.
+ */
+export type Ballot = string & { readonly brand: "Ballot" };
+
+/** Digits in a ballot; half as many bytes. */
+export const BALLOT_DIGITS = 48;
+export const BALLOT_BYTES = BALLOT_DIGITS / 2;
+
+/** The incarnation of what has none: containers in their account, accounts themselves. */
+export const NO_INCARNATION = "0".repeat(24) as Incarnation;
+
+/** Lower than every ballot that is ever proposed. */
+export const BALLOT_ZERO = "0".repeat(BALLOT_DIGITS) as Ballot;
+
+/** Puts a ballot together. Requires: `process` is 8 hexadecimal digits. */
+export const ballotOf = (incarnation: Incarnation, timestamp: HybridTimestamp, process: string): Ballot =>
+  (incarnation + timestamp + process) as Ballot;
+
+/** The hybrid timestamp in a ballot. */
+export const timestampIn = (ballot: Ballot): HybridTimestamp => ballot.slice(24, 40) as HybridTimestamp;
+
+/** The container incarnation in an object's ballot. */
+export const incarnationIn = (ballot: Ballot): Incarnation => ballot.slice(0, 24) as Incarnation;
+
+/** The incarnation that a container gets when it is made under `ballot`. */
+export const incarnationMadeBy = (ballot: Ballot): Incarnation => ballot.slice(24) as Incarnation;
+
+/** The later of two ballots. */
+export const maxBallot = (left: Ballot, right: Ballot): Ballot => (left < right ? right : left);
+
+/** The later of two timestamps. */
+export const maxTimestamp = (left: HybridTimestamp, right: HybridTimestamp): HybridTimestamp =>
+  left < right ? right : left;
+
+/** True of text that has a ballot's form; what comes from the wire is checked with it. */
+export const isBallot = (text: unknown): text is Ballot => typeof text === "string" && /^[0-9a-f]{48}$/.test(text);
+
+/** True of text that has an incarnation's form. */
+export const isIncarnation = (text: unknown): text is Incarnation =>
+  typeof text === "string" && /^[0-9a-f]{24}$/.test(text);
+
+/** True of a hybrid timestamp's form. */
+export const isTimestamp = (text: unknown): text is HybridTimestamp =>
+  typeof text === "string" && /^[0-9a-f]{16}$/.test(text);

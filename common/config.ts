@@ -1,0 +1,188 @@
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join, resolve } from "node:path";
+import { parse } from "smol-toml";
+import { type Static, Type } from "typebox";
+import { Value } from "typebox/value";
+import { codeOf, messageOf, RingsteadError } from "./errors.ts";
+import { runtimePaths } from "./runtime-paths.ts";
+
+/** The name of the only node of an installation that `up` started. */
+export const LOCAL_NODE = "local";
+
+/** What `--only` and the key `only` choose from. */
+export const SERVICES = ["identity", "object", "image", "block", "compute", "network"] as const;
+export type ServiceName = (typeof SERVICES)[number];
+
+/** Public ports before `port_offset`; `s3` is the port that speaks S3 alone. */
+export const PUBLIC_PORTS = {
+  identity: 5000,
+  object: 8080,
+  s3: 9000,
+  block: 8776,
+  image: 9292,
+  compute: 8774,
+  network: 9696,
+} as const;
+export type PublicPort = keyof typeof PUBLIC_PORTS;
+
+/** The Prometheus page where `metrics_bind` says nothing; moves with `port_offset` as the public ports do. */
+const METRICS_PORT = 9187;
+/** The highest public port of the design, 10809, plus the offset must stay a port. */
+const PORT_OFFSET_MAX = 50_000;
+export const DEVICES_MAX = 64;
+
+/** Keys that a `[node.NAME]` table may set for its node; top-level ones hold for all. */
+const nodeKeys = {
+  /** Address that public APIs listen on. */
+  bind: Type.Optional(Type.String({ minLength: 1 })),
+  /** Host name or address that catalogs give to clients. */
+  public_url: Type.Optional(Type.String({ minLength: 1 })),
+  /** Added to every public port. */
+  port_offset: Type.Optional(Type.Integer({ minimum: 0, maximum: PORT_OFFSET_MAX })),
+  /** Number of device folders in DIR/devices. */
+  devices: Type.Optional(Type.Integer({ minimum: 1, maximum: DEVICES_MAX })),
+  /** Mounted disks, absolute paths; takes the place of `devices`. */
+  device: Type.Optional(Type.Array(Type.String({ pattern: "^/" }), { minItems: 1, maxItems: DEVICES_MAX })),
+  /** PEM files, both or neither. */
+  tls_cert: Type.Optional(Type.String({ minLength: 1 })),
+  tls_key: Type.Optional(Type.String({ minLength: 1 })),
+  /** host:port of the Prometheus page; without authentication, therefore local by default. */
+  metrics_bind: Type.Optional(Type.String({ pattern: "^.+:[0-9]{1,5}$" })),
+};
+
+const nodeSchema = Type.Object(nodeKeys, { additionalProperties: false });
+
+const fileSchema = Type.Object(
+  {
+    ...nodeKeys,
+    region: Type.Optional(Type.String({ pattern: "^[A-Za-z0-9_.-]{1,64}$" })),
+    /** Copies of every object, container and account row. */
+    replicas: Type.Optional(Type.Integer({ minimum: 1, maximum: 7 })),
+    /** The rings have 2^partition_power partitions; fixed once the rings are made. */
+    partition_power: Type.Optional(Type.Integer({ minimum: 1, maximum: 20 })),
+    only: Type.Optional(Type.Array(Type.Union(SERVICES.map((name) => Type.Literal(name))), { minItems: 1 })),
+    /** Sets the password of user `admin`, as `--admin-password` does; normally kept in a file of its own. */
+    admin_password: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
+    detach: Type.Optional(Type.Boolean()),
+    node: Type.Optional(Type.Record(Type.String(), nodeSchema)),
+  },
+  { additionalProperties: false },
+);
+
+/** The keys of cluster.toml as they stand in the file. */
+export type ClusterFile = Static<typeof fileSchema>;
+
+/** What every process of one node knows of its installation. Frozen. */
+export type ClusterConfig = {
+  readonly node: string;
+  readonly bind: string;
+  /** Scheme and host without a port, such as `http://127.0.0.1`; use `publicEndpoint` for a service's address. */
+  readonly publicUrl: string;
+  readonly portOffset: number;
+  readonly region: string;
+  /** Absolute paths. The device at index i is `deviceName(i)` in the rings. */
+  readonly devices: readonly string[];
+  readonly replicas: number;
+  readonly partitionPower: number;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+  readonly metricsBind: string;
+  readonly services: readonly ServiceName[];
+  readonly adminPassword?: string;
+  readonly detach: boolean;
+};
+
+/** The name in the rings of the device at `index` of `ClusterConfig.devices`. */
+export const deviceName = (index: number): string => `d${index + 1}`;
+
+const refuse = (message: string, fields: Record<string, unknown> = {}): never => {
+  throw new RingsteadError("invalid-config", message, fields);
+};
+
+/** Parses and validates the text of a cluster.toml; `source` names it in messages. Throws RingsteadError `invalid-config`. */
+export const parseClusterFile = (text: string, source: string): ClusterFile => {
+  let value: unknown;
+  try {
+    value = parse(text);
+  } catch (thrown) {
+    return refuse(`${source} is not TOML: ${messageOf(thrown)}`);
+  }
+  if (Value.Check(fileSchema, value)) return value;
+  const problems = Value.Errors(fileSchema, value).flatMap((error) => describe(error, value) ?? []);
+  return refuse(`${source}: ${[...new Set(problems)].join("; ")}`, { problems });
+};
+
+type SchemaProblem = { keyword: string; instancePath: string; message: string; params: object };
+
+/** One problem in words, or undefined where another problem of the same key says it better. */
+const describe = ({ keyword, instancePath, message, params }: SchemaProblem, value: unknown): string | undefined => {
+  const key = instancePath.slice(1).replaceAll("/", ".");
+  if (keyword === "additionalProperties" && "additionalProperties" in params) {
+    const unknown = [params.additionalProperties].flat().map((name) => (key ? `${key}.${String(name)}` : String(name)));
+    return `unknown key ${unknown.join(", ")}`;
+  }
+  if (keyword === "boolean" || keyword === "const") return undefined;
+  let given = value;
+  for (const part of instancePath.split("/").slice(1)) given = (given as Record<string, unknown> | undefined)?.[part];
+  const wanted = keyword === "anyOf" ? `must be one of ${SERVICES.join(", ")}` : message;
+  return `${key} ${wanted}, not ${JSON.stringify(given)}`;
+};
+
+const publicUrlOf = (scheme: string, bind: string, given: string | undefined, ownHost: string): string => {
+  const unspecified = bind === "0.0.0.0" || bind === "::";
+  const host = given ?? (unspecified ? ownHost : bind);
+  // An URL is what people type after reading "public URL"; its host is what is meant.
+  const bare = host.replace(/^https?:\/\//, "").replace(/\/+$/, "");
+  return `${scheme}://${bare.includes(":") && !bare.startsWith("[") ? `[${bare}]` : bare}`;
+};
+
+/** The frozen configuration of `node` from a validated file. `host` stands in for an unspecified bind address. */
+export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, host: string): ClusterConfig => {
+  const merged = { ...file, ...file.node?.[node] };
+  if ((merged.tls_cert === undefined) !== (merged.tls_key === undefined)) {
+    refuse("tls_cert and tls_key belong together: one of them is missing");
+  }
+  const bind = merged.bind ?? "127.0.0.1";
+  const folders = Array.from({ length: merged.devices ?? 4 }, (_, index) => deviceName(index));
+  const devices = merged.device ?? folders.map((name) => join(runtimePaths(dataDir).devicesDir, name));
+  if (new Set(devices).size !== devices.length) refuse("device: one path is given twice");
+  const portOffset = merged.port_offset ?? 0;
+  const tls = merged.tls_cert !== undefined;
+  return Object.freeze({
+    node,
+    bind,
+    publicUrl: publicUrlOf(tls ? "https" : "http", bind, merged.public_url, host),
+    portOffset,
+    region: merged.region ?? "RegionOne",
+    devices: Object.freeze(devices),
+    replicas: merged.replicas ?? 3,
+    partitionPower: merged.partition_power ?? 10,
+    ...(merged.tls_cert === undefined ? {} : { tlsCert: resolve(merged.tls_cert) }),
+    ...(merged.tls_key === undefined ? {} : { tlsKey: resolve(merged.tls_key) }),
+    metricsBind: merged.metrics_bind ?? `127.0.0.1:${METRICS_PORT + portOffset}`,
+    services: Object.freeze([...new Set<ServiceName>(["identity", ...(merged.only ?? SERVICES)])]),
+    ...(merged.admin_password === undefined ? {} : { adminPassword: merged.admin_password }),
+    detach: merged.detach ?? false,
+  });
+};
+
+/** Reads DIR/cluster.toml. Throws RingsteadError `invalid-config`, also where the file is absent. */
+export const loadConfig = (dataDir: string, node: string = LOCAL_NODE, host: string = hostname()): ClusterConfig => {
+  const { clusterToml } = runtimePaths(dataDir);
+  let text: string;
+  try {
+    text = readFileSync(clusterToml, "utf8");
+  } catch (thrown) {
+    return refuse(`${clusterToml} cannot be read (${codeOf(thrown) ?? messageOf(thrown)})`);
+  }
+  return resolveConfig(parseClusterFile(text, clusterToml), dataDir, node, host);
+};
+
+/** The port on which this node serves `port`. */
+export const portOf = (config: Pick<ClusterConfig, "portOffset">, port: PublicPort): number =>
+  PUBLIC_PORTS[port] + config.portOffset;
+
+/** `http://HOST:PORT` of a public service, without a path, as catalogs and ready.json say it. */
+export const publicEndpoint = (config: Pick<ClusterConfig, "portOffset" | "publicUrl">, port: PublicPort): string =>
+  `${config.publicUrl}:${portOf(config, port)}`;

@@ -1,0 +1,26 @@
+import { STATUS_CODES } from "node:http";
+import type { ErrorEdge } from "../../common/http/error-edge.ts";
+import type { IdentityErrorCode } from "../core/identity-error.ts";
+
+/** Keystone's shape: `{"error":{"code","title","message"}}`, and where to log in beside a 401. */
+export const keystoneErrorEdge = (publicEndpoint: string): ErrorEdge<IdentityErrorCode> => ({
+  status: {
+    "bad-request": 400,
+    unauthorized: 401,
+    forbidden: 403,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    conflict: 409,
+    "body-too-large": 413,
+    "internal-error": 500,
+    "not-implemented": 501,
+    "too-busy": 503,
+  },
+  answer: ({ status, code, message }, origin) => ({
+    headers: {
+      ...(status === 401 ? { "www-authenticate": `Keystone uri="${origin ?? publicEndpoint}/v3"` } : {}),
+      ...(code === "too-busy" ? { "retry-after": "5" } : {}),
+    },
+    body: { error: { code: status, title: STATUS_CODES[status] ?? "Error", message } },
+  }),
+});

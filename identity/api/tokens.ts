@@ -1,0 +1,102 @@
+import { type Static, Type } from "typebox";
+import { codeOf } from "../../common/errors.ts";
+import type { HttpRequest } from "../../common/http/route.ts";
+import { identityError } from "../core/identity-error.ts";
+import type { TokenDetails } from "../token-service.ts";
+import { authenticationBody, authenticationRequest } from "./authentication-body.ts";
+import {
+  callerOf,
+  enforce,
+  guardedRoute,
+  type IdentityContext,
+  type IdentityRoute,
+  openRoute,
+} from "./identity-route.ts";
+import { tokenBody } from "./token-body.ts";
+
+/** `?nocatalog`, with or without a value. */
+const query = Type.Object({ nocatalog: Type.Optional(Type.String()) });
+
+const answerBody = async (details: TokenDetails, asked: Static<typeof query>, { tokens }: IdentityContext) => {
+  const { scope, user } = details;
+  const wanted = asked.nocatalog === undefined && scope.kind !== "unscoped";
+  const projectId = scope.kind === "project" ? scope.project.id : undefined;
+  return tokenBody(details, wanted ? await tokens.catalog(user.id, projectId) : undefined);
+};
+
+const subjectToken = (request: Pick<HttpRequest, "header">): string => {
+  const token = request.header("x-subject-token");
+  if (token === undefined) throw identityError("not-found", "No token in the request.");
+  return token;
+};
+
+/** The subject's state; a token that does not hold is a thing not found, the caller's own being fine. */
+const describeSubject = async (token: string, { tokens }: IdentityContext): Promise<TokenDetails> => {
+  try {
+    return await tokens.describe(token);
+  } catch (thrown) {
+    if (codeOf(thrown) !== "unauthorized") throw thrown;
+    throw identityError("not-found", "Failed to validate token.");
+  }
+};
+
+const issueToken = openRoute({
+  method: "POST",
+  path: "/v3/auth/tokens",
+  request: { query, body: authenticationBody },
+  handler: async (request, context) => {
+    const { token, details } = await context.tokens.authenticate(authenticationRequest(request.body));
+    return {
+      status: 201,
+      headers: { "x-subject-token": token },
+      body: await answerBody(details, request.query, context),
+    };
+  },
+});
+
+const validateToken = openRoute({
+  method: "GET",
+  path: "/v3/auth/tokens",
+  request: { query },
+  handler: async (request, context) => {
+    const caller = await callerOf(request, context);
+    const token = subjectToken(request);
+    const details = await describeSubject(token, context);
+    enforce("validator", caller, { userId: details.user.id }, "identity:validate_token");
+    return {
+      status: 200,
+      headers: { "x-subject-token": token },
+      body: await answerBody(details, request.query, context),
+    };
+  },
+});
+
+const revokeToken = openRoute({
+  method: "DELETE",
+  path: "/v3/auth/tokens",
+  request: {},
+  handler: async (request, context) => {
+    const caller = await callerOf(request, context);
+    const token = subjectToken(request);
+    const details = await describeSubject(token, context);
+    enforce("validator", caller, { userId: details.user.id }, "identity:revoke_token");
+    await context.tokens.revoke(token);
+    return { status: 204 };
+  },
+});
+
+const showCatalog = guardedRoute({
+  method: "GET",
+  path: "/v3/auth/catalog",
+  policy: "authenticated",
+  request: {},
+  handler: async (_request, { tokens, publicEndpoint }, { user, scope }) => {
+    if (scope.kind === "unscoped") {
+      throw identityError("forbidden", "A project-scoped token is required to produce a service catalog.");
+    }
+    const catalog = await tokens.catalog(user.id, scope.kind === "project" ? scope.project.id : undefined);
+    return { status: 200, body: { catalog, links: { self: `${publicEndpoint}/v3/auth/catalog` } } };
+  },
+});
+
+export const TOKEN_ROUTES: readonly IdentityRoute[] = [issueToken, validateToken, revokeToken, showCatalog];

@@ -1,0 +1,64 @@
+export type CatalogService = { readonly id: string; readonly type: string; readonly name: string };
+
+export type CatalogEndpoint = {
+  readonly id: string;
+  readonly serviceId: string;
+  readonly regionId: string;
+  readonly interface: string;
+  /** With `$(project_id)s` and the like. */
+  readonly url: string;
+};
+
+/** The catalog in the shape of tokens and `GET /v3/auth/catalog`. */
+export type Catalog = readonly {
+  readonly id: string;
+  readonly type: string;
+  readonly name: string;
+  readonly endpoints: readonly {
+    readonly id: string;
+    readonly interface: string;
+    readonly region: string;
+    readonly region_id: string;
+    readonly url: string;
+  }[];
+}[];
+
+export type CatalogScope = { readonly userId: string; readonly projectId: string | undefined };
+
+const VARIABLE = /[$%]\((\w+)\)s/g;
+
+/** The URL for `scope`, or undefined where it names something that the scope has not. */
+const render = (url: string, scope: CatalogScope): string | undefined => {
+  const values: Record<string, string | undefined> = {
+    project_id: scope.projectId,
+    tenant_id: scope.projectId,
+    user_id: scope.userId,
+  };
+  let complete = true;
+  const rendered = url.replaceAll(VARIABLE, (_match, name: string) => {
+    const value = Object.hasOwn(values, name) ? values[name] : undefined;
+    if (value === undefined) complete = false;
+    return value ?? "";
+  });
+  return complete ? rendered : undefined;
+};
+
+/** The services and the endpoints that `scope` can use; a project's endpoint is left out of tokens without a project. */
+export const renderCatalog = (
+  services: readonly CatalogService[],
+  endpoints: readonly CatalogEndpoint[],
+  scope: CatalogScope,
+): Catalog =>
+  services.map((service) => ({
+    id: service.id,
+    type: service.type,
+    name: service.name,
+    endpoints: endpoints
+      .filter((endpoint) => endpoint.serviceId === service.id)
+      .flatMap((endpoint) => {
+        const url = render(endpoint.url, scope);
+        if (url === undefined) return [];
+        const { id, regionId } = endpoint;
+        return [{ id, interface: endpoint.interface, region: regionId, region_id: regionId, url }];
+      }),
+  }));

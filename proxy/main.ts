@@ -1,0 +1,4 @@
+import { runServiceProcess } from "../common/service-process.ts";
+import { startProxy } from "./service.ts";
+
+await runServiceProcess("proxy", startProxy);

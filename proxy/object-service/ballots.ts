@@ -1,0 +1,32 @@
+import { randomBytes } from "node:crypto";
+import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
+import { type HybridClock, type HybridTimestamp, millisecondsOf } from "../../common/hybrid-clock.ts";
+import type { Clock } from "../../common/clock.ts";
+
+/** What is heard further ahead than this is not followed: one wrong clock must not drag all others along. */
+const FOLLOW_LIMIT_MS = 30_000;
+
+/** The ballots of one proxy process: unique by a random process number, above all that it heard of. */
+export class Ballots {
+  readonly #hybrid: HybridClock;
+  readonly #clock: Clock;
+  readonly #process = randomBytes(4).toString("hex");
+
+  constructor(hybrid: HybridClock, clock: Clock) {
+    this.#hybrid = hybrid;
+    this.#clock = clock;
+  }
+
+  next(incarnation: Incarnation): Ballot {
+    return ballotOf(incarnation, this.#hybrid.next(), this.#process);
+  }
+
+  heard(ballot: Ballot, floor?: HybridTimestamp): void {
+    this.#follow(timestampIn(ballot));
+    if (floor !== undefined) this.#follow(floor);
+  }
+
+  #follow(timestamp: HybridTimestamp): void {
+    if (millisecondsOf(timestamp) - this.#clock.nowMs() < FOLLOW_LIMIT_MS) this.#hybrid.advancePast(timestamp);
+  }
+}

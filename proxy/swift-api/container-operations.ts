@@ -1,0 +1,134 @@
+import type { OutgoingHttpHeaders } from "node:http";
+import { swiftTimestamp } from "../../common/hybrid-clock.ts";
+import { needsAcl, requireAcl, requireAccountReader, requireOwner, cleanAcl, isOwner } from "./access.ts";
+import { CONSTRAINTS } from "./constraints.ts";
+import { type Exchange, header, headerBytes, respond } from "./exchange.ts";
+import {
+  collectListing,
+  listingFormat,
+  parseListingQuery,
+  renderContainersJson,
+  renderContainersXml,
+  renderObjectsJson,
+  renderObjectsXml,
+  renderText,
+} from "./listing.ts";
+import { changedHeaders, readMetadata, titleCase } from "./metadata.ts";
+import type { SwiftServices } from "./swift-server.ts";
+import { lastModifiedSeconds } from "../object-service/objects.ts";
+
+const ACL_HEADERS = ["x-container-read", "x-container-write"] as const;
+
+/** What PUT and POST of a container may change, read from the request before anything is written. */
+const containerChange = (exchange: Exchange): ((headers: Readonly<Record<string, string>>) => Record<string, string>) => {
+  const metadata = readMetadata(exchange, "container");
+  const set: Record<string, string> = Object.create(null);
+  const removed = new Set(metadata.removed);
+  for (const name of ACL_HEADERS) {
+    const value = header(exchange, name);
+    const isRemoved = header(exchange, `x-remove-${name.slice(2)}`) !== undefined;
+    if (value !== undefined && value !== "") set[name] = cleanAcl(name, value);
+    else if (value === "" || isRemoved) removed.add(name);
+  }
+  return (headers) => changedHeaders(headers, { set: { ...metadata.set, ...set }, removed });
+};
+
+export const putContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+  requireOwner(exchange, account);
+  const { isNew } = await services.containers.put(account, name, containerChange(exchange), false);
+  respond(exchange, isNew ? 201 : 202, { "Content-Type": "text/html; charset=UTF-8" });
+};
+
+export const postContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+  requireOwner(exchange, account);
+  await services.containers.put(account, name, containerChange(exchange), true);
+  respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
+};
+
+export const deleteContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+  requireOwner(exchange, account);
+  await services.containers.delete(account, name);
+  respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
+};
+
+/** GET and HEAD. */
+export const readContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+  const isAclNeeded = needsAcl(exchange, account, "list");
+  if (isAclNeeded && exchange.token === undefined && exchange.request.headers["x-auth-token"] !== undefined) requireAcl(exchange, {}, "list");
+  const container = await services.containers.get(account, name).catch((error: unknown) => {
+    if (isAclNeeded) requireAcl(exchange, {}, "list");
+    throw error;
+  });
+  if (isAclNeeded) requireAcl(exchange, container.headers, "list");
+  const format = listingFormat(exchange);
+  const query = parseListingQuery(exchange, CONSTRAINTS.container_listing_limit);
+  const summary = await services.containers.summary(container);
+  const headers: OutgoingHttpHeaders = {
+    "Content-Type": `${format}; charset=utf-8`,
+    "X-Container-Object-Count": summary.rows,
+    "X-Container-Bytes-Used": summary.bytes,
+    "X-Timestamp": swiftTimestamp(container.created),
+    "Last-Modified": new Date(lastModifiedSeconds(container.changed) * 1000).toUTCString(),
+    "X-Storage-Policy": "Policy-0",
+    "Accept-Ranges": "bytes",
+  };
+  const showsAcl = isOwner(exchange.token, account);
+  for (const [key, value] of Object.entries(container.headers)) {
+    if (showsAcl || !ACL_HEADERS.some((acl) => acl === key)) headers[titleCase(key)] = headerBytes(value);
+  }
+  if (exchange.method === "HEAD") {
+    respond(exchange, 204, headers);
+    return;
+  }
+  const items = await collectListing(query, (page) => services.containers.page(container, page));
+  switch (format) {
+    case "application/json":
+      return respond(exchange, 200, headers, renderObjectsJson(items));
+    case "text/xml":
+    case "application/xml":
+      return respond(exchange, 200, headers, renderObjectsXml(name, items));
+    case "text/plain":
+      return respond(exchange, items.length === 0 ? 204 : 200, headers, renderText(items));
+  }
+};
+
+/** GET and HEAD of an account. */
+export const readAccount = async (services: SwiftServices, exchange: Exchange, account: string): Promise<void> => {
+  requireAccountReader(exchange, account);
+  const format = listingFormat(exchange);
+  const query = parseListingQuery(exchange, CONSTRAINTS.account_listing_limit);
+  const [record, summary] = await Promise.all([services.accounts.get(account), services.accounts.summary(account)]);
+  const headers: OutgoingHttpHeaders = {
+    "Content-Type": `${format}; charset=utf-8`,
+    "X-Account-Container-Count": summary.rows,
+    "X-Account-Object-Count": summary.objects,
+    "X-Account-Bytes-Used": summary.bytes,
+    "X-Account-Storage-Policy-Policy-0-Container-Count": summary.rows,
+    "X-Account-Storage-Policy-Policy-0-Object-Count": summary.objects,
+    "X-Account-Storage-Policy-Policy-0-Bytes-Used": summary.bytes,
+    "Accept-Ranges": "bytes",
+  };
+  if (record.changed !== undefined) headers["X-Timestamp"] = swiftTimestamp(record.changed);
+  for (const [key, value] of Object.entries(record.headers)) headers[titleCase(key)] = headerBytes(value);
+  if (exchange.method === "HEAD") {
+    respond(exchange, 204, headers);
+    return;
+  }
+  const items = await collectListing(query, (page) => services.accounts.page(account, page));
+  switch (format) {
+    case "application/json":
+      return respond(exchange, 200, headers, renderContainersJson(items));
+    case "text/xml":
+    case "application/xml":
+      return respond(exchange, 200, headers, renderContainersXml(account, items));
+    case "text/plain":
+      return respond(exchange, items.length === 0 ? 204 : 200, headers, renderText(items));
+  }
+};
+
+export const postAccount = async (services: SwiftServices, exchange: Exchange, account: string): Promise<void> => {
+  requireOwner(exchange, account);
+  const change = readMetadata(exchange, "account");
+  await services.accounts.post(account, (headers) => changedHeaders(headers, change));
+  respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
+};

@@ -1,0 +1,54 @@
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
+import type { TokenContext } from "../../identity/client.ts";
+import { errorPage, refuse } from "./swift-error.ts";
+
+/** One request with its answer, as operations see it. */
+export type Exchange = {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly method: string;
+  readonly query: URLSearchParams;
+  readonly transactionId: string;
+  /** Undefined for anonymous requests, which only an ACL admits. */
+  readonly token: TokenContext | undefined;
+};
+
+const utf8 = new TextDecoder("utf-8", { fatal: true });
+
+/** A header's text: what travels as latin1 is UTF-8. Errors: "bad-metadata" for other bytes. */
+export const headerText = (value: string): string => {
+  if (/^[\x20-\x7e]*$/.test(value)) return value;
+  try {
+    return utf8.decode(Buffer.from(value, "latin1"));
+  } catch {
+    throw refuse("bad-metadata", "Metadata must be valid UTF-8");
+  }
+};
+
+/** The other way round, for answers. */
+export const headerBytes = (text: string): string => (/^[\x20-\x7e]*$/.test(text) ? text : Buffer.from(text, "utf8").toString("latin1"));
+
+/** One request header as text, undefined when absent. */
+export const header = (exchange: Exchange, name: string): string | undefined => {
+  const value = exchange.request.headers[name];
+  if (value === undefined) return undefined;
+  return headerText(Array.isArray(value) ? value.join(", ") : value);
+};
+
+/** Answers without a body, or with a short one. HEAD answers keep the length and drop the bytes. */
+export const respond = (exchange: Exchange, status: number, headers: OutgoingHttpHeaders, body: string | Buffer = ""): void => {
+  const { response } = exchange;
+  headers["X-Trans-Id"] = exchange.transactionId;
+  headers["X-Openstack-Request-Id"] = exchange.transactionId;
+  if (status !== 204 || body.length > 0) headers["Content-Length"] ??= Buffer.byteLength(body);
+  response.writeHead(status, headers);
+  response.end(exchange.method === "HEAD" ? undefined : body);
+};
+
+/** An error page; the headers that a status wants are added here. */
+export const respondError = (exchange: Exchange, status: number, message: string): void => {
+  const headers: OutgoingHttpHeaders = { "Content-Type": "text/html; charset=UTF-8" };
+  if (status === 401) headers["Www-Authenticate"] = `Swift realm="${encodeURIComponent(exchange.request.url?.split("/")[2] ?? "unknown")}"`;
+  if (!exchange.request.complete) headers["Connection"] = "close";
+  respond(exchange, status, headers, errorPage(status, message));
+};

@@ -1,0 +1,209 @@
+import { randomBytes } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
+import type { Socket } from "node:net";
+import type { Clock } from "../../common/clock.ts";
+import { messageOf, RingsteadError } from "../../common/errors.ts";
+import type { Log } from "../../common/log.ts";
+import type { Metrics } from "../../common/metrics.ts";
+import type { IdentityClient, TokenContext, TokenVerifier } from "../../identity/client.ts";
+import type { Accounts } from "../object-service/accounts.ts";
+import type { Containers } from "../object-service/containers.ts";
+import type { Objects } from "../object-service/objects.ts";
+import { CONSTRAINTS } from "./constraints.ts";
+import { deleteContainer, postAccount, postContainer, putContainer, readAccount, readContainer } from "./container-operations.ts";
+import { type Exchange, respond, respondError } from "./exchange.ts";
+import { copyToDestination, deleteObject, postObject, putObject, readObject } from "./object-operations.ts";
+import { answerFor, errorPage, refuse } from "./swift-error.ts";
+import { parseSwiftPath } from "./swift-path.ts";
+
+/** What the operations of this face work with. */
+export type SwiftServices = {
+  readonly accounts: Accounts;
+  readonly containers: Containers;
+  readonly objects: Objects;
+  readonly clock: Clock;
+};
+
+export type SwiftServerOptions = {
+  readonly services: SwiftServices;
+  readonly verifier: TokenVerifier;
+  readonly identity: IdentityClient;
+  readonly version: string;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+};
+
+/** A connection without a byte in either direction for so long is closed: slow is allowed, silent is not. */
+const IDLE_TIMEOUT_MS = 60_000;
+const HEADERS_TIMEOUT_MS = 60_000;
+/** Node's bound on the header block; Swift's finer limits are checked behind it. */
+const HEADER_BLOCK_LIMIT_BYTES = 128 * 1024;
+
+/** The object store's public port. */
+export const createSwiftServer = (options: SwiftServerOptions): Server => {
+  const { log, metrics } = options;
+  const requests = metrics.counter("ringstead_proxy_requests_total", "requests answered");
+  const failures = metrics.counter("ringstead_proxy_failures_total", "requests answered with a status of 500 or above");
+  const listener = (request: IncomingMessage, response: ServerResponse): void => {
+    const startedMs = performance.now();
+    const transactionId = newTransactionId(options.services.clock.nowMs());
+    response.on("close", () => {
+      requests.inc();
+      if (response.statusCode >= 500) failures.inc();
+      log.info("access", {
+        transactionId,
+        method: request.method,
+        path: request.url,
+        status: response.statusCode,
+        remote: request.socket.remoteAddress,
+        ms: Math.round((performance.now() - startedMs) * 1000) / 1000,
+      });
+    });
+    void handle(options, request, response, transactionId);
+  };
+  const settings = {
+    requestTimeout: 0,
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+    maxHeaderSize: HEADER_BLOCK_LIMIT_BYTES,
+    noDelay: true,
+  };
+  const server: Server = options.tls === undefined ? createServer(settings, listener) : createTlsServer({ ...settings, ...options.tls }, listener);
+  server.setTimeout(IDLE_TIMEOUT_MS);
+  server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (error.code === "ECONNRESET" || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const isTooLong = error.code === "HPE_HEADER_OVERFLOW";
+    const isSlow = error.code === "ERR_HTTP_REQUEST_TIMEOUT";
+    const [status, reason] = isTooLong ? [431, "Request Header Fields Too Large"] : isSlow ? [408, "Request Timeout"] : [400, "Bad Request"];
+    const body = errorPage(status, isTooLong ? "The request's headers are too long." : isSlow ? "The request's headers did not arrive in time." : "The request is malformed.");
+    const transactionId = newTransactionId(options.services.clock.nowMs());
+    socket.end(
+      `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/html; charset=UTF-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nX-Trans-Id: ${transactionId}\r\nConnection: close\r\n\r\n${body}`,
+    );
+  });
+  return server;
+};
+
+/** `tx`, 21 random digits, and the time in seconds as 10 digits, all hexadecimal: the form that Swift's tools take apart. */
+const newTransactionId = (nowMs: number): string =>
+  `tx${randomBytes(11).toString("hex").slice(0, 21)}-${Math.floor(nowMs / 1000).toString(16).padStart(10, "0")}`;
+
+const handle = async (options: SwiftServerOptions, request: IncomingMessage, response: ServerResponse, transactionId: string): Promise<void> => {
+  const url = request.url ?? "/";
+  const queryAt = url.indexOf("?");
+  const path = queryAt === -1 ? url : url.slice(0, queryAt);
+  const query = new URLSearchParams(queryAt === -1 ? "" : url.slice(queryAt + 1));
+  const anonymous: Exchange = { request, response, method: request.method ?? "GET", query, transactionId, token: undefined };
+  try {
+    if (!path.startsWith("/v1")) await serveSpecial(options, anonymous, path);
+    else await serveStore(options.services, { ...anonymous, token: await authenticate(options.verifier, request) }, path);
+  } catch (error) {
+    const answer = answerFor(error);
+    if (!answer.isExpected) {
+      const code = error instanceof RingsteadError ? error.code : undefined;
+      options.log.error("a request failed unexpectedly", { transactionId, code, error: messageOf(error), stack: error instanceof Error ? error.stack : undefined });
+    }
+    if (response.headersSent) response.destroy();
+    else respondError(anonymous, answer.status, answer.message);
+  }
+};
+
+/** No token is an anonymous request; a bad one is refused, except that public containers stay public. */
+const authenticate = (verifier: TokenVerifier, request: IncomingMessage): TokenContext | Promise<TokenContext> | undefined => {
+  const given = request.headers["x-auth-token"] ?? request.headers["x-storage-token"];
+  const token = Array.isArray(given) ? given[0] : given;
+  return token === undefined || token === "" ? undefined : verifier.verify(token);
+};
+
+const serveSpecial = async (options: SwiftServerOptions, exchange: Exchange, path: string): Promise<void> => {
+  switch (path) {
+    case "/healthcheck":
+      return respond(exchange, 200, { "Content-Type": "text/plain" }, "OK");
+    case "/info":
+      return respond(exchange, 200, { "Content-Type": "application/json; charset=UTF-8" }, JSON.stringify(infoOf(options.version)));
+    case "/auth/v1.0":
+    case "/auth/v1":
+    case "/auth": {
+      const user = exchange.request.headers["x-auth-user"] ?? exchange.request.headers["x-storage-user"];
+      const key = exchange.request.headers["x-auth-key"] ?? exchange.request.headers["x-storage-pass"];
+      if (typeof user !== "string" || typeof key !== "string") {
+        throw refuse("unauthorized", "This server could not verify that you are authorized to access the document you requested.");
+      }
+      const answer = await options.identity.v1Auth(user, key);
+      return respond(exchange, 200, {
+        "Content-Type": "text/html; charset=UTF-8",
+        "X-Auth-Token": answer.token,
+        "X-Storage-Token": answer.token,
+        "X-Storage-Url": answer.storageUrl,
+        "X-Auth-Token-Expires": answer.expiresInSeconds,
+      });
+    }
+    default:
+      throw refuse("unknown-path", "The resource could not be found.");
+  }
+};
+
+const infoOf = (version: string): object => ({
+  swift: {
+    version,
+    ...CONSTRAINTS,
+    strict_cors_mode: true,
+    allow_account_management: false,
+    account_autocreate: true,
+    policies: [{ name: "Policy-0", aliases: "Policy-0", default: true }],
+  },
+  ringstead: { consistency: "strong" },
+});
+
+const methodNotAllowed = (): RingsteadError => refuse("method-not-allowed", "The method is not allowed for this resource.");
+
+const serveStore = async (services: SwiftServices, exchange: Exchange, path: string): Promise<void> => {
+  const { account, container, object } = parseSwiftPath(path);
+  if (container === undefined) {
+    switch (exchange.method) {
+      case "GET":
+      case "HEAD":
+        return readAccount(services, exchange, account);
+      case "POST":
+        return postAccount(services, exchange, account);
+      default:
+        throw methodNotAllowed();
+    }
+  }
+  if (object === undefined) {
+    switch (exchange.method) {
+      case "GET":
+      case "HEAD":
+        return readContainer(services, exchange, account, container);
+      case "PUT":
+        return putContainer(services, exchange, account, container);
+      case "POST":
+        return postContainer(services, exchange, account, container);
+      case "DELETE":
+        return deleteContainer(services, exchange, account, container);
+      default:
+        throw methodNotAllowed();
+    }
+  }
+  const place = { account, container, object };
+  switch (exchange.method) {
+    case "GET":
+    case "HEAD":
+      return readObject(services, exchange, place);
+    case "PUT":
+      return putObject(services, exchange, place);
+    case "POST":
+      return postObject(services, exchange, place);
+    case "DELETE":
+      return deleteObject(services, exchange, place);
+    case "COPY":
+      return copyToDestination(services, exchange, place);
+    default:
+      throw methodNotAllowed();
+  }
+};

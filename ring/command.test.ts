@@ -1,0 +1,135 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadBuilder } from "./builder-file.ts";
+import { ringCommand } from "./command.ts";
+import { loadRing } from "./ring-file.ts";
+
+let folder = "";
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "ringstead-ring-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const run = async (...argv: string[]): Promise<{ code: number; out: string; error: string }> => {
+  const written = { out: "", error: "" };
+  const code = await ringCommand(argv, {
+    out: (text) => {
+      written.out += text;
+    },
+    error: (text) => {
+      written.error += text;
+    },
+  });
+  return { code, ...written };
+};
+
+const builderPath = () => join(folder, "object.builder");
+const ringPath = () => join(folder, "object.ring");
+
+const createRingOf = async (deviceCount: number): Promise<void> => {
+  const create = await run("create", builderPath(), "--partition-power", "6", "--replicas", "3", "--hash-seed", "abc");
+  expect(create).toMatchObject({ code: 0, error: "" });
+  for (let index = 1; index <= deviceCount; index += 1) {
+    const place = ["--zone", `${index}`, "--node", "n1", "--device", `d${index}`, "--weight", "100"];
+    expect(await run("add", builderPath(), ...place)).toMatchObject({ code: 0, error: "" });
+  }
+  expect(await run("rebalance", builderPath(), "--seed", "1")).toMatchObject({ code: 0, error: "" });
+};
+
+describe("ringstead ring", () => {
+  it("creates, adds, rebalances, and writes a ring that loads", async () => {
+    await createRingOf(4);
+    const ring = loadRing(ringPath());
+    expect(ring).toMatchObject({ partitionPower: 6, replicas: 3, hashSeed: 0xabcn });
+    expect(ring.version).toBe(loadBuilder(builderPath()).version);
+    expect(readdirSync(folder).sort()).toEqual(["object.builder", "object.ring"]);
+  });
+
+  it("waits for min_part_hours unless forced", async () => {
+    await createRingOf(4);
+    const add = async (name: string) =>
+      await run("add", builderPath(), "--zone", "9", "--node", "n9", "--device", name, "--weight", "400");
+    await add("d5");
+    expect((await run("rebalance", builderPath())).out).toMatch(/, [1-9][0-9]* replicas moved/);
+    await add("d6");
+    const waiting = Number(/([0-9]+) replicas moved/.exec((await run("rebalance", builderPath())).out)?.[1]);
+    const forced = Number(/([0-9]+) replicas moved/.exec((await run("rebalance", builderPath(), "--force")).out)?.[1]);
+    expect(waiting).toBeGreaterThanOrEqual(0);
+    expect(forced).toBeGreaterThan(0);
+  });
+
+  it("weighs and removes devices", async () => {
+    await createRingOf(5);
+    expect((await run("weight", builderPath(), "0", "0")).code).toBe(0);
+    expect((await run("remove", builderPath(), "4")).code).toBe(0);
+    // A partition that had replicas on both gives up only one of them at a time.
+    for (let round = 0; round < 2; round += 1) expect((await run("rebalance", builderPath(), "--force")).code).toBe(0);
+    expect(new Set(loadRing(ringPath()).assignments)).toEqual(new Set([1, 2, 3]));
+    expect(await run("remove", builderPath(), "4")).toMatchObject({ code: 1, error: "there is no device 4\n" });
+  });
+
+  it("shows builders and rings, as a table and as JSON", async () => {
+    await createRingOf(4);
+    for (const path of [builderPath(), ringPath()]) {
+      expect((await run("show", path)).out).toMatch(/d4 +100 +25\.00 +48 +25\.00/);
+      const shown = JSON.parse((await run("show", path, "--json")).out);
+      expect(shown.devices).toHaveLength(4);
+      expect(shown.devices[0]).toMatchObject({ id: 0, device: "d1", partitionReplicas: 48 });
+    }
+  });
+
+  it("looks up names and hand-offs", async () => {
+    await createRingOf(5);
+    const lookup = await run("lookup", ringPath(), "AUTH_a", "c", "o/p");
+    expect(lookup.out.match(/replica [012]: device/g)).toHaveLength(3);
+    const partition = /partition ([0-9]+)/.exec(lookup.out)?.[1] ?? "";
+    const byName = await run("handoffs", ringPath(), "AUTH_a", "c", "o/p");
+    expect(byName.out.match(/hand-off [12]: device/g)).toHaveLength(2);
+    expect(await run("handoffs", ringPath(), partition)).toEqual(byName);
+    expect((await run("handoffs", ringPath(), partition, "--count", "1")).out.match(/hand-off/g)).toHaveLength(1);
+  });
+
+  it("answers wrong usage with the help and exit code 2", async () => {
+    await createRingOf(4);
+    for (const argv of [
+      [],
+      ["frobnicate"],
+      ["create"],
+      ["create", builderPath() + "2", "--replicas", "3"],
+      ["create", builderPath() + "2", "--partition-power", "ten", "--replicas", "3"],
+      ["create", builderPath() + "2", "--partition-power", "10", "--replicas", "3", "--hash-seed", "xyz"],
+      ["add", builderPath(), "--node", "n"],
+      ["add", builderPath(), "--colour", "red"],
+      ["weight", builderPath(), "0"],
+      ["weight", builderPath(), "0", "heavy"],
+      ["rebalance", builderPath(), "extra"],
+      ["lookup", ringPath()],
+      ["lookup", ringPath(), "a/c"],
+      ["handoffs", ringPath(), "64"],
+    ]) {
+      const { code, error, out } = await run(...argv);
+      expect(code, argv.join(" ")).toBe(2);
+      expect(error).toMatch(/ring rebalance BUILDER/);
+      expect(out).toBe("");
+    }
+    expect((await run("--help")).code).toBe(0);
+  });
+
+  it("answers what it refuses with one sentence and exit code 1", async () => {
+    await createRingOf(4);
+    expect(await run("create", builderPath(), "--partition-power", "6", "--replicas", "3")).toMatchObject({ code: 1 });
+    expect((await run("show", join(folder, "none"))).error).toMatch(/cannot read .*none/);
+    expect((await run("show", folder)).error).toMatch(/cannot read/);
+    writeFileSync(ringPath(), readFileSync(ringPath()).subarray(0, -1));
+    const cut = await run("lookup", ringPath(), "AUTH_a");
+    expect(cut).toMatchObject({ code: 1, out: "" });
+    expect(cut.error).toMatch(/object\.ring: this ring file is cut short or altered/);
+    expect((await run("show", ringPath())).code).toBe(1);
+    writeFileSync(join(folder, "text"), "just some text");
+    expect((await run("show", join(folder, "text"))).error).toMatch(/is no ring builder file/);
+    const away = join(folder, "away", "object.builder");
+    expect((await run("create", away, "--partition-power", "6", "--replicas", "3")).error).toMatch(/cannot write/);
+  });
+});

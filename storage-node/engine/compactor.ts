@@ -1,0 +1,160 @@
+import {
+  BODY_ELSEWHERE,
+  BODY_HERE,
+  KIND_DELETE,
+  RECORD_HEAD_BYTES,
+  SEGMENT_DATA_START,
+  bodyStartOf,
+} from "./format.ts";
+import type { LogDevice } from "./log-device.ts";
+import { SegmentReader } from "./segment-reader.ts";
+import type { Segment, SegmentStore } from "./segment-store.ts";
+
+/** Log bytes per live byte above which the segment with the least live share is emptied. */
+const COMPACT_ABOVE = 1.3;
+/** Deletes may make up this share of the log before the oldest segment, whose deletes can be dropped, is emptied for them. */
+const DELETE_SHARE = 0.1;
+/** A segment with more living in it is not worth its moving. */
+const MAX_VICTIM_SHARE = 0.8;
+/** Moved between two waits for the disk: the pace, one such piece sharing each batch with the foreground. */
+const PIECE_BYTES = 256 * 1024;
+const RECORDS_PER_TURN = 128;
+
+/**
+ * Keeps space amplification bounded: takes the segment with the least live share, writes what lives anew at the head of the log,
+ * and recycles it. Runs after each checkpoint; segments that recovery would still replay are left alone.
+ *
+ * Rejected: emptying in order of age (a log as a ring), which moves cold data again and again.
+ */
+export class Compactor {
+  readonly #device: LogDevice;
+  readonly #store: SegmentStore;
+  #running: Promise<void> | undefined;
+  #isStopped = false;
+  movedBytes = 0;
+  recycledSegments = 0;
+
+  constructor(device: LogDevice, store: SegmentStore) {
+    this.#device = device;
+    this.#store = store;
+  }
+
+  /** Looks for work, if it does not work already. */
+  kick(): void {
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+    });
+  }
+
+  /** Resolves when the present work is done. */
+  async idle(): Promise<void> {
+    await this.#running;
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    try {
+      for (let victim = this.#choose(); victim !== undefined && !this.#isStopped; victim = this.#choose()) {
+        if (!(await this.#empty(victim))) victim.held = true;
+      }
+    } catch {
+      // The device is full or failed; its state says so, and the next checkpoint tries again.
+    }
+  }
+
+  #choose(): Segment | undefined {
+    const { usedBytes, liveBytes, deleteBytes } = this.#store.figures();
+    let oldest: Segment | undefined;
+    let emptiest: Segment | undefined;
+    let share = 1;
+    for (const segment of this.#store.segments.values()) {
+      if (oldest === undefined || segment.number < oldest.number) oldest = segment;
+    }
+    for (const segment of this.#store.segments.values()) {
+      if (!this.#device.isCheckpointed(segment) || (segment.held && segment.live > 0)) continue;
+      const kept = segment.live + (segment === oldest ? 0 : segment.deletes);
+      const used = segment.used - SEGMENT_DATA_START;
+      const own = used <= 0 ? 0 : kept / used;
+      if (own < share) {
+        share = own;
+        emptiest = segment;
+      }
+    }
+    if (share === 0) return emptiest;
+    const isWasteful = usedBytes > COMPACT_ABOVE * (liveBytes + deleteBytes) + this.#store.segmentBytes;
+    if ((isWasteful || this.#store.isShort) && share <= MAX_VICTIM_SHARE) return emptiest;
+    const isDeleteHeavy = deleteBytes > DELETE_SHARE * usedBytes + this.#store.segmentBytes;
+    return isDeleteHeavy && oldest !== undefined && this.#device.isCheckpointed(oldest) && !oldest.held
+      ? oldest
+      : undefined;
+  }
+
+  /** Moves away what lives in a segment and recycles it; false when something damaged has to stay. */
+  async #empty(segment: Segment): Promise<boolean> {
+    const file = segment.slot?.file;
+    if (file === undefined) return false;
+    if (segment.live > 0 || segment.deletes > 0) {
+      const reader = new SegmentReader(file, segment.seed, segment.used);
+      let piece = 0;
+      let records = 0;
+      for (let offset: number | undefined = SEGMENT_DATA_START; offset !== undefined; ) {
+        if (this.#isStopped) return true;
+        const size: number = await reader.read(offset);
+        if (size === 0) {
+          offset = await reader.find(offset + 8);
+          continue;
+        }
+        piece += this.#move(reader, segment, offset);
+        offset += size;
+        if (piece >= PIECE_BYTES) {
+          this.movedBytes += piece;
+          piece = 0;
+          await this.#device.sync();
+        } else if (++records % RECORDS_PER_TURN === 0) await new Promise(setImmediate);
+      }
+      this.movedBytes += piece;
+    }
+    // Also what the foreground superseded is to be durable before the old copies go.
+    await this.#device.sync();
+    if (segment.live > 0) return false;
+    await this.#store.release(segment);
+    this.recycledSegments++;
+    return true;
+  }
+
+  /** Writes anew what of the record at `offset` is still needed; returns about how many bytes that took. */
+  #move(reader: SegmentReader, segment: Segment, offset: number): number {
+    const { fields, region, at } = reader;
+    const keyAt = at + RECORD_HEAD_BYTES;
+    const key = region.bytes.subarray(keyAt, keyAt + fields.keyLength);
+    const live = this.#device.liveEntry(key);
+    if (fields.kind === KIND_DELETE) {
+      if (live !== undefined || !this.#isNeeded(segment, fields.bodyOffset)) return 0;
+      this.#device.carryDelete(key, fields.bodyOffset);
+      return RECORD_HEAD_BYTES + key.length;
+    }
+    if (live === undefined) return 0;
+    const bodyAt = bodyStartOf(fields.keyLength, fields.valueLength);
+    const isBody =
+      fields.bodyKind === BODY_HERE &&
+      live.bodyKind === BODY_ELSEWHERE &&
+      live.bodySegment === segment.number &&
+      live.bodyOffset === offset + bodyAt;
+    if (!isBody && (live.segment !== segment.number || live.offset !== offset)) return 0;
+    const body = isBody ? region.bytes.subarray(at + bodyAt, at + bodyAt + fields.bodyLength) : undefined;
+    this.#device.move(key, live, body);
+    return live.size;
+  }
+
+  /** A delete is needed while another segment may hold an older put of its key. */
+  #isNeeded(own: Segment, firstSequence: number): boolean {
+    for (const segment of this.#store.segments.values()) {
+      if (segment !== own && segment.firstSequence < firstSequence) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,31 @@
+/** What the engine needs of a file system. Implementations: `real-disk.ts`, and the simulated one that loses power. */
+export type Disk = {
+  /** What stands at a path. */
+  kindOf(path: string): Promise<"absent" | "folder" | "file">;
+  /** Makes a folder whose parent exists; nothing where it exists already. */
+  makeFolder(path: string): Promise<void>;
+  /** Names in a folder, sorted. */
+  list(path: string): Promise<string[]>;
+  /** Opens for reading and writing. "create" refuses what exists. */
+  open(path: string, mode: "existing" | "create"): Promise<DiskFile>;
+  rename(from: string, to: string): Promise<void>;
+  /** Nothing where the file is absent. */
+  unlink(path: string): Promise<void>;
+  /** After it, what was created, renamed or unlinked in the folder survives power loss. */
+  syncFolder(path: string): Promise<void>;
+  /** Bytes that can still be written under a path. */
+  freeBytes(path: string): Promise<number>;
+};
+
+/** An open file. All offsets count from the file's beginning. */
+export type DiskFile = {
+  readonly size: () => Promise<number>;
+  /** Reads until the buffers are full or the file ends; resolves with the count of bytes. */
+  read(buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  readSync(buffer: Uint8Array, offset: number): number;
+  /** Writes everything. */
+  write(bytes: Uint8Array, offset: number): Promise<void>;
+  /** `fdatasync`: after it what was written survives power loss. */
+  sync(): Promise<void>;
+  close(): Promise<void>;
+};

@@ -1,0 +1,84 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { DeviceEngine, NewBody } from "./device-engine.ts";
+import { type DeviceParts, openDevice } from "./open-device.ts";
+
+export const identity = { clusterId: "cluster", node: "node1", device: "d1" };
+
+/** Small segments, so that tests see many of them. */
+export const smallParts: Partial<DeviceParts> = {
+  segmentBytes: 1024 * 1024,
+  checkpointBytes: 1024 * 1024,
+  reservedBytes: 0,
+};
+
+/** A device folder of a test, removed with everything in it. */
+export class DeviceFixture implements AsyncDisposable {
+  readonly path = join(mkdtempSync(join(tmpdir(), "ringstead-device-")), "d1");
+  #device: DeviceEngine | undefined;
+
+  async open(parts: Partial<DeviceParts> = smallParts): Promise<DeviceEngine> {
+    this.#device = await openDevice({ path: this.path, identity }, parts);
+    return this.#device;
+  }
+
+  async close(): Promise<void> {
+    await this.#device?.[Symbol.asyncDispose]();
+    this.#device = undefined;
+  }
+
+  async reopen(parts: Partial<DeviceParts> = smallParts): Promise<DeviceEngine> {
+    await this.close();
+    return this.open(parts);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+    rmSync(join(this.path, ".."), { recursive: true, force: true });
+  }
+}
+
+export const keyOf = (name: string): Uint8Array => Buffer.from(name);
+
+/** Puts a value, and a body of bytes where one is given. */
+export const put = (
+  device: DeviceEngine,
+  name: string,
+  value: string,
+  body?: string | Uint8Array | NewBody,
+): Promise<void> => {
+  const newBody = (): NewBody => {
+    if (body === undefined) return { kind: "none" };
+    if (typeof body === "string") return { kind: "bytes", bytes: Buffer.from(body) };
+    return body instanceof Uint8Array ? { kind: "bytes", bytes: body } : body;
+  };
+  return device.apply([{ kind: "put", key: keyOf(name), value: Buffer.from(value), body: newBody() }]);
+};
+
+export const remove = (device: DeviceEngine, name: string): Promise<void> =>
+  device.apply([{ kind: "delete", key: keyOf(name) }]);
+
+/** The key's value as text, undefined when absent. */
+export const valueAt = (device: DeviceEngine, name: string): string | undefined => {
+  const entry = device.get(keyOf(name));
+  return entry === undefined ? undefined : Buffer.from(entry.value).toString();
+};
+
+/** The key's whole body as text. */
+export const bodyAt = async (device: DeviceEngine, name: string): Promise<string> => {
+  const entry = device.get(keyOf(name));
+  if (entry === undefined) throw new Error(`${name} is absent`);
+  const length = entry.body.kind === "none" ? 0 : entry.body.length;
+  return Buffer.from(await device.readBody(entry.body, 0, length)).toString();
+};
+
+/** All keys of a device as text. */
+export const namesIn = async (
+  device: DeviceEngine,
+  options: { reverse?: boolean; limit?: number } = {},
+): Promise<string[]> => {
+  const range = { gte: Buffer.from([0]), lt: Buffer.from([255]), limit: options.limit ?? 10_000 };
+  const found = await device.scan({ ...range, reverse: options.reverse ?? false });
+  return found.map(({ key }) => Buffer.from(key).toString());
+};

@@ -1,0 +1,155 @@
+import { xxh64 } from "../../common/hash.ts";
+import { BODY_ELSEWHERE, BODY_FILE, BODY_NONE, getCount, regionOf, setCount } from "./format.ts";
+
+/** A value of at most this many bytes stands in the index too; a longer one is read from the log. */
+export const MAX_INLINE_VALUE_BYTES = 256;
+const FIXED_BYTES = 40;
+const VERSION = 1;
+const CHECKPOINT_MAGIC = 0x50435352;
+const CHECKPOINT_FIXED_BYTES = 48;
+const CHECKPOINT_SEGMENT_BYTES = 20;
+
+/** What the engine knows of a key: where its record and its body lie. Never changed once made. */
+export type LiveEntry = {
+  readonly segment: number;
+  readonly offset: number;
+  /** The record's whole size. */
+  readonly size: number;
+  readonly keyLength: number;
+  readonly valueLength: number;
+  /** Undefined where it is to be read from the log. */
+  readonly value: Uint8Array | undefined;
+  /** BODY_NONE, BODY_ELSEWHERE (in the log, be it in this record or another) or BODY_FILE. */
+  readonly bodyKind: number;
+  readonly bodySegment: number;
+  /** Offset in the segment, or file id. */
+  readonly bodyOffset: number;
+  readonly bodyLength: number;
+};
+
+/** The index value of an entry. */
+export const encodeLiveEntry = (entry: LiveEntry): Uint8Array => {
+  const { value } = entry;
+  const inline = value !== undefined && value.length <= MAX_INLINE_VALUE_BYTES ? value : undefined;
+  const bytes = Buffer.allocUnsafe(FIXED_BYTES + (inline === undefined ? 0 : inline.length));
+  const { view } = regionOf(bytes);
+  view.setUint32(0, VERSION | (entry.bodyKind << 8), true);
+  view.setUint32(4, entry.segment, true);
+  view.setUint32(8, entry.offset, true);
+  view.setUint32(12, entry.size, true);
+  view.setUint32(16, entry.valueLength, true);
+  view.setUint32(20, entry.keyLength, true);
+  if (entry.bodyKind === BODY_FILE) setCount(view, 24, entry.bodyOffset);
+  else {
+    view.setUint32(24, entry.bodyOffset, true);
+    view.setUint32(28, entry.bodySegment, true);
+  }
+  setCount(view, 32, entry.bodyLength);
+  if (inline !== undefined) bytes.set(inline, FIXED_BYTES);
+  return bytes;
+};
+
+/** Undefined for what is no index value of this version. */
+export const decodeLiveEntry = (bytes: Uint8Array): LiveEntry | undefined => {
+  if (bytes.length < FIXED_BYTES) return undefined;
+  const { view } = regionOf(bytes);
+  const bodyKind = view.getUint8(1);
+  if (view.getUint8(0) !== VERSION) return undefined;
+  if (bodyKind !== BODY_NONE && bodyKind !== BODY_ELSEWHERE && bodyKind !== BODY_FILE) return undefined;
+  const valueLength = view.getUint32(16, true);
+  const inline = valueLength <= MAX_INLINE_VALUE_BYTES;
+  if (bytes.length !== FIXED_BYTES + (inline ? valueLength : 0)) return undefined;
+  return {
+    segment: view.getUint32(4, true),
+    offset: view.getUint32(8, true),
+    size: view.getUint32(12, true),
+    keyLength: view.getUint32(20, true),
+    valueLength,
+    value: inline ? bytes.subarray(FIXED_BYTES) : undefined,
+    bodyKind,
+    bodySegment: bodyKind === BODY_FILE ? 0 : view.getUint32(28, true),
+    bodyOffset: bodyKind === BODY_FILE ? getCount(view, 24) : view.getUint32(24, true),
+    bodyLength: getCount(view, 32),
+  };
+};
+
+export type SegmentFigures = {
+  readonly number: number;
+  /** Where its records end. */
+  readonly used: number;
+  /** Bytes of records and bodies that entries refer to. */
+  readonly live: number;
+  /** Bytes of deletes. */
+  readonly deletes: number;
+};
+
+/** "The index holds everything before this position", and what else recovery wants to know of that moment. */
+export type Checkpoint = {
+  readonly segment: number;
+  readonly offset: number;
+  readonly nextSequence: number;
+  readonly nextFileId: number;
+  readonly segments: readonly SegmentFigures[];
+  readonly looseFiles: readonly number[];
+};
+
+/** The checkpoint as the index stores it. */
+export const encodeCheckpoint = (checkpoint: Checkpoint, deviceSeed: bigint): Uint8Array => {
+  const { segments, looseFiles } = checkpoint;
+  const size = CHECKPOINT_FIXED_BYTES + segments.length * CHECKPOINT_SEGMENT_BYTES + looseFiles.length * 8;
+  const { bytes, view } = regionOf(new Uint8Array(size));
+  view.setUint32(8, CHECKPOINT_MAGIC, true);
+  view.setUint32(12, VERSION, true);
+  view.setUint32(16, checkpoint.segment, true);
+  view.setUint32(20, checkpoint.offset, true);
+  setCount(view, 24, checkpoint.nextSequence);
+  setCount(view, 32, checkpoint.nextFileId);
+  view.setUint32(40, segments.length, true);
+  view.setUint32(44, looseFiles.length, true);
+  let at = CHECKPOINT_FIXED_BYTES;
+  for (const figures of segments) {
+    view.setUint32(at, figures.number, true);
+    view.setUint32(at + 4, figures.used, true);
+    view.setUint32(at + 8, figures.live, true);
+    view.setUint32(at + 12, figures.deletes, true);
+    at += CHECKPOINT_SEGMENT_BYTES;
+  }
+  for (const file of looseFiles) {
+    setCount(view, at, file);
+    at += 8;
+  }
+  view.setBigUint64(0, xxh64(bytes.subarray(8), deviceSeed), true);
+  return bytes;
+};
+
+/** Undefined for what is no valid checkpoint of this device; the index is then rebuilt. */
+export const decodeCheckpoint = (bytes: Uint8Array | undefined, deviceSeed: bigint): Checkpoint | undefined => {
+  if (bytes === undefined || bytes.length < CHECKPOINT_FIXED_BYTES) return undefined;
+  const { view } = regionOf(bytes);
+  if (view.getUint32(8, true) !== CHECKPOINT_MAGIC || view.getUint32(12, true) !== VERSION) return undefined;
+  const segmentCount = view.getUint32(40, true);
+  const fileCount = view.getUint32(44, true);
+  if (bytes.length !== CHECKPOINT_FIXED_BYTES + segmentCount * CHECKPOINT_SEGMENT_BYTES + fileCount * 8)
+    return undefined;
+  if (view.getBigUint64(0, true) !== xxh64(bytes.subarray(8), deviceSeed)) return undefined;
+  const segments: SegmentFigures[] = [];
+  let at = CHECKPOINT_FIXED_BYTES;
+  for (let index = 0; index < segmentCount; index++, at += CHECKPOINT_SEGMENT_BYTES) {
+    segments.push({
+      number: view.getUint32(at, true),
+      used: view.getUint32(at + 4, true),
+      live: view.getUint32(at + 8, true),
+      deletes: view.getUint32(at + 12, true),
+    });
+  }
+  const looseFiles: number[] = [];
+  for (let index = 0; index < fileCount; index++, at += 8) looseFiles.push(getCount(view, at));
+  return {
+    segment: view.getUint32(16, true),
+    offset: view.getUint32(20, true),
+    nextSequence: getCount(view, 24),
+    nextFileId: getCount(view, 32),
+    segments,
+    looseFiles,
+  };
+};

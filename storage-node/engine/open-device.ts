@@ -1,0 +1,86 @@
+import { BodyFiles } from "./body-files.ts";
+import { Compactor } from "./compactor.ts";
+import type { DeviceEngine, OpenDeviceOptions } from "./device-engine.ts";
+import { claimDeviceFolder, makeDeviceFolder } from "./device-folder.ts";
+import { lockDevice } from "./device-lock.ts";
+import type { Disk } from "./disk.ts";
+import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
+import type { Index, OpenIndex } from "./index.ts";
+import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
+import { openLevelIndex } from "./level-index.ts";
+import { LogDevice } from "./log-device.ts";
+import { type DevicePaths, devicePaths } from "./paths.ts";
+import { realDisk } from "./real-disk.ts";
+import { Recovery } from "./recovery.ts";
+import { SegmentStore } from "./segment-store.ts";
+
+/** What tests and simulations choose; production takes the defaults. */
+export type DeviceParts = {
+  readonly disk: Disk;
+  readonly openIndex: OpenIndex;
+  readonly lock: (paths: DevicePaths) => Promise<AsyncDisposable>;
+  readonly segmentBytes: number;
+  readonly checkpointBytes: number;
+  /** Free space that staging large bodies leaves alone. */
+  readonly reservedBytes?: number;
+};
+
+const production: DeviceParts = {
+  disk: realDisk,
+  openIndex: openLevelIndex,
+  lock: lockDevice,
+  segmentBytes: SEGMENT_BYTES,
+  checkpointBytes: SEGMENT_BYTES,
+};
+
+/**
+ * Opens a device folder, made where it is absent, and recovers it. Resolves when everything acknowledged before is visible.
+ * Errors: "device-busy", "device-foreign", "format-newer", "device-path-not-folder", "device-full".
+ */
+export const openDevice = async (
+  options: OpenDeviceOptions,
+  parts: Partial<DeviceParts> = {},
+): Promise<DeviceEngine> => {
+  const { disk, openIndex, lock, segmentBytes, checkpointBytes, reservedBytes } = { ...production, ...parts };
+  const paths = devicePaths(options.path);
+  const deviceSeed = deviceSeedOf(options.identity);
+  await makeDeviceFolder(disk, paths);
+  await using opened = new AsyncDisposableStack();
+  opened.use(await lock(paths));
+  await claimDeviceFolder(disk, paths, options.identity);
+
+  const segments = opened.adopt(new SegmentStore(disk, paths, deviceSeed, segmentBytes), (store) => store.close());
+  await segments.load();
+  const { index, checkpoint } = await openUsableIndex(openIndex, paths, segments, deviceSeed);
+  opened.defer(() => index.close());
+  const recovered = await new Recovery(disk, paths, segments, index, checkpoint).run();
+  await segments.replenish();
+  const head = recovered.head?.segment ?? segments.claim(1, recovered.nextSequence);
+  const bodies = opened.adopt(new BodyFiles(disk, paths, deviceSeed, recovered.nextFileId, reservedBytes), (files) =>
+    files.close(),
+  );
+  const resources = opened.move();
+  const device = new LogDevice({ deviceSeed, segments, index, bodies, recovered, head, resources, checkpointBytes });
+  const compactor = new Compactor(device, segments);
+  device.onCheckpoint = () => compactor.kick();
+  device.onClose = () => compactor.stop();
+  // What was replayed is not replayed again, and compaction knows what it may touch.
+  void device.checkpoint();
+  return device;
+};
+
+/** The index with its checkpoint, or an empty one where there is none that fits the log. */
+const openUsableIndex = async (
+  openIndex: OpenIndex,
+  paths: DevicePaths,
+  segments: SegmentStore,
+  deviceSeed: bigint,
+): Promise<{ index: Index; checkpoint: Checkpoint | undefined }> => {
+  const index = await openIndex(paths.index, false).catch(() => undefined);
+  if (index !== undefined) {
+    const checkpoint = decodeCheckpoint(index.readCheckpoint(), deviceSeed);
+    if (checkpoint !== undefined && segments.segments.has(checkpoint.segment)) return { index, checkpoint };
+    await index.close();
+  }
+  return { index: await openIndex(paths.index, true), checkpoint: undefined };
+};

@@ -1,0 +1,51 @@
+import { join } from "node:path";
+
+/** Every name in a device folder. */
+export type DevicePaths = {
+  readonly root: string;
+  readonly identity: string;
+  readonly newIdentity: string;
+  readonly lock: string;
+  readonly log: string;
+  readonly large: string;
+  readonly index: string;
+  segment(slot: number): string;
+  newSegment(slot: number): string;
+  body(fileId: number): string;
+};
+
+const SEGMENT_NAME = /^([0-9a-f]{8})\.log$/;
+const BODY_NAME = /^([0-9a-f]{16})\.body$/;
+
+/** The slot of a segment file's name, undefined for other names. */
+export const slotOfName = (name: string): number | undefined => numberIn(SEGMENT_NAME, name);
+
+/** The id of a large body's file name, undefined for other names. */
+export const fileIdOfName = (name: string): number | undefined => numberIn(BODY_NAME, name);
+
+/** The name under which a large body is known outside the engine. */
+export const nameOfFileId = (fileId: number): string => `${fileId.toString(16).padStart(16, "0")}.body`;
+
+const numberIn = (pattern: RegExp, name: string): number | undefined => {
+  const digits = pattern.exec(name)?.[1];
+  return digits === undefined ? undefined : Number.parseInt(digits, 16);
+};
+
+/** The paths in the device folder `root`. */
+export const devicePaths = (root: string): DevicePaths => {
+  const log = join(root, "log");
+  const large = join(root, "large");
+  const slotName = (slot: number): string => join(log, slot.toString(16).padStart(8, "0"));
+  return {
+    root,
+    identity: join(root, "device.json"),
+    newIdentity: join(root, "device.json.new"),
+    lock: join(root, "lock"),
+    log,
+    large,
+    index: join(root, "index"),
+    segment: (slot) => `${slotName(slot)}.log`,
+    newSegment: (slot) => `${slotName(slot)}.new`,
+    body: (fileId) => join(large, nameOfFileId(fileId)),
+  };
+};

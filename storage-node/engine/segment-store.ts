@@ -1,0 +1,272 @@
+import { RingsteadError, codeOf } from "../../common/errors.ts";
+import type { Disk, DiskFile } from "./disk.ts";
+import {
+  SEGMENT_DATA_START,
+  SEGMENT_HEADER_BYTES,
+  SEGMENT_HEADER_COPIES,
+  type SegmentHeader,
+  decodeSegmentHeader,
+  encodeSegmentHeader,
+  segmentSeedOf,
+} from "./format.ts";
+import { type DevicePaths, slotOfName } from "./paths.ts";
+
+/** Free segments kept allocated ahead of need, so that no write waits for an allocation. */
+const SPARES = 1;
+/** Free segments beyond this are given back to the file system. */
+const MAX_SPARES = 2;
+/** How often a full device looks for space again. */
+const PROBE_INTERVAL_MS = 500;
+const ZEROS = new Uint8Array(1024 * 1024);
+
+/** A segment in use. The figures count what was applied, synced or not. */
+export type Segment = {
+  readonly number: number;
+  /** Seed of its records' checksums. */
+  readonly seed: bigint;
+  readonly firstSequence: number;
+  /** Undefined from the claim until the first write. */
+  slot: Slot | undefined;
+  /** Where its records end. */
+  used: number;
+  /** Bytes of records and bodies that entries refer to. */
+  live: number;
+  /** Bytes of deletes. */
+  deletes: number;
+  /** Compaction could not move everything away (damage): left alone until nothing in it lives. */
+  held: boolean;
+};
+
+type Slot = { readonly number: number; readonly file: DiskFile; readers: number };
+
+/**
+ * The segment files of a device: allocated full of zeros, used under ascending numbers, recycled.
+ *
+ * The log claims a segment when it reaches it (`mayClaim`, `claim`) and activates it when it first writes there. One spare is kept
+ * back for compaction, which is what makes space on a full device.
+ */
+export class SegmentStore {
+  readonly segments = new Map<number, Segment>();
+  readonly segmentBytes: number;
+  readonly #disk: Disk;
+  readonly #paths: DevicePaths;
+  readonly #deviceSeed: bigint;
+  readonly #spares: Slot[] = [];
+  #claimed = 0;
+  #nextSlot = 1;
+  #freeBytes = 0;
+  #short = false;
+  #probedAtMs = 0;
+  #allocating: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number) {
+    this.#disk = disk;
+    this.#paths = paths;
+    this.#deviceSeed = deviceSeed;
+    this.segmentBytes = segmentBytes;
+  }
+
+  /** Reads all headers. Files that are no valid segment of this device are left alone; returns how many. */
+  async load(): Promise<number> {
+    let foreign = 0;
+    for (const name of await this.#disk.list(this.#paths.log)) {
+      const slotNumber = slotOfName(name);
+      if (slotNumber === undefined) {
+        if (name.endsWith(".new")) await this.#disk.unlink(`${this.#paths.log}/${name}`);
+        continue;
+      }
+      this.#nextSlot = Math.max(this.#nextSlot, slotNumber + 1);
+      const file = await this.#disk.open(this.#paths.segment(slotNumber), "existing");
+      const header = await this.#readHeader(file);
+      if (header === undefined || header.sizeBytes !== this.segmentBytes || this.segments.has(header.number)) {
+        foreign++;
+        await file.close();
+        continue;
+      }
+      const slot: Slot = { number: slotNumber, file, readers: 0 };
+      if (!header.inUse) this.#spares.push(slot);
+      else this.#add(header.number, header.firstSequence, slot);
+    }
+    await this.#probe();
+    return foreign;
+  }
+
+  async #readHeader(file: DiskFile): Promise<SegmentHeader | undefined> {
+    for (const at of SEGMENT_HEADER_COPIES) {
+      const bytes = new Uint8Array(SEGMENT_HEADER_BYTES);
+      await file.read([bytes], at);
+      const header = decodeSegmentHeader(bytes, this.#deviceSeed);
+      if (header !== undefined) return header;
+    }
+    return undefined;
+  }
+
+  #add(number: number, firstSequence: number, slot: Slot | undefined): Segment {
+    const segment: Segment = {
+      number,
+      seed: segmentSeedOf(this.#deviceSeed, number),
+      firstSequence,
+      slot,
+      used: SEGMENT_DATA_START,
+      live: 0,
+      deletes: 0,
+      held: false,
+    };
+    this.segments.set(number, segment);
+    return segment;
+  }
+
+  /** Whether the log may go on to another segment; false on a full device, which then looks for space in the background. */
+  mayClaim(forCompaction: boolean): boolean {
+    const left = this.#spares.length - this.#claimed - 1;
+    if (left >= SPARES || (forCompaction && left >= 0)) return true;
+    const missing = SPARES - left;
+    if (!this.#short && this.#freeBytes >= (missing + 1) * this.segmentBytes) return true;
+    this.lookForSpace();
+    return false;
+  }
+
+  /** True while the last allocation found no space. */
+  get isShort(): boolean {
+    return this.#short;
+  }
+
+  /** Takes the next number. Requires: `mayClaim` said yes in the same turn. */
+  claim(number: number, firstSequence: number): Segment {
+    this.#claimed++;
+    void this.replenish();
+    return this.#add(number, firstSequence, undefined);
+  }
+
+  /** Gives a claimed segment its file, header synced. Errors: "device-full"; what the disk says. */
+  async activate(segment: Segment): Promise<DiskFile> {
+    while (this.#spares.length === 0) {
+      await this.replenish();
+      if (this.#spares.length === 0 && this.#short) throw new RingsteadError("device-full", "no space for the log");
+    }
+    const slot = this.#spares.shift();
+    if (slot === undefined) throw new Error("unreachable: a spare was there");
+    this.#claimed--;
+    await this.#writeHeader(slot.file, true, segment.number, segment.firstSequence);
+    segment.slot = slot;
+    void this.replenish();
+    return slot.file;
+  }
+
+  async #writeHeader(file: DiskFile, inUse: boolean, number: number, firstSequence: number): Promise<void> {
+    const header = encodeSegmentHeader(
+      { inUse, number, sizeBytes: this.segmentBytes, firstSequence },
+      this.#deviceSeed,
+    );
+    for (const at of SEGMENT_HEADER_COPIES) await file.write(header, at);
+    await file.sync();
+  }
+
+  /** Frees a segment for the next use; its records are gone for good when this resolves. Requires: nothing durable depends on it. */
+  async release(segment: Segment): Promise<void> {
+    const { slot } = segment;
+    this.segments.delete(segment.number);
+    if (slot === undefined) return;
+    await this.#writeHeader(slot.file, false, 0, 0);
+    if (this.#spares.length < MAX_SPARES || slot.readers > 0) this.#spares.push(slot);
+    else {
+      await slot.file.close();
+      await this.#disk.unlink(this.#paths.segment(slot.number));
+    }
+    this.#short = false;
+    this.#freeBytes = await this.#disk.freeBytes(this.#paths.root);
+  }
+
+  /** Allocates until there are enough spares or no space. One at a time; never rejects but for a disk that fails. */
+  replenish(): Promise<void> {
+    this.#allocating ??= this.#allocateSpares().finally(() => {
+      this.#allocating = undefined;
+    });
+    return this.#allocating;
+  }
+
+  /** Looks, at most every PROBE_INTERVAL_MS, whether a full device has space again. */
+  lookForSpace(): void {
+    if (Date.now() - this.#probedAtMs < PROBE_INTERVAL_MS) return;
+    this.#probedAtMs = Date.now();
+    void this.replenish();
+  }
+
+  async #probe(): Promise<boolean> {
+    this.#freeBytes = await this.#disk.freeBytes(this.#paths.root);
+    // As much again stays free: LevelDB and large bodies in flight need room to end in order.
+    return this.#freeBytes >= 2 * this.segmentBytes;
+  }
+
+  async #allocateSpares(): Promise<void> {
+    while (!this.#closed && this.#spares.length - this.#claimed < SPARES) {
+      try {
+        const first = this.segments.size + this.#spares.length === 0;
+        if (!(await this.#probe()) && !first) {
+          this.#short = true;
+          return;
+        }
+        await this.#allocate();
+        this.#short = false;
+      } catch (error) {
+        // Whatever else went wrong shows again, and finally, when the log needs the segment.
+        this.#short = true;
+        if (codeOf(error) !== "ENOSPC" && codeOf(error) !== "EDQUOT") this.#closed = true;
+        return;
+      }
+    }
+  }
+
+  async #allocate(): Promise<void> {
+    const number = this.#nextSlot++;
+    const path = this.#paths.newSegment(number);
+    const file = await this.#disk.open(path, "create");
+    try {
+      for (let at = 0; at < this.segmentBytes; at += ZEROS.length) {
+        await file.write(ZEROS.subarray(0, Math.min(ZEROS.length, this.segmentBytes - at)), at);
+      }
+      await this.#writeHeader(file, false, 0, 0);
+      await this.#disk.rename(path, this.#paths.segment(number));
+      await this.#disk.syncFolder(this.#paths.log);
+    } catch (error) {
+      await file.close();
+      await this.#disk.unlink(path);
+      throw error;
+    }
+    if (this.#closed) await file.close();
+    else this.#spares.push({ number, file, readers: 0 });
+  }
+
+  /** Reads from a segment. Resolves with false when it was recycled meanwhile or ends before the buffer is full. */
+  async read(segment: Segment, bytes: Uint8Array, offset: number): Promise<boolean> {
+    const { slot } = segment;
+    if (slot === undefined) return false;
+    slot.readers++;
+    try {
+      const count = await slot.file.read([bytes], offset);
+      return count === bytes.length && this.segments.get(segment.number) === segment;
+    } finally {
+      slot.readers--;
+    }
+  }
+
+  figures(): { segments: number; spares: number; usedBytes: number; liveBytes: number; deleteBytes: number } {
+    let usedBytes = 0;
+    let liveBytes = 0;
+    let deleteBytes = 0;
+    for (const segment of this.segments.values()) {
+      usedBytes += segment.used - SEGMENT_DATA_START;
+      liveBytes += segment.live;
+      deleteBytes += segment.deletes;
+    }
+    return { segments: this.segments.size, spares: this.#spares.length, usedBytes, liveBytes, deleteBytes };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#allocating;
+    for (const slot of this.#spares) await slot.file.close();
+    for (const segment of this.segments.values()) await segment.slot?.file.close();
+  }
+}

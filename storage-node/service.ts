@@ -1,0 +1,86 @@
+import { createHmac } from "node:crypto";
+import { systemClock } from "../common/clock.ts";
+import { type ClusterConfig, deviceName } from "../common/config.ts";
+import { messageOf } from "../common/errors.ts";
+import type { Log } from "../common/log.ts";
+import type { Metrics } from "../common/metrics.ts";
+import { RpcServer } from "../common/rpc/server.ts";
+import { DeviceReplica } from "./device-replica.ts";
+import { dispatcher, type ServedDevice } from "./dispatch.ts";
+import type { DeviceEngine } from "./engine/device-engine.ts";
+import { openDevice } from "./engine/open-device.ts";
+import { Staging } from "./staging.ts";
+
+/** How often waiting confirmations and idle uploads are looked at. */
+const HOUSEKEEPING_MS = 100;
+/** Requests per housekeeping round below which the node counts as idle. */
+const IDLE_REQUEST_LIMIT = 20;
+
+export type StorageNodeOptions = {
+  readonly config: ClusterConfig;
+  readonly clusterId: string;
+  readonly clusterKey: Buffer;
+  readonly socketPath: string;
+  readonly log: Log;
+  readonly metrics: Metrics;
+};
+
+const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
+  const digest = createHmac("sha256", clusterKey).update("row set-hash").digest();
+  return [digest.readBigUInt64BE(0), digest.readBigUInt64BE(8)];
+};
+
+/** Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left out. */
+export const startStorageNode = async (options: StorageNodeOptions): Promise<AsyncDisposable> => {
+  const { config, log, metrics } = options;
+  const seeds = setHashSeeds(options.clusterKey);
+  const devices = new Map<string, ServedDevice>();
+  const engines: DeviceEngine[] = [];
+  let lastError: unknown;
+  for (const [index, path] of config.devices.entries()) {
+    const device = deviceName(index);
+    try {
+      const engine = await openDevice({ path, identity: { clusterId: options.clusterId, node: config.node, device } });
+      engines.push(engine);
+      devices.set(device, { replica: new DeviceReplica(engine, systemClock, seeds), staging: new Staging(engine) });
+      for (const figure of Object.keys(engine.figures())) {
+        const name = `ringstead_device_${figure.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
+        metrics.gauge(name, `device engine: ${figure}`, () => engine.figures()[figure] ?? 0, { device });
+      }
+    } catch (error) {
+      lastError = error;
+      log.error("a device cannot be opened and is left out", { device, path, error: messageOf(error) });
+    }
+  }
+  if (devices.size === 0) throw lastError ?? new Error("no device is configured");
+
+  let requestCount = 0;
+  const dispatch = dispatcher(devices);
+  const server = new RpcServer(
+    options.clusterKey,
+    (header, body, reply) => {
+      requestCount += 1;
+      dispatch(header, body, reply);
+    },
+    log,
+  );
+  await server.listen(options.socketPath);
+  const housekeeping = setInterval(() => {
+    const isIdle = requestCount < IDLE_REQUEST_LIMIT;
+    requestCount = 0;
+    for (const { replica, staging } of devices.values()) {
+      replica.flushConfirmations(isIdle);
+      staging.expire().catch((error: unknown) => log.warn("an idle upload could not be removed", { error: messageOf(error) }));
+    }
+  }, HOUSEKEEPING_MS);
+  log.info("storage node serves", { devices: [...devices.keys()] });
+
+  return {
+    async [Symbol.asyncDispose]() {
+      clearInterval(housekeeping);
+      await server[Symbol.asyncDispose]();
+      for (const { staging } of devices.values()) await staging[Symbol.asyncDispose]();
+      for (const engine of engines) await engine[Symbol.asyncDispose]();
+    },
+  };
+};

@@ -1,0 +1,42 @@
+import type { Name, Space } from "../wire.ts";
+
+/**
+ * Keys of a device (FORMAT.md): hash32 (4 bytes, big-endian), kind (1 byte), path, and for rows a zero byte and the name.
+ * The hash comes first, so that a partition of any power is one range.
+ */
+const KIND_BYTES: Readonly<Record<Space, number>> = { object: 0x6f, container: 0x63, account: 0x61 };
+const KIND_COUNTERS = 0x43;
+const KIND_LIVE_ROW = 0x72;
+const KIND_DELETED_ROW = 0x74;
+
+/** The highest timestamp that the device may have promised ([D2]). */
+export const CEILING_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21]);
+
+const keyOf = (hash32: number, kind: number, text: string): Buffer => {
+  const length = Buffer.byteLength(text);
+  const key = Buffer.allocUnsafe(5 + length);
+  key.writeUInt32BE(hash32, 0);
+  key[4] = kind;
+  key.write(text, 5);
+  return key;
+};
+
+export const registerKey = (name: Name): Buffer => keyOf(name.hash32, KIND_BYTES[name.space], name.path);
+
+export const countersKey = (owner: Name): Buffer => keyOf(owner.hash32, KIND_COUNTERS, owner.path);
+
+export const rowKey = (owner: Name, rowName: string, isDeleted: boolean): Buffer =>
+  keyOf(owner.hash32, isDeleted ? KIND_DELETED_ROW : KIND_LIVE_ROW, `${owner.path}\0${rowName}`);
+
+/** Where the row's name begins in a row key of `owner`. */
+export const rowNameOffset = (owner: Name): number => 5 + Buffer.byteLength(owner.path) + 1;
+
+/** The first key after all rows of `owner` whose names begin with `prefix`. */
+export const rowPrefixEnd = (owner: Name, prefix: string, isDeleted: boolean): Buffer => {
+  const key = rowKey(owner, prefix, isDeleted);
+  let last = key.length - 1;
+  while (last > 4 && key[last] === 0xff) last -= 1;
+  const end = Buffer.from(key.subarray(0, last + 1));
+  end[last] = (end[last] ?? 0) + 1;
+  return end;
+};

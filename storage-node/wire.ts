@@ -1,0 +1,325 @@
+import { decode, encode } from "msgpackr";
+import {
+  BALLOT_BYTES,
+  type Ballot,
+  type Incarnation,
+  isBallot,
+  isIncarnation,
+  isTimestamp,
+} from "../common/ballot.ts";
+import { RingsteadError } from "../common/errors.ts";
+import type { HybridTimestamp } from "../common/hybrid-clock.ts";
+
+/** The messages of a storage node; headers are arrays in the order written here (FORMAT.md). */
+export const METHOD_ACCEPT = 1;
+export const METHOD_PREPARE = 2;
+export const METHOD_READ = 3;
+export const METHOD_CONFIRM = 4;
+export const METHOD_ROW = 5;
+export const METHOD_LIST = 6;
+export const METHOD_READ_BODY = 7;
+export const METHOD_STAGE_OPEN = 8;
+export const METHOD_STAGE_WRITE = 9;
+export const METHOD_STAGE_SEAL = 10;
+export const METHOD_STAGE_ABANDON = 11;
+
+/** Which register a name belongs to. */
+export type Space = "object" | "container" | "account";
+
+/** A name, with the top 32 bits of its placement hash, under which its keys lie. */
+export type Name = { readonly space: Space; readonly hash32: number; readonly path: string };
+
+
+/** What a replica knows of a version's outcome. */
+export type VersionState = "accepted" | "confirmed" | "void";
+/** What became of a version at one replica, as far as it can tell ([A1], [A3]). */
+export type Fate = "never" | VersionState | "unknown";
+
+/** A register as it travels. */
+export type Register = {
+  readonly version: Ballot;
+  readonly ballot: Ballot;
+  readonly state: VersionState;
+  readonly bodyVersion: Ballot;
+  readonly isTombstone: boolean;
+  readonly bodyLength: number;
+  readonly metadata: Uint8Array;
+};
+
+/** A proposed record; `staged` names the file that each device gave when the body was sealed there. */
+export type Proposal = {
+  readonly bodyVersion: Ballot;
+  readonly isTombstone: boolean;
+  readonly bodyLength: number;
+  readonly metadata: Uint8Array;
+  readonly body: "none" | "inline" | "staged" | "keep";
+};
+
+/** One row of a container's or an account's listing. `objects` and `bytes` are what it adds to the statistics. */
+export type Row = {
+  readonly name: string;
+  readonly version: Ballot;
+  readonly isDeleted: boolean;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly payload: Uint8Array;
+};
+
+/** What a replica of a row space says of the whole: equal hashes mean equal live rows. */
+export type RowSummary = { readonly rows: number; readonly objects: number; readonly bytes: number; readonly setHash: string };
+
+export type AcceptReply =
+  | { readonly kind: "accepted"; readonly liveRow: Row | undefined }
+  | { readonly kind: "refused"; readonly seen: Ballot; readonly floor: HybridTimestamp; readonly fates: readonly Fate[] }
+  | { readonly kind: "nodata" };
+
+export type PrepareReply =
+  | {
+      readonly kind: "promised";
+      readonly register: Register | undefined;
+      readonly fates: readonly Fate[];
+      readonly liveRow: Row | undefined;
+    }
+  | { readonly kind: "refused"; readonly seen: Ballot; readonly floor: HybridTimestamp; readonly fates: readonly Fate[] };
+
+export type ReadReply = { readonly register: Register | undefined; readonly body: Buffer | undefined };
+
+export type RowReply = { readonly kind: "stored" | "closing" | "moved" | "behind" | "old" };
+
+export type ListQuery = {
+  /** Names after this one (before it, in reverse); "" from the start. */
+  readonly marker: string;
+  /** Names before this one (after it, in reverse); "" to the end. */
+  readonly endMarker: string;
+  readonly prefix: string;
+  readonly isReverse: boolean;
+  /** 0 asks for the summary alone. */
+  readonly limit: number;
+  /** Deleted rows too: needed when replicas differ and have to be merged. */
+  readonly withDeleted: boolean;
+};
+
+export type ListReply =
+  | { readonly kind: "rows"; readonly summary: RowSummary; readonly rows: readonly Row[] }
+  | { readonly kind: "closing" | "moved" | "behind" };
+
+/** Most rows of one LIST answer. */
+export const LIST_LIMIT = 10_000;
+/** Longest path of a name: account, container and object with their slashes, in UTF-8 bytes. */
+export const PATH_LIMIT_BYTES = 2048;
+/** Bodies up to this many bytes go with the ACCEPT into the log; larger ones are staged. */
+export const INLINE_BODY_LIMIT_BYTES = 128 * 1024;
+/** Bytes of one STAGE_WRITE or READ_BODY. */
+export const TRANSFER_BLOCK_BYTES = 512 * 1024;
+
+const SPACES: readonly Space[] = ["object", "container", "account"];
+const STATES: readonly VersionState[] = ["accepted", "confirmed", "void"];
+const FATES: readonly Fate[] = ["never", "accepted", "confirmed", "void", "unknown"];
+
+const bad = (what: string): RingsteadError => new RingsteadError("bad-message", `malformed message: ${what}`);
+
+/** Takes a header apart field by field; everything from the wire passes here before anything trusts it. */
+export class HeaderReader {
+  readonly #fields: readonly unknown[];
+  #at = 0;
+  constructor(fields: readonly unknown[]) {
+    this.#fields = fields;
+  }
+  any(): unknown {
+    return this.#fields[this.#at++];
+  }
+  text(limitBytes = PATH_LIMIT_BYTES): string {
+    const value = this.any();
+    if (typeof value !== "string" || value.length > limitBytes) throw bad("text");
+    return value;
+  }
+  count(): number {
+    const value = this.any();
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw bad("number");
+    return value;
+  }
+  integer(): number {
+    const value = this.any();
+    if (typeof value !== "number" || !Number.isSafeInteger(value)) throw bad("number");
+    return value;
+  }
+  flag(): boolean {
+    return this.any() === 1;
+  }
+  bytes(): Uint8Array {
+    const value = this.any();
+    if (!(value instanceof Uint8Array)) throw bad("bytes");
+    return value;
+  }
+  ballot(): Ballot {
+    const value = this.any();
+    if (!isBallot(value)) throw bad("ballot");
+    return value;
+  }
+  incarnation(): Incarnation {
+    const value = this.any();
+    if (!isIncarnation(value)) throw bad("incarnation");
+    return value;
+  }
+  timestamp(): HybridTimestamp {
+    const value = this.any();
+    if (!isTimestamp(value)) throw bad("timestamp");
+    return value;
+  }
+  oneOf<T>(table: readonly T[]): T {
+    const value = table[this.count()];
+    if (value === undefined) throw bad("code");
+    return value;
+  }
+  list(limit: number): HeaderReader[] {
+    const value = this.any();
+    if (!Array.isArray(value) || value.length > limit) throw bad("list");
+    return value.map((item) => new HeaderReader(Array.isArray(item) ? item : [item]));
+  }
+  nested(): HeaderReader | undefined {
+    const value = this.any();
+    return Array.isArray(value) ? new HeaderReader(value) : undefined;
+  }
+  name(): Name {
+    const space = this.oneOf(SPACES);
+    const hash32 = this.count();
+    if (hash32 > 0xffffffff) throw bad("hash");
+    return { space, hash32, path: this.text() };
+  }
+}
+
+export const spaceCode = (space: Space): number => SPACES.indexOf(space);
+
+/** A register as header fields, and back. */
+export const packRegister = (register: Register | undefined): readonly unknown[] | null =>
+  register === undefined
+    ? null
+    : [
+        register.version,
+        register.ballot,
+        STATES.indexOf(register.state),
+        register.bodyVersion,
+        register.isTombstone ? 1 : 0,
+        register.bodyLength,
+        register.metadata,
+      ];
+
+export const unpackRegister = (reader: HeaderReader | undefined): Register | undefined =>
+  reader === undefined
+    ? undefined
+    : {
+        version: reader.ballot(),
+        ballot: reader.ballot(),
+        state: reader.oneOf(STATES),
+        bodyVersion: reader.ballot(),
+        isTombstone: reader.flag(),
+        bodyLength: reader.count(),
+        metadata: reader.bytes(),
+      };
+
+export const packFates = (fates: readonly Fate[]): number[] => fates.map((fate) => FATES.indexOf(fate));
+
+export const unpackFates = (reader: HeaderReader): Fate[] => reader.list(64).map((item) => item.oneOf(FATES));
+
+export const packRow = (row: Row | undefined): readonly unknown[] | null =>
+  row === undefined ? null : [row.name, row.version, row.isDeleted ? 1 : 0, row.objects, row.bytes, row.payload];
+
+export const unpackRow = (reader: HeaderReader | undefined): Row | undefined =>
+  reader === undefined
+    ? undefined
+    : {
+        name: reader.text(),
+        version: reader.ballot(),
+        isDeleted: reader.flag(),
+        objects: reader.integer(),
+        bytes: reader.integer(),
+        payload: reader.bytes(),
+      };
+
+/** A row's value as it is stored and listed: version (24 bytes), objects and bytes (f64 each), payload. */
+export const ROW_FIXED_BYTES = BALLOT_BYTES + 16;
+
+export const encodeRowValue = (row: Row): Buffer => {
+  const value = Buffer.allocUnsafe(ROW_FIXED_BYTES + row.payload.length);
+  value.write(row.version, 0, "hex");
+  value.writeDoubleBE(row.objects, BALLOT_BYTES);
+  value.writeDoubleBE(row.bytes, BALLOT_BYTES + 8);
+  value.set(row.payload, ROW_FIXED_BYTES);
+  return value;
+};
+
+export const decodeRowValue = (name: string, isDeleted: boolean, bytes: Uint8Array): Row => {
+  const value = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  if (value.length < ROW_FIXED_BYTES) throw new RingsteadError("row-damaged", "a row is too short", { name });
+  return {
+    name,
+    version: value.toString("hex", 0, BALLOT_BYTES) as Ballot,
+    isDeleted,
+    objects: value.readDoubleBE(BALLOT_BYTES),
+    bytes: value.readDoubleBE(BALLOT_BYTES + 8),
+    payload: value.subarray(ROW_FIXED_BYTES),
+  };
+};
+
+/** Rows as one body: for each u16 name length, u16 value length, u8 deleted, name, value. */
+export const packRows = (rows: readonly { name: Uint8Array; value: Uint8Array; isDeleted: boolean }[]): Buffer => {
+  let total = 0;
+  for (const row of rows) total += 5 + row.name.length + row.value.length;
+  const body = Buffer.allocUnsafe(total);
+  let at = 0;
+  for (const row of rows) {
+    at = body.writeUInt16BE(row.name.length, at);
+    at = body.writeUInt16BE(row.value.length, at);
+    at = body.writeUInt8(row.isDeleted ? 1 : 0, at);
+    body.set(row.name, at);
+    at += row.name.length;
+    body.set(row.value, at);
+    at += row.value.length;
+  }
+  return body;
+};
+
+export const unpackRows = (body: Buffer): Row[] => {
+  const rows: Row[] = [];
+  let at = 0;
+  while (at < body.length) {
+    if (body.length - at < 5) throw bad("rows");
+    const nameLength = body.readUInt16BE(at);
+    const valueLength = body.readUInt16BE(at + 2);
+    const isDeleted = body.readUInt8(at + 4) === 1;
+    at += 5;
+    const end = at + nameLength + valueLength;
+    if (end > body.length) throw bad("rows");
+    const name = body.toString("utf8", at, at + nameLength);
+    rows.push(decodeRowValue(name, isDeleted, body.subarray(at + nameLength, end)));
+    at = end;
+  }
+  return rows;
+};
+
+/** The part of a container's record that its replicas look at ([B1]); the rest is the proxy's. */
+export type ContainerRecord = {
+  readonly status: "open" | "closing";
+  readonly incarnation: Incarnation;
+  readonly headers: Readonly<Record<string, string>>;
+};
+
+export const encodeContainerRecord = (record: ContainerRecord): Uint8Array =>
+  encode([record.status === "open" ? 0 : 1, record.incarnation, record.headers]);
+
+export const decodeContainerRecord = (bytes: Uint8Array): ContainerRecord => {
+  const fields: unknown = decode(bytes);
+  if (!Array.isArray(fields)) throw bad("container record");
+  const reader = new HeaderReader(fields);
+  const status = reader.oneOf(["open", "closing"] as const);
+  const incarnation = reader.incarnation();
+  return { status, incarnation, headers: headersOf(reader.any()) };
+};
+
+/** A plain record of texts from what msgpack gave; anything else in it is dropped. */
+export const headersOf = (value: unknown): Record<string, string> => {
+  const headers: Record<string, string> = Object.create(null);
+  if (typeof value !== "object" || value === null) return headers;
+  for (const [key, text] of Object.entries(value)) if (typeof text === "string") headers[key] = text;
+  return headers;
+};
