@@ -61,7 +61,7 @@ const fileSchema = Type.Object(
     replicas: Type.Optional(Type.Integer({ minimum: 1, maximum: 7 })),
     /** The rings have 2^partition_power partitions; fixed once the rings are made. */
     partition_power: Type.Optional(Type.Integer({ minimum: 1, maximum: 20 })),
-    only: Type.Optional(Type.Array(Type.Union(SERVICES.map((name) => Type.Literal(name))), { minItems: 1 })),
+    only: Type.Optional(Type.Array(Type.Enum(SERVICES), { minItems: 1 })),
     /** Sets the password of user `admin`, as `--admin-password` does; normally kept in a file of its own. */
     admin_password: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
     detach: Type.Optional(Type.Boolean()),
@@ -122,10 +122,10 @@ const describe = ({ keyword, instancePath, message, params }: SchemaProblem, val
     const unknown = [params.additionalProperties].flat().map((name) => (key ? `${key}.${String(name)}` : String(name)));
     return `unknown key ${unknown.join(", ")}`;
   }
-  if (keyword === "boolean" || keyword === "const") return undefined;
+  if (keyword === "boolean") return undefined;
   let given = value;
   for (const part of instancePath.split("/").slice(1)) given = (given as Record<string, unknown> | undefined)?.[part];
-  const wanted = keyword === "anyOf" ? `must be one of ${SERVICES.join(", ")}` : message;
+  const wanted = keyword === "enum" ? `must be one of ${SERVICES.join(", ")}` : message;
   return `${key} ${wanted}, not ${JSON.stringify(given)}`;
 };
 

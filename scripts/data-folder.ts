@@ -32,7 +32,8 @@ const makeFolder = (path: string, mode: number): void => {
   try {
     mkdirSync(path, { recursive: true, mode });
   } catch (thrown) {
-    const reason = codeOf(thrown) === "EEXIST" || codeOf(thrown) === "ENOTDIR" ? "it is not a folder" : messageOf(thrown);
+    const reason =
+      codeOf(thrown) === "EEXIST" || codeOf(thrown) === "ENOTDIR" ? "it is not a folder" : messageOf(thrown);
     throw new RingsteadError("data-folder", `cannot use ${path} as a folder: ${reason}`, { path });
   }
 };
@@ -105,7 +106,12 @@ const plannedFile = (paths: RuntimePaths, keys: Partial<ClusterFile>): { text: s
 /** The configuration as it would be with `options`; nothing is written. */
 export const plannedConfig = (paths: RuntimePaths, options: UpOptions, node: string): ClusterConfig => {
   const { file } = plannedFile(paths, options.keys);
-  return resolveConfig(options.only === undefined ? file : { ...file, only: options.only }, paths.dataDir, node, hostname());
+  return resolveConfig(
+    options.only === undefined ? file : { ...file, only: options.only },
+    paths.dataDir,
+    node,
+    hostname(),
+  );
 };
 
 const checkDevicePath = (path: string, isOwn: boolean): void => {
@@ -116,7 +122,8 @@ const checkDevicePath = (path: string, isOwn: boolean): void => {
   } catch (thrown) {
     throw new RingsteadError("device-path", `device ${path} cannot be used: ${messageOf(thrown)}`, { path });
   }
-  if (!isFolder) throw new RingsteadError("device-path", `device ${path} is not a folder: give a mounted disk`, { path });
+  if (!isFolder)
+    throw new RingsteadError("device-path", `device ${path} is not a folder: give a mounted disk`, { path });
 };
 
 /** The socket folder may be in /tmp: a folder or link that another user put there is refused. */
@@ -124,7 +131,9 @@ const makeSocketFolder = (path: string): void => {
   makeFolder(path, 0o700);
   const found = lstatSync(path);
   if (!found.isDirectory() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) {
-    throw new RingsteadError("data-folder", `${path} must be a folder of this user with mode 0700: remove it`, { path });
+    throw new RingsteadError("data-folder", `${path} must be a folder of this user with mode 0700: remove it`, {
+      path,
+    });
   }
 };
 

@@ -43,7 +43,10 @@ export const joinPages = (pages: readonly string[]): string => {
       else if (!family.head.some((head) => head.startsWith(`# ${comment} `))) family.head.push(line);
     }
   }
-  return [...families.values()].flatMap(({ head, samples }) => [...head, ...samples, ""].slice(0, -1)).join("\n").concat("\n");
+  return [...families.values()]
+    .flatMap(({ head, samples }) => [...head, ...samples, ""].slice(0, -1))
+    .join("\n")
+    .concat("\n");
 };
 
 /** Serves /metrics on `address`: the supervisor's registry and the pages of all processes that answer. */

@@ -32,9 +32,9 @@ const save = (paths: RuntimePaths, name: string, builder: Builder): void => {
   saveRing(paths.ringFile(name), buildRing(builder));
 };
 
-/** How many devices of `node` the builder has had; removed ones keep their place in the numbering. */
+/** The highest number in a name of `node`'s devices: devices are numbered without gaps, from d1. */
 const deviceCountOf = (builder: Builder, node: string): number =>
-  builder.devices.filter((device) => device === undefined || device.node === node).length;
+  Math.max(0, ...builder.devices.map((device) => (device?.node === node ? Number(device.device.slice(1)) : 0)));
 
 /** Throws RingsteadError `devices-refused` or `replicas-refused` where the configuration asks for what only a ring command may do. */
 const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConfig): void => {
@@ -44,8 +44,9 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConf
     const id = builder.devices.findLastIndex((device) => device?.node === config.node);
     throw new RingsteadError(
       "devices-refused",
-      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for; empty a device first, in each of the rings ` +
-        `${RING_NAMES.join(", ")}: ./scripts/ringstead ring weight ${builderFile} ${id} 0, then ./scripts/ringstead ring rebalance ${builderFile}`,
+      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for: first take the last one out of each ring ` +
+        `(${RING_NAMES.join(", ")}): "./scripts/ringstead ring weight ${builderFile} ${id} 0" and "ring rebalance ${builderFile}" until it ` +
+        `holds nothing, then "ring remove ${builderFile} ${id}"`,
       { had, asked: config.devices.length },
     );
   }

@@ -70,7 +70,8 @@ const openOutput = (file: string): number => {
 const lastOutput = (file: string, from: number): string => {
   try {
     const lines = readFileSync(file).subarray(from).toString("utf8").split("\n");
-    const telling = lines.findLast((line) => /error/i.test(line) && !line.startsWith("    at ")) ?? lines.findLast(Boolean);
+    const telling =
+      lines.findLast((line) => /error/i.test(line) && !line.startsWith("    at ")) ?? lines.findLast(Boolean);
     return telling?.trim().slice(0, REASON_CHARACTERS) ?? "";
   } catch {
     return "";
@@ -159,7 +160,9 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       afterExit(fatal ?? reason, performance.now() - started);
     };
     running.once("error", (error) => finish(error.message));
-    running.once("exit", (code, signal) => finish(signal === null ? `exited with code ${code}` : `killed by ${signal}`));
+    running.once("exit", (code, signal) =>
+      finish(signal === null ? `exited with code ${code}` : `killed by ${signal}`),
+    );
   };
 
   const afterExit = (reason: string, lifeMs: number): void => {

@@ -50,6 +50,8 @@ export class RegisterIo {
   /** Runs one write to its outcome. `onLiveRows` of a conditional container write hears the rows in the promises before `decide` is asked. */
   write(set: ReplicaSet, mode: WriteMode, body: WriteBody, incarnation: () => Incarnation, onLiveRow?: (row: Row, register: Register | undefined) => void): Promise<WriteResult> {
     const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation()));
+    // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
+    if (mode.kind === "conditional") this.#sendConfirms();
     return new Promise((resolve) => {
       let liveRows: Row[] = [];
       const perform = (effect: WriteEffect | undefined): void => {

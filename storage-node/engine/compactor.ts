@@ -18,6 +18,9 @@ const DELETE_SHARE = 0.1;
 const MAX_VICTIM_SHARE = 0.8;
 /** Moved between two waits for the disk: the pace, one such piece sharing each batch with the foreground. */
 const PIECE_BYTES = 256 * 1024;
+/** The piece where space runs away: emptying must win against any foreground before MUST_WIN_ABOVE log bytes per live byte. */
+const MAX_PIECE_BYTES = 2 * 1024 * 1024;
+const MUST_WIN_ABOVE = 1.45;
 const RECORDS_PER_TURN = 128;
 
 /**
@@ -93,12 +96,20 @@ export class Compactor {
       : undefined;
   }
 
+  #pieceBytes(): number {
+    const { usedBytes, liveBytes, deleteBytes } = this.#store.figures();
+    const waste = usedBytes / Math.max(1, liveBytes + deleteBytes + this.#store.segmentBytes);
+    const urgency = Math.max(0, Math.min(1, (waste - COMPACT_ABOVE) / (MUST_WIN_ABOVE - COMPACT_ABOVE)));
+    return PIECE_BYTES + urgency * (MAX_PIECE_BYTES - PIECE_BYTES);
+  }
+
   /** Moves away what lives in a segment and recycles it; false when something damaged has to stay. */
   async #empty(segment: Segment): Promise<boolean> {
     const file = segment.slot?.file;
     if (file === undefined) return false;
     if (segment.live > 0 || segment.deletes > 0) {
       const reader = new SegmentReader(file, segment.seed, segment.used);
+      const pieceBytes = this.#pieceBytes();
       let piece = 0;
       let records = 0;
       for (let offset: number | undefined = SEGMENT_DATA_START; offset !== undefined; ) {
@@ -110,7 +121,7 @@ export class Compactor {
         }
         piece += this.#move(reader, segment, offset);
         offset += size;
-        if (piece >= PIECE_BYTES) {
+        if (piece >= pieceBytes) {
           this.movedBytes += piece;
           piece = 0;
           await this.#device.sync();

@@ -27,10 +27,12 @@ export const lockDevice = async (paths: DevicePaths): Promise<AsyncDisposable> =
     throw error;
   }
   return {
-    [Symbol.asyncDispose]: () =>
-      new Promise((resolve) => {
+    [Symbol.asyncDispose]: async () => {
+      await fs.rm(paths.lock, { force: true });
+      await new Promise<void>((resolve) => {
         server.close(() => resolve());
-      }),
+      });
+    },
   };
 };
 

@@ -54,7 +54,9 @@ const sampleRecord = (): { bytes: Uint8Array; size: number } => {
 test("a segment header is what FORMAT.md says", () => {
   const header = { inUse: true, number: 7, sizeBytes: SEGMENT_BYTES, firstSequence: 2 ** 33 + 1 };
   const bytes = encodeSegmentHeader(header, seed);
-  expect(hex(bytes)).toMatchInlineSnapshot();
+  expect(hex(bytes)).toMatchInlineSnapshot(
+    `"58700c3fd3450e1d525353470101000091e1da37e6f6fe5307000000000000040100000002000000000000000000000000000000000000000000000000000000"`,
+  );
   expect(decodeSegmentHeader(bytes, seed)).toEqual(header);
   expect(decodeSegmentHeader(bytes, seed + 1n)).toBeUndefined();
   for (let at = 0; at < bytes.length; at++) {
@@ -67,7 +69,9 @@ test("a segment header is what FORMAT.md says", () => {
 test("a record is what FORMAT.md says", () => {
   const { bytes, size } = sampleRecord();
   expect(size).toBe(recordSize(3, 5, BODY_HERE, 5));
-  expect(hex(bytes.subarray(8, 8 + size))).toMatchInlineSnapshot();
+  expect(hex(bytes.subarray(8, 8 + size))).toMatchInlineSnapshot(
+    `"feadf193a711cb5d5253524301010101070000000100000005000000010000000200000068000000010000001800000009000000000000000000000000000000050000000000000005000000030000006b657976616c75652c236c1cc2e95eee6279746573000000"`,
+  );
   expect(bytes[8 + size]).toBe(0xee);
 });
 
@@ -86,7 +90,7 @@ test("a record is valid only unchanged, in its segment, at its offset", () => {
   expect(recordIsValid(region, 8, fields, segmentSeedOf(seed, 3), 8192)).toBe(true);
   expect(recordIsValid(region, 8, fields, segmentSeedOf(seed, 4), 8192)).toBe(false);
   expect(recordIsValid(region, 8, fields, segmentSeedOf(seed, 3), 8200)).toBe(false);
-  const padding = new Set([...[4, 5, 6, 7].map((n) => 8 + 84 + n + 4), ...[5, 6, 7].map((n) => 8 + 104 + n)]);
+  const padding = new Set([109, 110, 111]);
   for (let at = 8; at < 8 + size; at++) {
     const damaged = regionOf(bytes.slice());
     damaged.bytes[at]! ^= 1;
@@ -109,7 +113,9 @@ test("bytes of any kind decode into a record or into none, never into an error",
 
 test("a large body's header is what FORMAT.md says", () => {
   const bytes = encodeBodyHeader(258, seed);
-  expect(hex(bytes)).toMatchInlineSnapshot();
+  expect(hex(bytes)).toMatchInlineSnapshot(
+    `"52534c4201000000020100000000000091e1da37e6f6fe53672c14ce6922cc790000000000000000000000000000000000000000000000000000000000000000"`,
+  );
   expect(decodeBodyHeader(bytes, seed)).toBe(258);
   expect(BLOCK_BYTES).toBe(65_536);
 });
@@ -128,7 +134,9 @@ test("an index value keeps short values, and says of long ones only where they a
     bodyLength: 77,
   };
   const bytes = encodeLiveEntry(live);
-  expect(hex(bytes)).toMatchInlineSnapshot();
+  expect(hex(bytes)).toMatchInlineSnapshot(
+    `"01020000030000000020000090010000040000000b00000028230000020000004d0000000000000001020304"`,
+  );
   expect(decodeLiveEntry(new Uint8Array(bytes))).toEqual(live);
   const long = {
     ...live,

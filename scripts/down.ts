@@ -1,0 +1,30 @@
+import { rmSync } from "node:fs";
+import { runtimePaths } from "../common/runtime-paths.ts";
+import { endProcesses, signalProcess, waitUntilEnded } from "./process-identity.ts";
+import { DRAIN_MS, stopOrphans } from "./supervisor.ts";
+import { lockHolder } from "./supervisor-lock.ts";
+import { dataDirOf, parseOptions } from "./up-options.ts";
+
+/** The supervisor kills what has not drained in time; this is for one that hangs itself. */
+const SUPERVISOR_GRACE_MS = DRAIN_MS + 15_000;
+
+/** `ringstead down`: exit 0 also when nothing ran. `--keep-running` concerns exports and guests, which this version does not have. */
+export const down = async (argv: readonly string[]): Promise<number> => {
+  const { values } = parseOptions(argv, { data: { type: "string" }, "keep-running": { type: "boolean" } });
+  const paths = runtimePaths(dataDirOf(values.data));
+  rmSync(paths.readyJson, { force: true });
+  const supervisor = lockHolder(paths.supervisorLock);
+  if (supervisor !== undefined) {
+    signalProcess(supervisor, "SIGTERM");
+    if (!(await waitUntilEnded([supervisor], SUPERVISOR_GRACE_MS))) await endProcesses([supervisor], 0);
+  }
+  const orphans = await stopOrphans(paths, DRAIN_MS);
+  // A supervisor that was still starting may have written it meanwhile.
+  rmSync(paths.readyJson, { force: true });
+  process.stdout.write(
+    supervisor !== undefined || orphans > 0
+      ? `Ringstead on ${paths.dataDir} is stopped.\n`
+      : `Nothing was running on ${paths.dataDir}.\n`,
+  );
+  return 0;
+};

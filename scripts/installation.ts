@@ -1,0 +1,86 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { type ClusterConfig, SERVICES, type ServiceName } from "../common/config.ts";
+import type { RuntimePaths } from "../common/runtime-paths.ts";
+import type { Unavailable } from "./ready-file.ts";
+import type { ProcessSpec } from "./supervised-process.ts";
+import { CHECKOUT } from "./up-options.ts";
+
+/** Threads of libuv's pool that everything but devices needs, and what each syncing device takes (DESIGN section 9). */
+const POOL_THREADS_BASE = 4;
+const POOL_THREADS_PER_DEVICE = 2;
+
+/** A process that `up` and `serve` know how to run. */
+type ProcessKind = {
+  readonly role: "identity" | "storage-node" | "proxy";
+  /** Names its socket and its log. */
+  readonly processRole: string;
+  readonly folder: string;
+  readonly service: ServiceName;
+};
+
+/** In the order in which they start; they stop in the opposite one. */
+export const PROCESS_KINDS: readonly ProcessKind[] = [
+  { role: "identity", processRole: "control", folder: "identity", service: "identity" },
+  { role: "storage-node", processRole: "storage-node", folder: "storage-node", service: "object" },
+  { role: "proxy", processRole: "proxy", folder: "proxy", service: "object" },
+];
+
+/** The roles of `serve`; those without a kind above belong to services that this version does not have. */
+export const SERVE_ROLES = [
+  "storage-node",
+  "proxy",
+  "identity",
+  "image",
+  "block-api",
+  "block-host",
+  "compute-api",
+  "compute-host",
+  "network-api",
+  "network-host",
+] as const;
+
+/** The version in package.json. */
+export const version = (): string => {
+  const manifest: unknown = JSON.parse(readFileSync(join(CHECKOUT, "package.json"), "utf8"));
+  const found =
+    typeof manifest === "object" && manifest !== null && "version" in manifest ? manifest.version : undefined;
+  return typeof found === "string" ? found : "unknown";
+};
+
+const entryOf = (kind: ProcessKind): string => join(CHECKOUT, kind.folder, "main.ts");
+
+const isBuilt = (service: ServiceName): boolean => {
+  const kinds = PROCESS_KINDS.filter((kind) => kind.service === service);
+  return kinds.length > 0 && kinds.every((kind) => existsSync(entryOf(kind)));
+};
+
+/** What `up` starts for the chosen services, in order. */
+export const processSpecs = (paths: RuntimePaths, config: ClusterConfig): ProcessSpec[] =>
+  PROCESS_KINDS.filter((kind) => config.services.includes(kind.service) && isBuilt(kind.service)).map((kind) => ({
+    role: kind.role,
+    processRole: kind.processRole,
+    entry: entryOf(kind),
+    arguments: ["--data", paths.dataDir, "--node", config.node, "--role", kind.processRole],
+    environment:
+      kind.role === "storage-node"
+        ? { UV_THREADPOOL_SIZE: String(POOL_THREADS_BASE + POOL_THREADS_PER_DEVICE * config.devices.length) }
+        : {},
+    outputFile: join(paths.logsDir, `${kind.processRole}.out`),
+  }));
+
+/** Every service that does not run with this configuration, with the reason and what to do about it. */
+export const unavailableServices = (config: ClusterConfig): Unavailable[] => {
+  const absent = SERVICES.flatMap((service): Unavailable[] => {
+    if (!isBuilt(service)) {
+      const reason = `this version of Ringstead (${version()}) does not have the ${service} service`;
+      return [{ service, reason, remedy: "use a later version" }];
+    }
+    if (config.services.includes(service)) return [];
+    const reason = `not among the chosen services (${config.services.join(",")})`;
+    const remedy = `./scripts/start --only ${[...config.services, service].join(",")}`;
+    return [{ service, reason, remedy }];
+  });
+  const reason = `this version of Ringstead (${version()}) does not have the S3 face; its port answers 501 NotImplemented`;
+  return [...absent, { service: "s3", reason, remedy: "use the Swift API of the object service" }];
+};

@@ -1,0 +1,65 @@
+import { messageOf, RingsteadError } from "../common/errors.ts";
+import { exitCodeOf } from "./exit-code.ts";
+
+const HELP = `ringstead COMMAND [--data DIR] …
+
+  up        start everything and stay in front, or with --detach leave it running
+            --bind ADDR --public-url HOST --port-offset N --devices N | --device PATH … --replicas N
+            --only identity,object,… --admin-password P --tls-cert F --tls-key F
+  down      drain and stop; exit 0 also when nothing ran
+  status    every process, device and service; --json; exit 0 all well, 1 degraded, 2 down
+  serve     ROLE[,ROLE…] --node NAME --config cluster.toml [--key-file F]: roles of a bigger installation
+  ring      devices and partitions: ringstead ring help
+  demo      store a file and read it back, step by step
+  backup    DIR2: control database, rings and keys, while running
+  restore   DIR2: puts a backup into DIR
+  version   the version
+  help      this text
+
+DIR is .ringstead in the checkout unless --data says otherwise.
+`;
+
+/** Loaded when asked for, so that `down` and `version` do not read the code of the others. */
+const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promise<number>>>> = {
+  up: async () => (await import("./up.ts")).up,
+  down: async () => (await import("./down.ts")).down,
+  status: async () => (await import("./status.ts")).status,
+  serve: async () => (await import("./serve.ts")).serve,
+  ring: async () => (await import("../ring/command.ts")).ringCommand,
+  demo: async () => (await import("./demo.ts")).demo,
+  backup: async () => (await import("./backup.ts")).backup,
+  restore: async () => (await import("./restore.ts")).restore,
+  version: async () => {
+    const { version } = await import("./installation.ts");
+    return async () => {
+      process.stdout.write(`${version()}\n`);
+      return 0;
+    };
+  },
+};
+
+const main = async (argv: readonly string[]): Promise<number> => {
+  const [name = "help", ...rest] = argv;
+  if (
+    ["help", "--help", "-h"].includes(name) ||
+    (name !== "ring" && rest.some((word) => word === "--help" || word === "-h"))
+  ) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const load = Object.hasOwn(COMMANDS, name === "--version" ? "version" : name)
+    ? COMMANDS[name === "--version" ? "version" : name]
+    : undefined;
+  if (load === undefined) throw new RingsteadError("usage", `there is no command "${name}" (see: ringstead help)`);
+  const command = await load();
+  return command(rest);
+};
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (thrown) {
+  process.stderr.write(
+    `${thrown instanceof RingsteadError ? thrown.message : ((thrown as Error).stack ?? messageOf(thrown))}\n`,
+  );
+  process.exitCode = exitCodeOf(thrown);
+}

@@ -1,0 +1,121 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { messageOf, RingsteadError } from "../common/errors.ts";
+import { exitCodeOf } from "./exit-code.ts";
+import { CHECKOUT, parseOptions } from "./up-options.ts";
+
+const HELP = `./scripts/test [KIND]
+  quick                      checks, unit tests, simulations with fixed seeds, scenarios (the default)
+  unit                       unit and contract tests
+  simulation [--seeds N]     simulations, with N further seeds; SEED=… repeats one
+  scenario                   real processes and real clients
+  tempest SERVICE            OpenStack's own tests against a service
+  all                        everything that exists
+`;
+
+type Tally = { readonly passed: number; readonly failed: number };
+type Step = { readonly name: string; run(): Tally };
+
+const CHECKS: readonly (readonly [name: string, command: string, ...args: string[]])[] = [
+  ["format", "biome", "format", "."],
+  ["types", "tsc", "--noEmit"],
+  ["lint", "oxlint", "--type-aware", "--deny-warnings"],
+  ["tidy", "node", "scripts/tidy.ts"],
+  ["unused", "knip"],
+];
+
+const run = (command: string, args: readonly string[], environment: Readonly<Record<string, string>> = {}): boolean => {
+  const result = spawnSync(command, args, { cwd: CHECKOUT, stdio: "inherit", env: { ...process.env, ...environment } });
+  if (result.error !== undefined) process.stdout.write(`${command}: ${result.error.message}\n`);
+  return result.status === 0;
+};
+
+const check = ([name, command, ...args]: (typeof CHECKS)[number]): Step => ({
+  name,
+  run: () => (run(command, args) ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }),
+});
+
+/** Counts of vitest's JSON report. A file that could not be loaded has no tests, but a failed suite. */
+export const tallyOf = (report: unknown): Tally => {
+  const field = (name: string): number => {
+    const value = typeof report === "object" && report !== null ? (report as Record<string, unknown>)[name] : undefined;
+    return typeof value === "number" ? value : 0;
+  };
+  const failed = field("numFailedTests");
+  return { passed: field("numPassedTests"), failed: failed > 0 ? failed : field("numFailedTestSuites") };
+};
+
+const vitest = (project: string, environment: Readonly<Record<string, string>> = {}): Step => ({
+  name: project,
+  run: () => {
+    const folder = mkdtempSync(join(tmpdir(), "ringstead-test-"));
+    try {
+      const reportFile = join(folder, "report.json");
+      const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
+      const isGood = run("vitest", ["run", "--project", project, ...reporters], environment);
+      const tally = tallyOf(JSON.parse(readFileSync(reportFile, "utf8")));
+      // A run that failed without a failed test (an unhandled rejection), or that found no test, is a failure all the same.
+      if (tally.failed === 0 && (!isGood || tally.passed === 0)) return { passed: tally.passed, failed: 1 };
+      return tally;
+    } catch (thrown) {
+      process.stdout.write(`vitest left no report: ${messageOf(thrown)}\n`);
+      return { passed: 0, failed: 1 };
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+});
+
+const stepsOf = (kind: string, service: string | undefined, seeds: string | undefined): readonly Step[] => {
+  const simulation = vitest("simulation", seeds === undefined ? {} : { SEEDS: seeds });
+  const everything = [...CHECKS.map(check), vitest("unit"), simulation, vitest("scenario")];
+  switch (kind) {
+    case "quick":
+    case "all":
+      return everything;
+    case "unit":
+    case "scenario":
+      return [vitest(kind)];
+    case "simulation":
+      return [simulation];
+    case "tempest":
+      throw new RingsteadError("usage", `tempest ${service ?? "SERVICE"}: this version has no service that tempest runs against`);
+    default:
+      throw new RingsteadError("usage", `there is no kind of test "${kind}"\n${HELP}`);
+  }
+};
+
+const main = (argv: readonly string[]): number => {
+  const { values, positionals } = parseOptions(argv, { seeds: { type: "string" }, help: { type: "boolean" } }, true);
+  const [kind = "quick", service] = positionals;
+  if (values.help === true || kind === "help") {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (values.seeds !== undefined && !/^[1-9]\d{0,8}$/.test(values.seeds)) {
+    throw new RingsteadError("usage", `--seeds takes a whole number, not "${values.seeds}"`);
+  }
+  let passed = 0;
+  let failed = 0;
+  for (const step of stepsOf(kind, service, values.seeds)) {
+    process.stdout.write(`\n== ${step.name}\n`);
+    const tally = step.run();
+    passed += tally.passed;
+    failed += tally.failed;
+    process.stdout.write(`== ${step.name}: ${tally.passed} passed, ${tally.failed} failed\n`);
+  }
+  process.stdout.write(`\n${passed} passed, ${failed} failed\n`);
+  return failed === 0 ? 0 : 1;
+};
+
+if (import.meta.main) {
+  try {
+    process.exitCode = main(process.argv.slice(2));
+  } catch (thrown) {
+    process.stderr.write(`${messageOf(thrown)}\n`);
+    process.stdout.write("0 passed, 1 failed\n");
+    process.exitCode = exitCodeOf(thrown);
+  }
+}

@@ -1,0 +1,197 @@
+import { readFileSync, rmSync } from "node:fs";
+import type { ClusterConfig } from "../common/config.ts";
+import { messageOf } from "../common/errors.ts";
+import { createLog, type Log } from "../common/log.ts";
+import { createMetrics } from "../common/metrics.ts";
+import { replaceFile } from "../common/replace-file.ts";
+import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
+import type { ReadyInfoResponse } from "../identity/wire.ts";
+import { makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
+import { processSpecs, unavailableServices, version } from "./installation.ts";
+import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
+import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
+import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
+import { type ReadyFile, readyFile, writeReadyFiles } from "./ready-file.ts";
+import { type ProcessSnapshot, type SupervisedProcess, superviseProcess } from "./supervised-process.ts";
+import { takeLock } from "./supervisor-lock.ts";
+import type { UpOptions } from "./up-options.ts";
+
+/** What requests under way get to finish, over all processes together, and then a moment to sync and close. */
+export const DRAIN_MS = 30_000;
+/** Children of a killed supervisor drain by themselves; the next start waits this long for them. */
+const ORPHAN_GRACE_MS = 15_000;
+
+/** DIR/supervisor.json: what the running or last supervisor knew. */
+export type SupervisorState = {
+  readonly version: string;
+  readonly supervisor: ProcessIdentity;
+  readonly startedAt: string;
+  readonly config: Pick<ClusterConfig, "node" | "devices" | "replicas" | "services" | "metricsBind">;
+  readonly processes: readonly ProcessSnapshot[];
+};
+
+/** Reads DIR/supervisor.json; undefined where there is none that can be read. */
+export const readSupervisorState = (paths: RuntimePaths): SupervisorState | undefined => {
+  try {
+    return JSON.parse(readFileSync(paths.supervisorState, "utf8")) as SupervisorState;
+  } catch {
+    return undefined;
+  }
+};
+
+/** Stops what a killed supervisor left running. */
+export const stopOrphans = async (paths: RuntimePaths, graceMs: number): Promise<number> => {
+  const orphans = (readSupervisorState(paths)?.processes ?? []).flatMap(({ pid, startTime }) =>
+    pid !== undefined && startTime !== undefined && startTimeOf(pid) === startTime ? [{ pid, startTime }] : [],
+  );
+  await endProcesses(orphans, graceMs);
+  return orphans.length;
+};
+
+const readyInfo = async (paths: RuntimePaths): Promise<ReadyInfoResponse> =>
+  JSON.parse(await getOverSocket(paths.socket("control"), "/internal/ready-info")) as ReadyInfoResponse;
+
+type Running = {
+  readonly paths: RuntimePaths;
+  readonly prepared: PreparedFolder;
+  readonly log: Log;
+  readonly processes: readonly SupervisedProcess[];
+  readonly startedAt: string;
+};
+
+const ownIdentity = (): ProcessIdentity => ({ pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 });
+
+const writeState = ({ paths, prepared, processes, startedAt }: Running): void => {
+  const { node, devices, replicas, services, metricsBind } = prepared.config;
+  const state: SupervisorState = {
+    version: version(),
+    supervisor: ownIdentity(),
+    startedAt,
+    config: { node, devices, replicas, services, metricsBind },
+    processes: processes.map((one) => one.snapshot()),
+  };
+  replaceFile(paths.supervisorState, `${JSON.stringify(state, undefined, 2)}\n`, 0o644);
+};
+
+const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
+  const { paths, prepared, processes } = running;
+  const identities = processes.flatMap((one) => {
+    const identity = one.identity();
+    return identity === undefined ? [] : [{ role: one.role, ...identity }];
+  });
+  const ready = readyFile({
+    version: version(),
+    config: prepared.config,
+    adminPassword: prepared.adminPassword,
+    s3,
+    processes: [{ role: "supervisor", ...ownIdentity() }, ...identities],
+    unavailable: unavailableServices(prepared.config),
+  });
+  writeReadyFiles(paths, prepared.config, ready);
+  return ready;
+};
+
+/** Requests enter at the proxy: it drains first, then what it needs. All together get DRAIN_MS. */
+const stopAll = async (processes: readonly SupervisedProcess[], log: Log): Promise<void> => {
+  const deadline = performance.now() + DRAIN_MS;
+  for (const one of processes.toReversed()) {
+    const graceMs = Math.max(2_000, deadline - performance.now());
+    await one.stop(graceMs);
+    log.info("process stopped", { role: one.role });
+  }
+};
+
+/** Watches for Ctrl-C and SIGTERM: the first aborts `stopping`, the next one kills what still drains. */
+const watchSignals = (stopping: AbortController, processes: () => readonly SupervisedProcess[]): Disposable => {
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (!stopping.signal.aborted) return stopping.abort(signal);
+    if (signal === "SIGINT") for (const one of processes()) one.kill();
+  };
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const signal of signals) process.on(signal, onSignal);
+  return {
+    [Symbol.dispose]: () => {
+      for (const signal of signals) process.off(signal, onSignal);
+    },
+  };
+};
+
+/**
+ * Runs an installation until it is told to stop: prepares DIR, starts the processes in order, keeps them running, writes
+ * ready.json, drains at the end. `onReady` is called once. Throws RingsteadError with the one sentence for the user; nothing
+ * of it runs any more then.
+ */
+export const supervise = async (
+  options: UpOptions,
+  node: string,
+  onReady: (ready: ReadyFile, addedDevices: number) => void,
+): Promise<void> => {
+  const paths = runtimePaths(options.dataDir);
+  makeDataFolder(paths);
+  using _lock = takeLock(paths.supervisorLock, paths.dataDir);
+  rmSync(paths.readyJson, { force: true });
+  const log = createLog({ service: "supervisor", file: paths.logFile("supervisor") });
+  const stopping = new AbortController();
+  let processes: SupervisedProcess[] = [];
+  using _signals = watchSignals(stopping, () => processes);
+
+  try {
+    const orphans = await stopOrphans(paths, ORPHAN_GRACE_MS);
+    if (orphans > 0) log.warn("processes of a killed supervisor were stopped", { orphans });
+    const prepared = prepareDataFolder(paths, options, node);
+    const { config } = prepared;
+    checkOpenFileLimit(config.devices.length);
+    await checkPorts(config);
+    log.info("starting", { version: version(), services: config.services, addedDevices: prepared.addedDevices });
+
+    const startedAt = new Date().toISOString();
+    let s3: ReadyFile["s3"] | undefined;
+    const onChange = (): void => {
+      const running: Running = { paths, prepared, log, processes, startedAt };
+      writeState(running);
+      if (s3 !== undefined && !stopping.signal.aborted) writeReady(running, s3);
+    };
+    processes = processSpecs(paths, config).map((spec) => superviseProcess(spec, log, onChange));
+
+    const metrics = createMetrics({ role: "supervisor" });
+    for (const one of processes) {
+      const labels = { process: one.role };
+      metrics.gauge(
+        "ringstead_process_up",
+        "1 while a process is ready.",
+        () => Number(one.snapshot().state === "ready"),
+        labels,
+      );
+      metrics.gauge(
+        "ringstead_process_restarts",
+        "Restarts since the supervisor began.",
+        () => one.snapshot().restarts,
+        labels,
+      );
+    }
+    const sockets = (): string[] => processes.map((one) => paths.socket(`metrics-${one.processRole}`));
+    await using _page = await serveMetricsPage(config.metricsBind, metrics, sockets);
+
+    const aborted = new Promise<void>((resolve) => stopping.signal.addEventListener("abort", () => resolve()));
+    for (const one of processes) {
+      if (stopping.signal.aborted) break;
+      await Promise.race([one.start(), aborted]);
+    }
+    if (!stopping.signal.aborted) {
+      const info = await readyInfo(paths);
+      s3 = { accessKey: info.access, secretKey: info.secret };
+      onReady(writeReady({ paths, prepared, log, processes, startedAt }, s3), prepared.addedDevices);
+      log.info("ready");
+      await aborted;
+    }
+    log.info("stopping", { why: String(stopping.signal.reason) });
+  } catch (thrown) {
+    log.error("cannot start", { error: messageOf(thrown) });
+    throw thrown;
+  } finally {
+    stopping.abort("the start failed");
+    rmSync(paths.readyJson, { force: true });
+    await stopAll(processes, log);
+    log.info("stopped");
+  }
+};
