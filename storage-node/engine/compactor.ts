@@ -14,6 +14,8 @@ import type { Segment, SegmentStore } from "./segment-store.ts";
 const COMPACT_ABOVE = 1.3;
 /** Deletes may make up this share of the log before the oldest segment, whose deletes can be dropped, is emptied for them. */
 const DELETE_SHARE = 0.1;
+/** Segments emptied before they are recycled together. */
+const MAX_EMPTIED = 8;
 /** A segment with more living in it is not worth its moving. */
 const MAX_VICTIM_SHARE = 0.8;
 /** Moved between two waits for the disk: the pace, one such piece sharing each batch with the foreground. */
@@ -34,6 +36,9 @@ export class Compactor {
   readonly #store: SegmentStore;
   #running: Promise<void> | undefined;
   #isStopped = false;
+  /** Moved away from, and to be recycled after the next sync. */
+  readonly #emptied = new Set<Segment>();
+  #unsyncedBytes = 0;
   movedBytes = 0;
   recycledSegments = 0;
 
@@ -61,16 +66,26 @@ export class Compactor {
 
   async #run(): Promise<void> {
     try {
-      for (let victim = this.#choose(); victim !== undefined && !this.#isStopped; victim = this.#choose()) {
-        if (!(await this.#empty(victim))) victim.held = true;
+      while (!this.#isStopped) {
+        const victim = this.#choose();
+        if (victim !== undefined) await this.#empty(victim);
+        else if (this.#emptied.size === 0) break;
+        // Several nearly empty segments share a sync.
+        const isEnough = this.#unsyncedBytes >= this.#pieceBytes() || this.#emptied.size >= MAX_EMPTIED;
+        if (!this.#isStopped && (isEnough || victim === undefined)) await this.#recycle();
       }
     } catch {
       // The device is full or failed; its state says so, and the next checkpoint tries again.
+    } finally {
+      this.#emptied.clear();
     }
   }
 
   #choose(): Segment | undefined {
-    const { usedBytes, liveBytes, deleteBytes } = this.#store.figures();
+    const figures = this.#store.figures();
+    const { liveBytes, deleteBytes } = figures;
+    let { usedBytes } = figures;
+    for (const segment of this.#emptied) usedBytes -= segment.used - SEGMENT_DATA_START;
     let oldest: Segment | undefined;
     let emptiest: Segment | undefined;
     let share = 1;
@@ -78,7 +93,7 @@ export class Compactor {
       if (oldest === undefined || segment.number < oldest.number) oldest = segment;
     }
     for (const segment of this.#store.segments.values()) {
-      if (!this.#device.isCheckpointed(segment) || (segment.held && segment.live > 0)) continue;
+      if (!this.#mayEmpty(segment)) continue;
       const kept = segment.live + (segment === oldest ? 0 : segment.deletes);
       const used = segment.used - SEGMENT_DATA_START;
       const own = used <= 0 ? 0 : kept / used;
@@ -88,12 +103,15 @@ export class Compactor {
       }
     }
     if (share === 0) return emptiest;
-    const isWasteful = usedBytes > COMPACT_ABOVE * (liveBytes + deleteBytes) + this.#store.segmentBytes;
-    if ((isWasteful || this.#store.isShort) && share <= MAX_VICTIM_SHARE) return emptiest;
     const isDeleteHeavy = deleteBytes > DELETE_SHARE * usedBytes + this.#store.segmentBytes;
-    return isDeleteHeavy && oldest !== undefined && this.#device.isCheckpointed(oldest) && !oldest.held
-      ? oldest
-      : undefined;
+    if (isDeleteHeavy && oldest !== undefined && this.#mayEmpty(oldest)) return oldest;
+    const isWasteful = usedBytes > COMPACT_ABOVE * (liveBytes + deleteBytes) + this.#store.segmentBytes;
+    return (isWasteful || this.#store.isShort) && share <= MAX_VICTIM_SHARE ? emptiest : undefined;
+  }
+
+  #mayEmpty(segment: Segment): boolean {
+    if (this.#emptied.has(segment) || !this.#device.isCheckpointed(segment)) return false;
+    return !segment.held || segment.live <= 0;
   }
 
   #pieceBytes(): number {
@@ -103,38 +121,49 @@ export class Compactor {
     return PIECE_BYTES + urgency * (MAX_PIECE_BYTES - PIECE_BYTES);
   }
 
-  /** Moves away what lives in a segment and recycles it; false when something damaged has to stay. */
-  async #empty(segment: Segment): Promise<boolean> {
+  /** Moves away what lives in a segment. */
+  async #empty(segment: Segment): Promise<void> {
     const file = segment.slot?.file;
-    if (file === undefined) return false;
-    if (segment.live > 0 || segment.deletes > 0) {
-      const reader = new SegmentReader(file, segment.seed, segment.used);
-      const pieceBytes = this.#pieceBytes();
-      let piece = 0;
-      let records = 0;
-      for (let offset: number | undefined = SEGMENT_DATA_START; offset !== undefined; ) {
-        if (this.#isStopped) return true;
-        const size: number = await reader.read(offset);
-        if (size === 0) {
-          offset = await reader.find(offset + 8);
-          continue;
-        }
-        piece += this.#move(reader, segment, offset);
-        offset += size;
-        if (piece >= pieceBytes) {
-          this.movedBytes += piece;
-          piece = 0;
-          await this.#device.sync();
-        } else if (++records % RECORDS_PER_TURN === 0) await new Promise(setImmediate);
+    if (file === undefined) return;
+    this.#emptied.add(segment);
+    if (segment.live <= 0 && segment.deletes === 0) return;
+    const reader = new SegmentReader(file, segment.seed, segment.used);
+    const pieceBytes = this.#pieceBytes();
+    let records = 0;
+    for (let offset: number | undefined = SEGMENT_DATA_START; offset !== undefined && !this.#isStopped; ) {
+      const size: number = await reader.read(offset);
+      if (size === 0) {
+        offset = await reader.find(offset + 8);
+        continue;
       }
-      this.movedBytes += piece;
+      this.#unsyncedBytes += this.#move(reader, segment, offset);
+      offset += size;
+      if (this.#unsyncedBytes >= pieceBytes) await this.#sync();
+      else if (++records % RECORDS_PER_TURN === 0) await new Promise(setImmediate);
     }
-    // Also what the foreground superseded is to be durable before the old copies go.
+  }
+
+  async #sync(): Promise<void> {
+    this.movedBytes += this.#unsyncedBytes;
+    this.#unsyncedBytes = 0;
     await this.#device.sync();
-    if (segment.live > 0) return false;
-    await this.#store.release(segment);
-    this.recycledSegments++;
-    return true;
+  }
+
+  /** Recycles what was emptied; where something damaged has to stay, the segment is held. */
+  async #recycle(): Promise<void> {
+    const emptied = [...this.#emptied];
+    // Also what the foreground superseded is to be durable before the old copies go.
+    await this.#sync();
+    await Promise.all(
+      emptied.map(async (segment) => {
+        if (segment.live > 0) segment.held = true;
+        else {
+          await this.#store.release(segment);
+          this.recycledSegments++;
+        }
+        this.#emptied.delete(segment);
+      }),
+    );
   }
 
   /** Writes anew what of the record at `offset` is still needed; returns about how many bytes that took. */

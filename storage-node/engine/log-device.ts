@@ -337,10 +337,7 @@ export class LogDevice implements DeviceEngine {
         this.#toIndex = [];
         await this.#writeIndex(batches);
         for (const batch of batches) this.#indexed(batch);
-        if (this.#sinceCheckpoint >= this.#checkpointBytes) {
-          this.#sinceCheckpoint = 0;
-          void this.checkpoint();
-        }
+        if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
       }
     } catch (error) {
       this.#writer.fail(new RingsteadError("device-failed", `the index cannot be written: ${messageOf(error)}`));
@@ -542,6 +539,7 @@ export class LogDevice implements DeviceEngine {
   checkpoint(): Promise<void> {
     this.#checkpointing ??= this.#runCheckpoint().finally(() => {
       this.#checkpointing = undefined;
+      if (this.#sinceCheckpoint >= this.#checkpointBytes && !this.#isClosed) void this.checkpoint();
     });
     return this.#checkpointing;
   }
@@ -550,6 +548,7 @@ export class LogDevice implements DeviceEngine {
     if (this.#writer.failure !== undefined) return;
     try {
       const { segment, offset, nextSequence } = this.#writer.position;
+      this.#sinceCheckpoint = 0;
       const segments = [...this.#segments.segments.values()].map(({ number, used, live, deletes }) => ({
         number,
         used,

@@ -1,0 +1,261 @@
+import { expect, test } from "vitest";
+import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
+import { hybridClock, type HybridClock } from "../../common/hybrid-clock.ts";
+import { type Random, seededRandom } from "../../common/random.ts";
+import { EventQueue, SimulatedNetwork, settlePromises } from "../../common/simulation/event-queue.ts";
+import { isLinearizable, type RegisterOperation } from "../../common/simulation/linearizability.ts";
+import { DeviceReplica } from "../../storage-node/device-replica.ts";
+import { MemoryDevice } from "../../storage-node/engine/memory-device.ts";
+import type { Name, Proposal, Register } from "../../storage-node/wire.ts";
+import { judgeRead, type ReplicaRead } from "./register-read.ts";
+import { RegisterWrite, type WriteEffect, type WriteMode, type WriteOutcome, type WriteRecord } from "./register-write.ts";
+
+const NAME: Name = { space: "object", hash32: 7, path: "/a/c/o" };
+const INCARNATION = "1".repeat(24) as Incarnation;
+const START_MS = 1_700_000_000_000;
+const TIMEOUT_MS = 60;
+const OPERATION_LIMIT = 12;
+
+/** One replica with its power cuts. */
+class SimulatedReplica {
+  readonly #world: World;
+  #device: MemoryDevice;
+  #replica: DeviceReplica;
+  #life = 0;
+  isUp = true;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#device = this.#newDevice();
+    this.#replica = new DeviceReplica(this.#device, world.queue, [1n, 2n]);
+  }
+
+  #newDevice(): MemoryDevice {
+    return new MemoryDevice((done) => this.#afterSync(this.#life, done));
+  }
+
+  #afterSync(life: number, done: () => void): void {
+    this.#world.queue.after(0.2 + this.#world.random.unit() * 3, () => {
+      if (life === this.#life) done();
+    });
+  }
+
+  crash(): void {
+    this.#life += 1;
+    this.isUp = false;
+    this.#device = this.#device.afterCrash();
+  }
+
+  restart(): void {
+    this.#device = this.#device.afterCrash();
+    this.#replica = new DeviceReplica(this.#device, this.#world.queue, [1n, 2n]);
+    this.isUp = true;
+  }
+
+  /** Calls the replica as the network would; no answer when it is down, or dies before it answers. */
+  call<T>(work: (replica: DeviceReplica) => Promise<T> | T, answer: (value: T) => void): void {
+    const { network } = this.#world;
+    network.send(() => {
+      if (!this.isUp) return;
+      const life = this.#life;
+      void Promise.resolve()
+        .then(() => work(this.#replica))
+        .then((value) => {
+          if (life === this.#life && this.isUp) network.send(() => answer(value));
+        })
+        .catch(() => {});
+    });
+  }
+}
+
+type World = { readonly queue: EventQueue; readonly random: Random; readonly network: SimulatedNetwork; readonly replicas: SimulatedReplica[] };
+
+/** A proxy with a skewed clock; it may die between any two messages, after which it says nothing more. */
+class SimulatedProxy {
+  readonly #world: World;
+  readonly #clock: HybridClock;
+  readonly #process: string;
+  isDead = false;
+
+  constructor(world: World, index: number) {
+    this.#world = world;
+    const skewMs = Math.floor(world.random.unit() * 40) - 20;
+    this.#clock = hybridClock({ nowMs: () => Math.floor(world.queue.nowMs()) + skewMs });
+    this.#process = index.toString(16).padStart(8, "0");
+  }
+
+  write(mode: WriteMode): Promise<WriteOutcome> {
+    const { replicas, queue, random } = this.#world;
+    const machine = new RegisterWrite(replicas.length, mode, () => ballotOf(INCARNATION, this.#clock.next(), this.#process));
+    return new Promise((resolve) => {
+      const perform = (effect: WriteEffect | undefined): void => {
+        if (effect === undefined || this.isDead) return;
+        switch (effect.kind) {
+          case "done":
+            resolve(effect.outcome);
+            return;
+          case "wait":
+            queue.after(random.unit() * effect.atMostMs, () => perform(machine.onTimer(effect.round)));
+            return;
+          case "prepare":
+            for (const replica of replicas) {
+              this.#ask(replica, (it) => it.prepare(NAME, effect.ballot, effect.own), (reply) => {
+                if (reply?.kind === "refused") this.#heard(reply.seen);
+                perform(machine.onPrepare(effect.round, reply));
+              });
+            }
+            return;
+          case "accept": {
+            const proposal: Proposal = { ...effect.record, bodyVersion: effect.version, body: "none" };
+            for (const replica of replicas) {
+              this.#ask(replica, (it) => it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own), (reply) => {
+                if (reply?.kind === "refused") {
+                  this.#heard(reply.seen);
+                  this.#clock.advancePast(reply.floor);
+                }
+                perform(machine.onAccept(effect.round, reply));
+              });
+            }
+          }
+        }
+      };
+      perform(machine.start());
+    });
+  }
+
+  async read(): Promise<Register | undefined | "unknown"> {
+    for (let attempt = 0; attempt < 8; attempt++) {
+      const answers = await this.#collect();
+      const verdict = judgeRead(this.#world.replicas.length, answers);
+      if (verdict.kind === "more") continue;
+      if (verdict.kind === "settled") return verdict.register;
+      const { register } = verdict;
+      this.#heard(register.ballot);
+      const record: WriteRecord = { isTombstone: register.isTombstone, bodyLength: 0, metadata: register.metadata, body: "none", bodyVersion: undefined };
+      const outcome = await this.write({ kind: "finish", version: register.version, ballot: register.ballot, record });
+      if (outcome.kind === "established") {
+        this.confirm(register.version);
+        return register;
+      }
+    }
+    return "unknown";
+  }
+
+  confirm(version: Ballot): void {
+    for (const replica of this.#world.replicas) replica.call((it) => it.confirm(NAME, version, false), () => {});
+  }
+
+  #collect(): Promise<ReplicaRead[]> {
+    const { replicas, random, queue } = this.#world;
+    return new Promise((resolve) => {
+      const answers: ReplicaRead[] = [];
+      let failed = 0;
+      const wanted = random.unit() < 0.5 ? 2 : 3;
+      for (const [index, replica] of replicas.entries()) {
+        this.#ask(replica, (it) => it.read(NAME), (stored) => {
+          if (stored === undefined) failed += 1;
+          else answers.push({ replica: index, register: stored === null ? undefined : stored });
+          if (answers.length === wanted || answers.length + failed === replicas.length) queue.after(0, () => resolve([...answers]));
+        }, (value) => value?.register ?? null);
+      }
+    });
+  }
+
+  /** Asks one replica; undefined stands for a time-out. */
+  #ask<T, U = T>(replica: SimulatedReplica, work: (replica: DeviceReplica) => Promise<T>, answer: (value: U | undefined) => void, map: (value: T) => U = (value) => value as unknown as U): void {
+    let isAnswered = false;
+    const once = (value: U | undefined): void => {
+      if (isAnswered || this.isDead) return;
+      isAnswered = true;
+      answer(value);
+    };
+    replica.call(work, (value) => once(map(value)));
+    this.#world.queue.after(TIMEOUT_MS, () => once(undefined));
+  }
+
+  #heard(ballot: Ballot): void {
+    this.#clock.advancePast(timestampIn(ballot));
+  }
+}
+
+const recordOf = (value: string | undefined): WriteRecord => ({
+  isTombstone: value === undefined,
+  bodyLength: 0,
+  metadata: Buffer.from(value ?? ""),
+  body: "none",
+  bodyVersion: undefined,
+});
+
+const valueOf = (register: Register | undefined): string | undefined =>
+  register === undefined || register.isTombstone ? undefined : Buffer.from(register.metadata).toString();
+
+/** One seeded life of a name under faults; gives its history. */
+const run = async (seed: bigint): Promise<RegisterOperation[]> => {
+  const random = seededRandom(seed);
+  const queue = new EventQueue(START_MS);
+  const network = new SimulatedNetwork(queue, random, { lossChance: 0.03, repeatChance: 0.05, longDelayChance: 0.1 });
+  const world: World = { queue, random, network, replicas: [] };
+  for (let index = 0; index < 3; index++) world.replicas.push(new SimulatedReplica(world));
+  const history: RegisterOperation[] = [];
+
+  const operate = async (index: number): Promise<void> => {
+    const proxy = new SimulatedProxy(world, index + 1);
+    if (random.unit() < 0.15) queue.after(random.unit() * 12, () => { proxy.isDead = true; });
+    const start = queue.nowMs();
+    const choice = random.unit();
+    const pending = { start, end: Number.POSITIVE_INFINITY };
+    if (choice < 0.35) {
+      const value = choice < 0.07 ? undefined : `v${index}`;
+      const slot = history.push({ ...pending, kind: "write", value, expected: undefined, succeeded: undefined }) - 1;
+      const outcome = await proxy.write({ kind: "plain", record: recordOf(value) });
+      if (outcome.kind !== "established" || proxy.isDead) return;
+      proxy.confirm(outcome.version);
+      history[slot] = { start, end: queue.nowMs(), kind: "write", value, expected: undefined, succeeded: undefined };
+    } else if (choice < 0.6) {
+      const value = `c${index}`;
+      const slot = history.push({ ...pending, kind: "compare-and-set", value, expected: undefined, succeeded: undefined }) - 1;
+      for (let attempt = 0; attempt < 6; attempt++) {
+        const outcome = await proxy.write({ kind: "conditional", decide: (base) => (valueOf(base) === undefined ? recordOf(value) : "stop") });
+        if (proxy.isDead) return;
+        if (outcome.kind === "unfinished") {
+          await proxy.read();
+          continue;
+        }
+        if (outcome.kind === "established") proxy.confirm(outcome.version);
+        else if (outcome.kind !== "stopped") return;
+        history[slot] = { start, end: queue.nowMs(), kind: "compare-and-set", value, expected: undefined, succeeded: outcome.kind === "established" };
+        return;
+      }
+    } else {
+      const register = await proxy.read();
+      if (register === "unknown" || proxy.isDead) return;
+      history.push({ start, end: queue.nowMs(), kind: "read", value: undefined, expected: valueOf(register), succeeded: undefined });
+    }
+  };
+
+  for (let index = 0; index < OPERATION_LIMIT; index++) queue.after(random.unit() * 150, () => void operate(index));
+  for (let crash = 0; crash < 3; crash++) {
+    if (random.unit() < 0.5) continue;
+    const replica = world.replicas[random.below(3)]!;
+    const atMs = random.unit() * 150;
+    queue.after(atMs, () => replica.crash());
+    queue.after(atMs + 1 + random.unit() * 30, () => replica.restart());
+  }
+  let steps = 0;
+  while (queue.step() && ++steps < 100_000) await settlePromises();
+  return history;
+};
+
+const baseSeed = BigInt(process.env["SEED"] ?? "1");
+const seedCount = process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "400");
+
+test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
+  let acknowledged = 0;
+  for (let index = 0n; index < BigInt(seedCount); index++) {
+    const seed = baseSeed + index;
+    const history = await run(seed);
+    acknowledged += history.filter((operation) => operation.end !== Number.POSITIVE_INFINITY).length;
+    expect(isLinearizable(history), `SEED=${seed} ./scripts/test simulation\n${JSON.stringify(history)}`).toBe(true);
+  }
+  expect(acknowledged).toBeGreaterThan(seedCount * 4);
+});

@@ -1,0 +1,106 @@
+import { RingsteadError } from "../../common/errors.ts";
+import type { BodyReference, DeviceEngine, Entry, Mutation, StagedBody } from "./device-engine.ts";
+
+/** Decides when the sync of a commit is over; simulation uses its virtual clock. */
+export type SyncAfter = (done: () => void) => void;
+
+/**
+ * A device without a disk, for simulation of what stands above the engine: commits become durable in order some time after they
+ * were applied, and a crash drops those that were not. Bodies are kept as values.
+ */
+export class MemoryDevice implements DeviceEngine {
+  readonly #syncAfter: SyncAfter;
+  readonly #entries = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>();
+  readonly #durable: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>;
+  #unsynced: { readonly mutations: readonly Mutation[]; readonly done: Promise<void> }[] = [];
+
+  constructor(syncAfter: SyncAfter, durable = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>()) {
+    this.#syncAfter = syncAfter;
+    this.#durable = durable;
+    for (const [key, entry] of durable) this.#entries.set(key, entry);
+  }
+
+  /** The device as it is after power loss: what was not synced is gone. The old object must not be used again. */
+  afterCrash(): MemoryDevice {
+    return new MemoryDevice(this.#syncAfter, this.#durable);
+  }
+
+  state(): { readonly kind: "serving" } {
+    return { kind: "serving" };
+  }
+
+  apply(mutations: readonly Mutation[]): Promise<void> {
+    for (const mutation of mutations) change(this.#entries, mutation);
+    const done = new Promise<void>((resolve) => {
+      this.#syncAfter(() => {
+        const index = this.#unsynced.findIndex((commit) => commit.mutations === mutations);
+        for (const commit of this.#unsynced.splice(0, index + 1))
+          for (const mutation of commit.mutations) change(this.#durable, mutation);
+        resolve();
+      });
+    });
+    this.#unsynced.push({ mutations, done });
+    return done;
+  }
+
+  get(key: Uint8Array): Entry | undefined {
+    return this.#entries.get(Buffer.from(key).toString("latin1"));
+  }
+
+  durable(key: Uint8Array): Promise<void> | undefined {
+    return this.#unsynced.findLast(({ mutations }) =>
+      mutations.some((mutation) => Buffer.compare(mutation.key, key) === 0),
+    )?.done;
+  }
+
+  async sync(): Promise<void> {
+    await this.#unsynced.at(-1)?.done;
+  }
+
+  readBody(_body: BodyReference): Promise<Uint8Array> {
+    return Promise.reject(new RingsteadError("body-gone", "the memory device gives no bodies"));
+  }
+
+  stage(): Promise<StagedBody> {
+    return Promise.reject(new RingsteadError("device-full", "the memory device stages no bodies"));
+  }
+
+  async scan(range: {
+    gte: Uint8Array;
+    lt: Uint8Array;
+    limit: number;
+    reverse?: boolean;
+  }): Promise<{ key: Uint8Array; value: Uint8Array }[]> {
+    const found: { key: Buffer; value: Uint8Array }[] = [];
+    for (const [text, entry] of this.#entries) {
+      const key = Buffer.from(text, "latin1");
+      if (Buffer.compare(key, range.gte) >= 0 && Buffer.compare(key, range.lt) < 0)
+        found.push({ key, value: entry.value });
+    }
+    found.sort((a, b) => Buffer.compare(a.key, b.key) * (range.reverse === true ? -1 : 1));
+    return found.slice(0, range.limit);
+  }
+
+  figures(): Readonly<Record<string, number>> {
+    return { entries: this.#entries.size };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+}
+
+const change = (entries: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>, mutation: Mutation): void => {
+  const key = Buffer.from(mutation.key).toString("latin1");
+  if (mutation.kind === "delete") {
+    entries.delete(key);
+    return;
+  }
+  const bytes =
+    mutation.body.kind === "bytes"
+      ? mutation.body.bytes
+      : mutation.body.kind === "keep"
+        ? entries.get(key)?.bytes
+        : undefined;
+  const body: BodyReference =
+    bytes === undefined ? { kind: "none" } : { kind: "log", segment: 0, offset: 0, length: bytes.length };
+  entries.set(key, { value: mutation.value, body, bytes });
+};
