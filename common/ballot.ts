@@ -12,14 +12,11 @@ export type Incarnation = string & { readonly brand: "Incarnation" };
 export type Ballot = string & { readonly brand: "Ballot" };
 
 /** Digits in a ballot; half as many bytes. */
-export const BALLOT_DIGITS = 48;
+const BALLOT_DIGITS = 48;
 export const BALLOT_BYTES = BALLOT_DIGITS / 2;
 
 /** The incarnation of what has none: containers in their account, accounts themselves. */
 export const NO_INCARNATION = "0".repeat(24) as Incarnation;
-
-/** Lower than every ballot that is ever proposed. */
-export const BALLOT_ZERO = "0".repeat(BALLOT_DIGITS) as Ballot;
 
 /** Puts a ballot together. Requires: `process` is 8 hexadecimal digits. */
 export const ballotOf = (incarnation: Incarnation, timestamp: HybridTimestamp, process: string): Ballot =>
@@ -28,14 +25,8 @@ export const ballotOf = (incarnation: Incarnation, timestamp: HybridTimestamp, p
 /** The hybrid timestamp in a ballot. */
 export const timestampIn = (ballot: Ballot): HybridTimestamp => ballot.slice(24, 40) as HybridTimestamp;
 
-/** The container incarnation in an object's ballot. */
-export const incarnationIn = (ballot: Ballot): Incarnation => ballot.slice(0, 24) as Incarnation;
-
 /** The incarnation that a container gets when it is made under `ballot`. */
 export const incarnationMadeBy = (ballot: Ballot): Incarnation => ballot.slice(24) as Incarnation;
-
-/** The later of two ballots. */
-export const maxBallot = (left: Ballot, right: Ballot): Ballot => (left < right ? right : left);
 
 /** The later of two timestamps. */
 export const maxTimestamp = (left: HybridTimestamp, right: HybridTimestamp): HybridTimestamp =>

@@ -23,7 +23,13 @@ const ACCOUNT_REPORT_MS = 500;
 const DRAIN_LIMIT_MS = 25_000;
 
 /** Starts the object service with its Swift face on the public port. */
-export const startProxy = async ({ config, paths, clusterKey, log, metrics }: ServiceContext): Promise<AsyncDisposable> => {
+export const startProxy = async ({
+  config,
+  paths,
+  clusterKey,
+  log,
+  metrics,
+}: ServiceContext): Promise<AsyncDisposable> => {
   const rings = {
     account: loadRing(paths.ringFile("account")),
     container: loadRing(paths.ringFile("container")),
@@ -76,7 +82,11 @@ export const startProxy = async ({ config, paths, clusterKey, log, metrics }: Se
   };
 };
 
-const reportStatistics = async (containers: Containers, signal: AbortSignal, onError: (error: unknown) => void): Promise<void> => {
+const reportStatistics = async (
+  containers: Containers,
+  signal: AbortSignal,
+  onError: (error: unknown) => void,
+): Promise<void> => {
   while (!signal.aborted) {
     await sleep(ACCOUNT_REPORT_MS, signal);
     for (const container of containers.takeChanged()) await containers.report(container).catch(onError);

@@ -48,7 +48,8 @@ const readOptional = (path: string): string | undefined => {
   try {
     return readFileSync(path, "utf8");
   } catch (thrown) {
-    if (codeOf(thrown) === "ENOENT") return undefined;
+    // Where DIR itself is a file, making it a folder is what fails, in words.
+    if (codeOf(thrown) === "ENOENT" || codeOf(thrown) === "ENOTDIR") return undefined;
     throw thrown;
   }
 };
@@ -114,8 +115,10 @@ export const plannedConfig = (paths: RuntimePaths, options: UpOptions, node: str
   );
 };
 
-const checkDevicePath = (path: string, isOwn: boolean): void => {
-  if (isOwn) return makeFolder(path, 0o700);
+/** Folders in DIR are made; other paths are disks that must be there. */
+const isOwnDevice = (paths: RuntimePaths, path: string): boolean => path.startsWith(`${paths.devicesDir}/`);
+
+const checkDevicePath = (path: string): void => {
   let isFolder: boolean;
   try {
     isFolder = statSync(path).isDirectory();
@@ -161,19 +164,25 @@ export type PreparedFolder = {
   readonly addedDevices: number;
 };
 
-/**
- * Makes DIR ready for the processes: configuration, keys, rings, device folders, sockets' folder, password. Every refusal comes
- * before anything is changed. Requires: the supervisor's lock is held.
- */
-export const prepareDataFolder = (paths: RuntimePaths, options: UpOptions, node: string): PreparedFolder => {
+/** Everything about DIR and the options that can be refused; nothing is changed. Returns the configuration as it would be. */
+export const checkDataFolder = (paths: RuntimePaths, options: UpOptions, node: string): ClusterConfig => {
   checkLayout(paths);
   const config = plannedConfig(paths, options, node);
-  const { text } = plannedFile(paths, options.keys);
   checkReadable(config.tlsCert);
   checkReadable(config.tlsKey);
   prepareRings(paths, config, true);
-  for (const path of config.devices) checkDevicePath(path, path.startsWith(`${paths.devicesDir}/`));
+  for (const path of config.devices) if (!isOwnDevice(paths, path)) checkDevicePath(path);
+  return config;
+};
 
+/**
+ * Makes DIR ready for the processes: configuration, keys, rings, device folders, sockets' folder, password. Requires: the
+ * supervisor's lock is held, `checkDataFolder` found nothing to refuse.
+ */
+export const prepareDataFolder = (paths: RuntimePaths, options: UpOptions, node: string): PreparedFolder => {
+  const config = plannedConfig(paths, options, node);
+  const { text } = plannedFile(paths, options.keys);
+  for (const path of config.devices) if (isOwnDevice(paths, path)) makeFolder(path, 0o700);
   if (readOptional(paths.clusterToml) !== text) replaceFile(paths.clusterToml, text, 0o600);
   if (!existsSync(paths.clusterKey)) replaceFile(paths.clusterKey, `${randomBytes(32).toString("hex")}\n`, 0o600);
   if (!existsSync(paths.clusterId)) replaceFile(paths.clusterId, `${randomUUID()}\n`, 0o644);

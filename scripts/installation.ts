@@ -55,9 +55,11 @@ const isBuilt = (service: ServiceName): boolean => {
   return kinds.length > 0 && kinds.every((kind) => existsSync(entryOf(kind)));
 };
 
-/** What `up` starts for the chosen services, in order. */
-export const processSpecs = (paths: RuntimePaths, config: ClusterConfig): ProcessSpec[] =>
-  PROCESS_KINDS.filter((kind) => config.services.includes(kind.service) && isBuilt(kind.service)).map((kind) => ({
+/** What `up` starts for the chosen services, in order; only those of `roles`. */
+export const processSpecs = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): ProcessSpec[] =>
+  PROCESS_KINDS.filter(
+    (kind) => roles.includes(kind.role) && config.services.includes(kind.service) && isBuilt(kind.service),
+  ).map((kind) => ({
     role: kind.role,
     processRole: kind.processRole,
     entry: entryOf(kind),

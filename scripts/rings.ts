@@ -94,6 +94,11 @@ export const prepareRings = (paths: RuntimePaths, config: ClusterConfig, dryRun 
       }
       continue;
     }
+    if (existsSync(paths.ringFile(name))) {
+      // A ring that was handed out to this node; its builder is where the operator keeps it.
+      loadRing(paths.ringFile(name));
+      continue;
+    }
     const builder = createBuilder({
       partitionPower: config.partitionPower,
       replicas: config.replicas,

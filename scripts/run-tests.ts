@@ -81,7 +81,10 @@ const stepsOf = (kind: string, service: string | undefined, seeds: string | unde
     case "simulation":
       return [simulation];
     case "tempest":
-      throw new RingsteadError("usage", `tempest ${service ?? "SERVICE"}: this version has no service that tempest runs against`);
+      throw new RingsteadError(
+        "usage",
+        `tempest ${service ?? "SERVICE"}: this version has no service that tempest runs against`,
+      );
     default:
       throw new RingsteadError("usage", `there is no kind of test "${kind}"\n${HELP}`);
   }

@@ -6,8 +6,8 @@ import { createMetrics } from "../common/metrics.ts";
 import { replaceFile } from "../common/replace-file.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import type { ReadyInfoResponse } from "../identity/wire.ts";
-import { makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
-import { processSpecs, unavailableServices, version } from "./installation.ts";
+import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
+import { PROCESS_KINDS, processSpecs, unavailableServices, version } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
 import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
@@ -118,13 +118,14 @@ const watchSignals = (stopping: AbortController, processes: () => readonly Super
 
 /**
  * Runs an installation until it is told to stop: prepares DIR, starts the processes in order, keeps them running, writes
- * ready.json, drains at the end. `onReady` is called once. Throws RingsteadError with the one sentence for the user; nothing
+ * ready.json, drains at the end. Only processes of `roles` are started. `onReady` is called once. Throws RingsteadError with the one sentence for the user; nothing
  * of it runs any more then.
  */
 export const supervise = async (
   options: UpOptions,
   node: string,
   onReady: (ready: ReadyFile, addedDevices: number) => void,
+  roles: readonly string[] = PROCESS_KINDS.map(({ role }) => role),
 ): Promise<void> => {
   const paths = runtimePaths(options.dataDir);
   makeDataFolder(paths);
@@ -138,10 +139,11 @@ export const supervise = async (
   try {
     const orphans = await stopOrphans(paths, ORPHAN_GRACE_MS);
     if (orphans > 0) log.warn("processes of a killed supervisor were stopped", { orphans });
+    const planned = checkDataFolder(paths, options, node);
+    checkOpenFileLimit(planned.devices.length);
+    await checkPorts(planned);
     const prepared = prepareDataFolder(paths, options, node);
     const { config } = prepared;
-    checkOpenFileLimit(config.devices.length);
-    await checkPorts(config);
     log.info("starting", { version: version(), services: config.services, addedDevices: prepared.addedDevices });
 
     const startedAt = new Date().toISOString();
@@ -151,7 +153,7 @@ export const supervise = async (
       writeState(running);
       if (s3 !== undefined && !stopping.signal.aborted) writeReady(running, s3);
     };
-    processes = processSpecs(paths, config).map((spec) => superviseProcess(spec, log, onChange));
+    processes = processSpecs(paths, config, roles).map((spec) => superviseProcess(spec, log, onChange));
 
     const metrics = createMetrics({ role: "supervisor" });
     for (const one of processes) {
@@ -178,7 +180,9 @@ export const supervise = async (
       await Promise.race([one.start(), aborted]);
     }
     if (!stopping.signal.aborted) {
-      const info = await readyInfo(paths);
+      const info = processes.some(({ role }) => role === "identity")
+        ? await readyInfo(paths)
+        : { access: "", secret: "" };
       s3 = { accessKey: info.access, secretKey: info.secret };
       onReady(writeReady({ paths, prepared, log, processes, startedAt }, s3), prepared.addedDevices);
       log.info("ready");

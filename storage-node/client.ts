@@ -77,7 +77,8 @@ export class DeviceClient {
     this.#call<AcceptReply>(header, body.bytes, timeoutMs, answer, (reader) => {
       const kind = reader.count();
       if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()) };
-      if (kind === 1) return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
+      if (kind === 1)
+        return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
       return { kind: "nodata" };
     });
   }
@@ -165,7 +166,16 @@ export class DeviceClient {
   }
 
   readBody(name: Name, bodyVersion: Ballot, offset: number, length: number, timeoutMs: number): Promise<Buffer> {
-    const header = [METHOD_READ_BODY, this.device, spaceCode(name.space), name.hash32, name.path, bodyVersion, offset, length];
+    const header = [
+      METHOD_READ_BODY,
+      this.device,
+      spaceCode(name.space),
+      name.hash32,
+      name.path,
+      bodyVersion,
+      offset,
+      length,
+    ];
     return this.#promise(header, undefined, timeoutMs, (_reader, body) => body);
   }
 

@@ -68,13 +68,23 @@ export class DeviceReplica {
     this.#floor = this.#ceiling;
   }
 
-  async accept(name: Name, version: Ballot, ballot: Ballot, proposal: Proposal, body: NewBody, own: readonly Ballot[]): Promise<AcceptReply> {
+  async accept(
+    name: Name,
+    version: Ballot,
+    ballot: Ballot,
+    proposal: Proposal,
+    body: NewBody,
+    own: readonly Ballot[],
+  ): Promise<AcceptReply> {
     this.#checkClock(ballot);
     const key = registerKey(name);
     const id = key.toString("latin1");
     const stored = this.#stored(key, id);
     const memory = this.#memory.get(id);
-    const record = { ...proposal, body: proposal.body === "none" || proposal.body === "keep" ? proposal.body : ("given" as const) };
+    const record = {
+      ...proposal,
+      body: proposal.body === "none" || proposal.body === "keep" ? proposal.body : ("given" as const),
+    };
     const decision = decideAccept(stored?.register, memory, this.#floor, version, ballot, record);
     switch (decision.kind) {
       case "refused":
@@ -170,7 +180,11 @@ export class DeviceReplica {
     return this.#rows.put(owner, row);
   }
 
-  async list(owner: Name, incarnation: Incarnation, query: ListQuery): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; body: Buffer }> {
+  async list(
+    owner: Name,
+    incarnation: Incarnation,
+    query: ListQuery,
+  ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; body: Buffer }> {
     if (owner.space === "container") {
       const admitted = await this.#admit(owner, incarnation);
       if (admitted !== "open" && admitted !== "closing") return { reply: { kind: admitted }, body: Buffer.alloc(0) };
@@ -189,7 +203,10 @@ export class DeviceReplica {
     if (durable !== undefined) await durable;
     if (entry === undefined) return admitToContainer(undefined, incarnation);
     const register = decodeRegister(entry.value);
-    return admitToContainer({ record: decodeContainerRecord(register.metadata), isTombstone: register.isTombstone }, incarnation);
+    return admitToContainer(
+      { record: decodeContainerRecord(register.metadata), isTombstone: register.isTombstone },
+      incarnation,
+    );
   }
 
   async #liveRow(name: Name): Promise<Row | undefined> {

@@ -53,7 +53,8 @@ const accept: Operation = async ({ replica, staging }, reader, body, reply) => {
   const own = ownVersions(reader);
   let newBody: NewBody = { kind: "none" };
   if (proposal.body === "inline") {
-    if (body.length !== proposal.bodyLength) throw new RingsteadError("bad-message", "body length differs from the record's");
+    if (body.length !== proposal.bodyLength)
+      throw new RingsteadError("bad-message", "body length differs from the record's");
     newBody = { kind: "bytes", bytes: body };
   } else if (proposal.body === "staged") {
     newBody = { kind: "staged", file: staging.sealed(stagedId), length: proposal.bodyLength };
@@ -164,7 +165,8 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
     await staging.write(reader.count(), body);
     reply.ok([]);
   },
-  [METHOD_STAGE_SEAL]: async ({ staging }, reader, _body, reply) => reply.ok([(await staging.seal(reader.count())).length]),
+  [METHOD_STAGE_SEAL]: async ({ staging }, reader, _body, reply) =>
+    reply.ok([(await staging.seal(reader.count())).length]),
   [METHOD_STAGE_ABANDON]: async ({ staging }, reader, _body, reply) => {
     await staging.abandon(reader.count());
     reply.ok([]);
@@ -179,6 +181,6 @@ export const dispatcher = (devices: ReadonlyMap<string, ServedDevice>): RpcHandl
     const device = devices.get(reader.text());
     if (operation === undefined) throw new RingsteadError("bad-message", "unknown method");
     if (device === undefined) throw new RingsteadError("no-such-device", "this node does not serve that device");
-    operation(device, reader, body, reply).catch(reply.error);
+    operation(device, reader, body, reply).catch((error: unknown) => reply.error(error));
   };
 };

@@ -3,7 +3,16 @@ import { decideRow } from "./core/row-admission.ts";
 import type { DeviceEngine, Mutation } from "./engine/device-engine.ts";
 import { type Counters, decodeCounters, encodeCounters } from "./store/counters-format.ts";
 import { countersKey, rowKey, rowNameOffset, rowPrefixEnd } from "./store/keys.ts";
-import { decodeRowValue, encodeRowValue, type ListQuery, type Name, packRows, type Row, type RowReply, type RowSummary } from "./wire.ts";
+import {
+  decodeRowValue,
+  encodeRowValue,
+  type ListQuery,
+  type Name,
+  packRows,
+  type Row,
+  type RowReply,
+  type RowSummary,
+} from "./wire.ts";
 
 /** Row spaces whose statistics stay in memory; a colder one is read again from its record. */
 const CACHED_COUNTERS_LIMIT = 20_000;
@@ -46,7 +55,13 @@ export class RowSpace {
 
   /** The first live row, if there is one. */
   async firstLive(owner: Name): Promise<Row | undefined> {
-    const page = await this.#page(owner, { prefix: "", gte: rowKey(owner, "", false), limit: 1, isReverse: false, isDeleted: false });
+    const page = await this.#page(owner, {
+      prefix: "",
+      gte: rowKey(owner, "", false),
+      limit: 1,
+      isReverse: false,
+      isDeleted: false,
+    });
     const first = page[0];
     return first === undefined ? undefined : decodeRowValue(first.name.toString("utf8"), false, first.value);
   }
@@ -79,7 +94,14 @@ export class RowSpace {
       if (Buffer.compare(before, end) < 0) lt = before;
     }
     if (Buffer.compare(gte, lt) >= 0 || query.limit === 0) return [];
-    return this.#page(owner, { prefix: query.prefix, gte, lt, limit: query.limit, isReverse: query.isReverse, isDeleted });
+    return this.#page(owner, {
+      prefix: query.prefix,
+      gte,
+      lt,
+      limit: query.limit,
+      isReverse: query.isReverse,
+      isDeleted,
+    });
   }
 
   async #page(

@@ -70,7 +70,9 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
     requestCount = 0;
     for (const { replica, staging } of devices.values()) {
       replica.flushConfirmations(isIdle);
-      staging.expire().catch((error: unknown) => log.warn("an idle upload could not be removed", { error: messageOf(error) }));
+      staging
+        .expire()
+        .catch((error: unknown) => log.warn("an idle upload could not be removed", { error: messageOf(error) }));
     }
   }, HOUSEKEEPING_MS);
   log.info("storage node serves", { devices: [...devices.keys()] });

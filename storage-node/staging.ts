@@ -63,7 +63,7 @@ export class Staging implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const id of [...this.#sessions.keys()]) await this.abandon(id);
+    for (const id of this.#sessions.keys()) await this.abandon(id);
   }
 
   #session(id: number): Session {

@@ -1,12 +1,5 @@
 import { decode, encode } from "msgpackr";
-import {
-  BALLOT_BYTES,
-  type Ballot,
-  type Incarnation,
-  isBallot,
-  isIncarnation,
-  isTimestamp,
-} from "../common/ballot.ts";
+import { BALLOT_BYTES, type Ballot, type Incarnation, isBallot, isIncarnation, isTimestamp } from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { HybridTimestamp } from "../common/hybrid-clock.ts";
 
@@ -28,7 +21,6 @@ export type Space = "object" | "container" | "account";
 
 /** A name, with the top 32 bits of its placement hash, under which its keys lie. */
 export type Name = { readonly space: Space; readonly hash32: number; readonly path: string };
-
 
 /** What a replica knows of a version's outcome. */
 export type VersionState = "accepted" | "confirmed" | "void";
@@ -66,11 +58,21 @@ export type Row = {
 };
 
 /** What a replica of a row space says of the whole: equal hashes mean equal live rows. */
-export type RowSummary = { readonly rows: number; readonly objects: number; readonly bytes: number; readonly setHash: string };
+export type RowSummary = {
+  readonly rows: number;
+  readonly objects: number;
+  readonly bytes: number;
+  readonly setHash: string;
+};
 
 export type AcceptReply =
   | { readonly kind: "accepted"; readonly liveRow: Row | undefined }
-  | { readonly kind: "refused"; readonly seen: Ballot; readonly floor: HybridTimestamp; readonly fates: readonly Fate[] }
+  | {
+      readonly kind: "refused";
+      readonly seen: Ballot;
+      readonly floor: HybridTimestamp;
+      readonly fates: readonly Fate[];
+    }
   | { readonly kind: "nodata" };
 
 export type PrepareReply =
@@ -80,7 +82,12 @@ export type PrepareReply =
       readonly fates: readonly Fate[];
       readonly liveRow: Row | undefined;
     }
-  | { readonly kind: "refused"; readonly seen: Ballot; readonly floor: HybridTimestamp; readonly fates: readonly Fate[] };
+  | {
+      readonly kind: "refused";
+      readonly seen: Ballot;
+      readonly floor: HybridTimestamp;
+      readonly fates: readonly Fate[];
+    };
 
 export type ReadReply = { readonly register: Register | undefined; readonly body: Buffer | undefined };
 
@@ -106,7 +113,7 @@ export type ListReply =
 /** Most rows of one LIST answer. */
 export const LIST_LIMIT = 10_000;
 /** Longest path of a name: account, container and object with their slashes, in UTF-8 bytes. */
-export const PATH_LIMIT_BYTES = 2048;
+const PATH_LIMIT_BYTES = 2048;
 /** Bodies up to this many bytes go with the ACCEPT into the log; larger ones are staged. */
 export const INLINE_BODY_LIMIT_BYTES = 128 * 1024;
 /** Bytes of one STAGE_WRITE or READ_BODY. */
@@ -237,7 +244,7 @@ export const unpackRow = (reader: HeaderReader | undefined): Row | undefined =>
       };
 
 /** A row's value as it is stored and listed: version (24 bytes), objects and bytes (f64 each), payload. */
-export const ROW_FIXED_BYTES = BALLOT_BYTES + 16;
+const ROW_FIXED_BYTES = BALLOT_BYTES + 16;
 
 export const encodeRowValue = (row: Row): Buffer => {
   const value = Buffer.allocUnsafe(ROW_FIXED_BYTES + row.payload.length);

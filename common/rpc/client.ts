@@ -55,11 +55,15 @@ export class RpcClient implements Disposable {
   /** Sends a request. `callback` gets "rpc-unreachable", "rpc-timeout", "rpc-overloaded", the peer's error, or the answer. */
   call(header: readonly unknown[], body: Uint8Array | undefined, timeoutMs: number, callback: RpcCallback): void {
     if (this.#isClosed || !this.#connect()) {
-      queueMicrotask(() => callback(new RingsteadError("rpc-unreachable", "the peer cannot be reached"), NO_HEADER, EMPTY_BODY));
+      queueMicrotask(() =>
+        callback(new RingsteadError("rpc-unreachable", "the peer cannot be reached"), NO_HEADER, EMPTY_BODY),
+      );
       return;
     }
     if (this.#pending.size >= PENDING_LIMIT) {
-      queueMicrotask(() => callback(new RingsteadError("rpc-overloaded", "too many requests wait for the peer"), NO_HEADER, EMPTY_BODY));
+      queueMicrotask(() =>
+        callback(new RingsteadError("rpc-overloaded", "too many requests wait for the peer"), NO_HEADER, EMPTY_BODY),
+      );
       return;
     }
     const id = this.#nextId;
@@ -140,7 +144,11 @@ export class RpcClient implements Disposable {
     } else if (frame.type === FRAME_ERROR) {
       const [code, message, fields] = frame.header;
       call.callback(
-        new RingsteadError(String(code), String(message), typeof fields === "object" && fields !== null ? { ...fields } : {}),
+        new RingsteadError(
+          String(code),
+          String(message),
+          typeof fields === "object" && fields !== null ? { ...fields } : {},
+        ),
         NO_HEADER,
         EMPTY_BODY,
       );

@@ -2,18 +2,23 @@ import { Packr } from "msgpackr";
 import { RingsteadError } from "../errors.ts";
 
 /** Frames of FORMAT.md: encode, decode, constants. */
-export const FRAME_HEADER_BYTES = 16;
-export const FRAME_MAGIC = 0x52;
-export const FRAME_VERSION = 1;
-export const HEADER_LIMIT_BYTES = 1024 * 1024;
-export const BODY_LIMIT_BYTES = 8 * 1024 * 1024;
+const FRAME_HEADER_BYTES = 16;
+const FRAME_MAGIC = 0x52;
+const FRAME_VERSION = 1;
+const HEADER_LIMIT_BYTES = 1024 * 1024;
+const BODY_LIMIT_BYTES = 8 * 1024 * 1024;
 
 export const FRAME_HELLO = 1;
 export const FRAME_REQUEST = 2;
 export const FRAME_REPLY = 3;
 export const FRAME_ERROR = 4;
 
-export type Frame = { readonly type: number; readonly id: number; readonly header: readonly unknown[]; readonly body: Buffer };
+export type Frame = {
+  readonly type: number;
+  readonly id: number;
+  readonly header: readonly unknown[];
+  readonly body: Buffer;
+};
 
 export const EMPTY_BODY = Buffer.alloc(0);
 const packr = new Packr({ useRecords: false, moreTypes: false, mapsAsObjects: true });

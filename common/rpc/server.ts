@@ -99,7 +99,8 @@ export class RpcServer implements AsyncDisposable {
         },
         error: (error) => {
           finish();
-          if (!(error instanceof RingsteadError)) this.#log.error("a request failed unexpectedly", { error: String(error) });
+          if (!(error instanceof RingsteadError))
+            this.#log.error("a request failed unexpectedly", { error: String(error) });
           writer.write(encodeFrame(FRAME_ERROR, id, toWireError(error), 0), EMPTY_BODY);
         },
       };

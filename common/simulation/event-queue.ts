@@ -22,7 +22,8 @@ export class EventQueue implements Clock {
     while (low < high) {
       const middle = (low + high) >>> 1;
       const other = this.#events[middle];
-      if (other !== undefined && (other.atMs < event.atMs || (other.atMs === event.atMs && other.order < event.order))) low = middle + 1;
+      if (other !== undefined && (other.atMs < event.atMs || (other.atMs === event.atMs && other.order < event.order)))
+        low = middle + 1;
       else high = middle;
     }
     this.#events.splice(low, 0, event);
@@ -44,7 +45,11 @@ export const settlePromises = async (): Promise<void> => {
 };
 
 /** How a virtual network treats messages. */
-export type NetworkFaults = { readonly lossChance: number; readonly repeatChance: number; readonly longDelayChance: number };
+export type NetworkFaults = {
+  readonly lossChance: number;
+  readonly repeatChance: number;
+  readonly longDelayChance: number;
+};
 
 /** Carries messages between simulated processes: delays, loses and repeats them by the seed. */
 export class SimulatedNetwork {

@@ -26,7 +26,7 @@ export type WriteRecord = {
 };
 
 /** What a write under `ballot` does given the settled base: undefined is a name that nobody wrote. */
-export type Decide = (base: Register | undefined, ballot: Ballot) => WriteRecord | "stop";
+type Decide = (base: Register | undefined, ballot: Ballot) => WriteRecord | "stop";
 
 export type WriteMode =
   | { readonly kind: "plain"; readonly record: WriteRecord }
@@ -34,7 +34,12 @@ export type WriteMode =
   | { readonly kind: "finish"; readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord };
 
 export type WriteOutcome =
-  | { readonly kind: "established"; readonly version: Ballot; readonly ballot: Ballot; readonly base: Register | undefined }
+  | {
+      readonly kind: "established";
+      readonly version: Ballot;
+      readonly ballot: Ballot;
+      readonly base: Register | undefined;
+    }
   | { readonly kind: "stopped"; readonly base: Register | undefined }
   | { readonly kind: "unfinished"; readonly base: Register }
   | { readonly kind: "superseded" }
@@ -60,8 +65,21 @@ const FIRST_WAIT_MS = 4;
 type Promised = { readonly register: Register | undefined; readonly fates: readonly Fate[] };
 
 type State =
-  | { readonly kind: "accepting"; readonly version: Ballot; readonly ballot: Ballot; accepted: number; readonly refusedFates: (readonly Fate[])[]; failed: number }
-  | { readonly kind: "preparing"; readonly ballot: Ballot; readonly promises: Promised[]; refused: number; failed: number }
+  | {
+      readonly kind: "accepting";
+      readonly version: Ballot;
+      readonly ballot: Ballot;
+      accepted: number;
+      readonly refusedFates: (readonly Fate[])[];
+      failed: number;
+    }
+  | {
+      readonly kind: "preparing";
+      readonly ballot: Ballot;
+      readonly promises: Promised[];
+      refused: number;
+      failed: number;
+    }
   | { readonly kind: "waiting" }
   | { readonly kind: "done" };
 
@@ -113,7 +131,10 @@ export class RegisterWrite {
     else state.failed += 1;
     const missing = state.refusedFates.length + state.failed;
     if (missing <= this.#replicaCount - this.#writeQuorum) return undefined;
-    const areAllNever = state.accepted === 0 && state.failed === 0 && state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
+    const areAllNever =
+      state.accepted === 0 &&
+      state.failed === 0 &&
+      state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
     if (areAllNever && this.#mode.kind === "plain") {
       if (missing < this.#replicaCount) return undefined;
       this.#attempts += 1;
@@ -158,7 +179,9 @@ export class RegisterWrite {
     }
     if (highest !== undefined && this.#records.has(highest.version)) return this.#accept(highest.version, ballot);
     const cannotTakeEffect = this.#own.every(
-      (_, index) => promises.filter((promise) => promise.fates[index] === "never" || promise.fates[index] === "void").length >= this.#readQuorum,
+      (_, index) =>
+        promises.filter((promise) => promise.fates[index] === "never" || promise.fates[index] === "void").length >=
+        this.#readQuorum,
     );
     if (!cannotTakeEffect) return undefined;
     if (this.#mode.kind === "finish") return this.#done({ kind: "superseded" });

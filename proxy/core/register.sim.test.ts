@@ -8,7 +8,13 @@ import { DeviceReplica } from "../../storage-node/device-replica.ts";
 import { MemoryDevice } from "../../storage-node/engine/memory-device.ts";
 import type { Name, Proposal, Register } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "./register-read.ts";
-import { RegisterWrite, type WriteEffect, type WriteMode, type WriteOutcome, type WriteRecord } from "./register-write.ts";
+import {
+  RegisterWrite,
+  type WriteEffect,
+  type WriteMode,
+  type WriteOutcome,
+  type WriteRecord,
+} from "./register-write.ts";
 
 const NAME: Name = { space: "object", hash32: 7, path: "/a/c/o" };
 const INCARNATION = "1".repeat(24) as Incarnation;
@@ -68,7 +74,12 @@ class SimulatedReplica {
   }
 }
 
-type World = { readonly queue: EventQueue; readonly random: Random; readonly network: SimulatedNetwork; readonly replicas: SimulatedReplica[] };
+type World = {
+  readonly queue: EventQueue;
+  readonly random: Random;
+  readonly network: SimulatedNetwork;
+  readonly replicas: SimulatedReplica[];
+};
 
 /** A proxy with a skewed clock; it may die between any two messages, after which it says nothing more. */
 class SimulatedProxy {
@@ -86,7 +97,9 @@ class SimulatedProxy {
 
   write(mode: WriteMode): Promise<WriteOutcome> {
     const { replicas, queue, random } = this.#world;
-    const machine = new RegisterWrite(replicas.length, mode, () => ballotOf(INCARNATION, this.#clock.next(), this.#process));
+    const machine = new RegisterWrite(replicas.length, mode, () =>
+      ballotOf(INCARNATION, this.#clock.next(), this.#process),
+    );
     return new Promise((resolve) => {
       const perform = (effect: WriteEffect | undefined): void => {
         if (effect === undefined || this.isDead) return;
@@ -99,22 +112,30 @@ class SimulatedProxy {
             return;
           case "prepare":
             for (const replica of replicas) {
-              this.#ask(replica, (it) => it.prepare(NAME, effect.ballot, effect.own), (reply) => {
-                if (reply?.kind === "refused") this.#heard(reply.seen);
-                perform(machine.onPrepare(effect.round, reply));
-              });
+              this.#ask(
+                replica,
+                (it) => it.prepare(NAME, effect.ballot, effect.own),
+                (reply) => {
+                  if (reply?.kind === "refused") this.#heard(reply.seen);
+                  perform(machine.onPrepare(effect.round, reply));
+                },
+              );
             }
             return;
           case "accept": {
             const proposal: Proposal = { ...effect.record, bodyVersion: effect.version, body: "none" };
             for (const replica of replicas) {
-              this.#ask(replica, (it) => it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own), (reply) => {
-                if (reply?.kind === "refused") {
-                  this.#heard(reply.seen);
-                  this.#clock.advancePast(reply.floor);
-                }
-                perform(machine.onAccept(effect.round, reply));
-              });
+              this.#ask(
+                replica,
+                (it) => it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own),
+                (reply) => {
+                  if (reply?.kind === "refused") {
+                    this.#heard(reply.seen);
+                    this.#clock.advancePast(reply.floor);
+                  }
+                  perform(machine.onAccept(effect.round, reply));
+                },
+              );
             }
           }
         }
@@ -131,7 +152,13 @@ class SimulatedProxy {
       if (verdict.kind === "settled") return verdict.register;
       const { register } = verdict;
       this.#heard(register.ballot);
-      const record: WriteRecord = { isTombstone: register.isTombstone, bodyLength: 0, metadata: register.metadata, body: "none", bodyVersion: undefined };
+      const record: WriteRecord = {
+        isTombstone: register.isTombstone,
+        bodyLength: 0,
+        metadata: register.metadata,
+        body: "none",
+        bodyVersion: undefined,
+      };
       const outcome = await this.write({ kind: "finish", version: register.version, ballot: register.ballot, record });
       if (outcome.kind === "established") {
         this.confirm(register.version);
@@ -142,7 +169,11 @@ class SimulatedProxy {
   }
 
   confirm(version: Ballot): void {
-    for (const replica of this.#world.replicas) replica.call((it) => it.confirm(NAME, version, false), () => {});
+    for (const replica of this.#world.replicas)
+      replica.call(
+        (it) => it.confirm(NAME, version, false),
+        () => {},
+      );
   }
 
   #collect(): Promise<ReplicaRead[]> {
@@ -152,24 +183,33 @@ class SimulatedProxy {
       let failed = 0;
       const wanted = random.unit() < 0.5 ? 2 : 3;
       for (const [index, replica] of replicas.entries()) {
-        this.#ask(replica, (it) => it.read(NAME), (stored) => {
-          if (stored === undefined) failed += 1;
-          else answers.push({ replica: index, register: stored === null ? undefined : stored });
-          if (answers.length === wanted || answers.length + failed === replicas.length) queue.after(0, () => resolve([...answers]));
-        }, (value) => value?.register ?? null);
+        this.#ask(
+          replica,
+          async (it) => ({ register: (await it.read(NAME))?.register }),
+          (read) => {
+            if (read === undefined) failed += 1;
+            else answers.push({ replica: index, register: read.register });
+            if (answers.length === wanted || answers.length + failed === replicas.length)
+              queue.after(0, () => resolve([...answers]));
+          },
+        );
       }
     });
   }
 
   /** Asks one replica; undefined stands for a time-out. */
-  #ask<T, U = T>(replica: SimulatedReplica, work: (replica: DeviceReplica) => Promise<T>, answer: (value: U | undefined) => void, map: (value: T) => U = (value) => value as unknown as U): void {
+  #ask<T>(
+    replica: SimulatedReplica,
+    work: (replica: DeviceReplica) => Promise<T>,
+    answer: (value: T | undefined) => void,
+  ): void {
     let isAnswered = false;
-    const once = (value: U | undefined): void => {
+    const once = (value: T | undefined): void => {
       if (isAnswered || this.isDead) return;
       isAnswered = true;
       answer(value);
     };
-    replica.call(work, (value) => once(map(value)));
+    replica.call(work, once);
     this.#world.queue.after(TIMEOUT_MS, () => once(undefined));
   }
 
@@ -200,7 +240,10 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
 
   const operate = async (index: number): Promise<void> => {
     const proxy = new SimulatedProxy(world, index + 1);
-    if (random.unit() < 0.15) queue.after(random.unit() * 12, () => { proxy.isDead = true; });
+    if (random.unit() < 0.15)
+      queue.after(random.unit() * 12, () => {
+        proxy.isDead = true;
+      });
     const start = queue.nowMs();
     const choice = random.unit();
     const pending = { start, end: Number.POSITIVE_INFINITY };
@@ -213,9 +256,13 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
       history[slot] = { start, end: queue.nowMs(), kind: "write", value, expected: undefined, succeeded: undefined };
     } else if (choice < 0.6) {
       const value = `c${index}`;
-      const slot = history.push({ ...pending, kind: "compare-and-set", value, expected: undefined, succeeded: undefined }) - 1;
+      const slot =
+        history.push({ ...pending, kind: "compare-and-set", value, expected: undefined, succeeded: undefined }) - 1;
       for (let attempt = 0; attempt < 6; attempt++) {
-        const outcome = await proxy.write({ kind: "conditional", decide: (base) => (valueOf(base) === undefined ? recordOf(value) : "stop") });
+        const outcome = await proxy.write({
+          kind: "conditional",
+          decide: (base) => (valueOf(base) === undefined ? recordOf(value) : "stop"),
+        });
         if (proxy.isDead) return;
         if (outcome.kind === "unfinished") {
           await proxy.read();
@@ -223,13 +270,27 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
         }
         if (outcome.kind === "established") proxy.confirm(outcome.version);
         else if (outcome.kind !== "stopped") return;
-        history[slot] = { start, end: queue.nowMs(), kind: "compare-and-set", value, expected: undefined, succeeded: outcome.kind === "established" };
+        history[slot] = {
+          start,
+          end: queue.nowMs(),
+          kind: "compare-and-set",
+          value,
+          expected: undefined,
+          succeeded: outcome.kind === "established",
+        };
         return;
       }
     } else {
       const register = await proxy.read();
       if (register === "unknown" || proxy.isDead) return;
-      history.push({ start, end: queue.nowMs(), kind: "read", value: undefined, expected: valueOf(register), succeeded: undefined });
+      history.push({
+        start,
+        end: queue.nowMs(),
+        kind: "read",
+        value: undefined,
+        expected: valueOf(register),
+        succeeded: undefined,
+      });
     }
   };
 
@@ -247,7 +308,8 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
 };
 
 const baseSeed = BigInt(process.env["SEED"] ?? "1");
-const seedCount = process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "400");
+const seedCount =
+  process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "400");
 
 test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
   let acknowledged = 0;

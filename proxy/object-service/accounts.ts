@@ -8,7 +8,10 @@ import type { PageQuery, RowReader } from "./row-reader.ts";
 
 const RETRY_LIMIT = 10;
 
-export type Account = { readonly headers: Readonly<Record<string, string>>; readonly changed: HybridTimestamp | undefined };
+export type Account = {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly changed: HybridTimestamp | undefined;
+};
 
 /** Accounts exist as soon as somebody may use them; their record holds headers only. */
 export class Accounts {
@@ -25,11 +28,17 @@ export class Accounts {
   async get(account: string): Promise<Account> {
     const read = await this.#io.read(this.#replicas.account(account), 0);
     if (read.register === undefined) return { headers: {}, changed: undefined };
-    return { headers: decodeContainerRecord(read.register.metadata).headers, changed: timestampIn(read.register.version) };
+    return {
+      headers: decodeContainerRecord(read.register.metadata).headers,
+      changed: timestampIn(read.register.version),
+    };
   }
 
   /** Changes the account's headers. Errors: "outcome-unknown". */
-  async post(account: string, change: (headers: Readonly<Record<string, string>>) => Record<string, string>): Promise<void> {
+  async post(
+    account: string,
+    change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
+  ): Promise<void> {
     const set = this.#replicas.account(account);
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
       const { outcome } = await this.#io.write(
@@ -53,7 +62,12 @@ export class Accounts {
       if (outcome.kind === "unfinished") {
         const { version, ballot, metadata, bodyVersion } = outcome.base;
         const record = { isTombstone: false, bodyLength: 0, metadata, body: "none", bodyVersion } as const;
-        const finished = await this.#io.write(set, { kind: "finish", version, ballot, record }, { kind: "none" }, () => NO_INCARNATION);
+        const finished = await this.#io.write(
+          set,
+          { kind: "finish", version, ballot, record },
+          { kind: "none" },
+          () => NO_INCARNATION,
+        );
         if (finished.outcome.kind === "established") this.#io.confirm(set, version);
       }
     }

@@ -90,7 +90,9 @@ class StagedUpload {
     this.length += bytes.length;
     for (let offset = 0; offset < bytes.length; offset += TRANSFER_BLOCK_BYTES) {
       const block = bytes.subarray(offset, offset + TRANSFER_BLOCK_BYTES);
-      this.#underWay.push(this.#each((replica, _index, id) => replica.client.stageWrite(id, block, STAGE_TIMEOUT_MS), true));
+      this.#underWay.push(
+        this.#each((replica, _index, id) => replica.client.stageWrite(id, block, STAGE_TIMEOUT_MS), true),
+      );
       if (this.#underWay.length >= WINDOW_BLOCKS) await this.#underWay.shift();
       this.#checkQuorum();
     }

@@ -41,7 +41,9 @@ const recordOf = (record: ContainerRecord, isTombstone = false): WriteRecord => 
 });
 
 const liveRecord = (register: Register | undefined): ContainerRecord | undefined =>
-  register === undefined || register.isTombstone || register.state === "void" ? undefined : decodeContainerRecord(register.metadata);
+  register === undefined || register.isTombstone || register.state === "void"
+    ? undefined
+    : decodeContainerRecord(register.metadata);
 
 /** Containers: registers of their own (PROTOCOL section 5), listed in their account. */
 export class Containers {
@@ -86,7 +88,10 @@ export class Containers {
       }
       return this.#remember(account, name, record, read.register.version);
     }
-    throw new RingsteadError("quorum-unavailable", "the container's state cannot be settled", { account, container: name });
+    throw new RingsteadError("quorum-unavailable", "the container's state cannot be settled", {
+      account,
+      container: name,
+    });
   }
 
   /** Makes the container, or changes the headers of the one that is there. `change` gives the headers to keep from those there were. */
@@ -117,7 +122,13 @@ export class Containers {
         () => NO_INCARNATION,
       );
       if (outcome.kind === "established" && written !== undefined) {
-        await this.#listInAccount(account, name, written.incarnation, { rows: 0, objects: 0, bytes: 0, setHash: "" }, !isNew);
+        await this.#listInAccount(
+          account,
+          name,
+          written.incarnation,
+          { rows: 0, objects: 0, bytes: 0, setHash: "" },
+          !isNew,
+        );
         this.#io.confirm(set, outcome.version);
         this.#remember(account, name, written, outcome.version);
         return { isNew };
@@ -175,7 +186,10 @@ export class Containers {
       }
       await this.#afterFailure(account, name, set, outcome);
     }
-    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", { account, container: name });
+    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", {
+      account,
+      container: name,
+    });
   }
 
   /** Live rows of one page. */
@@ -203,7 +217,9 @@ export class Containers {
       if (present === undefined || present.incarnation !== container.incarnation) return "moved";
       if (present.status === "closing") await this.#finishClosing(container.account, container.name, set, present);
     }
-    throw new RingsteadError("quorum-unavailable", "too few replicas of the container answer", { container: container.name });
+    throw new RingsteadError("quorum-unavailable", "too few replicas of the container answer", {
+      container: container.name,
+    });
   }
 
   /** Containers whose rows changed since the last call, for the account's statistics. */
@@ -252,7 +268,9 @@ export class Containers {
       if (look === "other") return false;
       if (look === "failed") continue;
       const isEmpty = look.every((row) => row.isDeleted);
-      const end: WriteRecord = isEmpty ? recordOf({ ...closing, status: "closing" }, true) : recordOf({ ...closing, status: "open" });
+      const end: WriteRecord = isEmpty
+        ? recordOf({ ...closing, status: "closing" }, true)
+        : recordOf({ ...closing, status: "open" });
       const result = await this.#replaceRecord(set, closing, end);
       if (result === "other") return isEmpty;
       if (result === "failed") continue;
@@ -260,11 +278,18 @@ export class Containers {
       if (isEmpty) await this.#removeFromAccount(account, name, closing.incarnation);
       return isEmpty;
     }
-    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", { account, container: name });
+    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", {
+      account,
+      container: name,
+    });
   }
 
   /** Replaces a closing record of one incarnation; gives the live rows that the accepting replicas hold. */
-  async #replaceRecord(set: ReplicaSet, closing: ContainerRecord, next: WriteRecord): Promise<readonly Row[] | "other" | "failed"> {
+  async #replaceRecord(
+    set: ReplicaSet,
+    closing: ContainerRecord,
+    next: WriteRecord,
+  ): Promise<readonly Row[] | "other" | "failed"> {
     const { outcome, liveRows } = await this.#io.write(
       set,
       {
@@ -292,24 +317,45 @@ export class Containers {
     const record = decodeContainerRecord(register.metadata);
     if (register.isTombstone) await this.#removeFromAccount(account, name, record.incarnation);
     else if (record.status === "open") {
-      await this.#listInAccount(account, name, record.incarnation, { rows: 0, objects: 0, bytes: 0, setHash: "" }, true);
+      await this.#listInAccount(
+        account,
+        name,
+        record.incarnation,
+        { rows: 0, objects: 0, bytes: 0, setHash: "" },
+        true,
+      );
     }
     this.#io.confirm(set, register.version);
   }
 
   async #finishRegister(set: ReplicaSet, register: Register): Promise<boolean> {
-    const record: WriteRecord = { isTombstone: register.isTombstone, bodyLength: 0, metadata: register.metadata, body: "none", bodyVersion: register.bodyVersion };
+    const record: WriteRecord = {
+      isTombstone: register.isTombstone,
+      bodyLength: 0,
+      metadata: register.metadata,
+      body: "none",
+      bodyVersion: register.bodyVersion,
+    };
     const mode = { kind: "finish", version: register.version, ballot: register.ballot, record } as const;
     const { outcome } = await this.#io.write(set, mode, { kind: "none" }, () => NO_INCARNATION);
     if (outcome.kind === "established") this.#io.confirm(set, register.version);
     return outcome.kind === "established";
   }
 
-  async #afterFailure(account: string, name: string, set: ReplicaSet, outcome: { readonly kind: string; readonly base?: Register | undefined }): Promise<void> {
+  async #afterFailure(
+    account: string,
+    name: string,
+    set: ReplicaSet,
+    outcome: { readonly kind: string; readonly base?: Register | undefined },
+  ): Promise<void> {
     this.#cache.delete(`${account}/${name}`);
-    if (outcome.kind === "unfinished" && outcome.base !== undefined) await this.#finish(account, name, set, outcome.base);
+    if (outcome.kind === "unfinished" && outcome.base !== undefined)
+      await this.#finish(account, name, set, outcome.base);
     else if (outcome.kind === "unknown") {
-      throw new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect", { account, container: name });
+      throw new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect", {
+        account,
+        container: name,
+      });
     }
   }
 
@@ -317,12 +363,19 @@ export class Containers {
    * The row's version begins with the container's incarnation, so that no late figure of an earlier life covers a later one; a
    * deletion ends the incarnation with the highest stamp.
    */
-  async #listInAccount(account: string, name: string, incarnation: Incarnation, summary: RowSummary, onlyIfAbsent: boolean): Promise<void> {
+  async #listInAccount(
+    account: string,
+    name: string,
+    incarnation: Incarnation,
+    summary: RowSummary,
+    onlyIfAbsent: boolean,
+  ): Promise<void> {
     // A version of its own incarnation and no later stamp: it is there already unless its maker died before this row.
     const version = onlyIfAbsent ? ((incarnation + incarnation) as Ballot) : this.#ballots.next(incarnation);
     const row: Row = { name, version, isDeleted: false, objects: summary.rows, bytes: summary.bytes, payload: NOTHING };
     const outcome = await this.#io.row(this.#replicas.account(account), NO_INCARNATION, row);
-    if (outcome !== "stored") throw new RingsteadError("quorum-unavailable", "too few replicas of the account answer", { account });
+    if (outcome !== "stored")
+      throw new RingsteadError("quorum-unavailable", "too few replicas of the account answer", { account });
   }
 
   async #removeFromAccount(account: string, name: string, incarnation: Incarnation): Promise<void> {

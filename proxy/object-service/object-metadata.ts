@@ -30,7 +30,8 @@ export const decodeObjectMetadata = (bytes: Uint8Array): ObjectMetadata => {
 /** The payload of an object's row in its container. */
 export type ObjectRowPayload = { readonly etag: string; readonly contentType: string };
 
-export const encodeObjectRow = (payload: ObjectRowPayload): Uint8Array => Buffer.from(`${payload.etag}\0${payload.contentType}`);
+export const encodeObjectRow = (payload: ObjectRowPayload): Uint8Array =>
+  Buffer.from(`${payload.etag}\0${payload.contentType}`);
 
 export const decodeObjectRow = (bytes: Uint8Array): ObjectRowPayload => {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("utf8");

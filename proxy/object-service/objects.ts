@@ -107,12 +107,23 @@ export class Objects {
       bytes: uploaded.length,
       payload: encodeObjectRow(metadata),
     });
-    const version = await this.#write(container, name, condition === undefined ? record : () => record, condition, uploaded.body, row);
+    const version = await this.#write(
+      container,
+      name,
+      condition === undefined ? record : () => record,
+      condition,
+      uploaded.body,
+      row,
+    );
     return { version, changed: timestampIn(version) };
   }
 
   /** Replaces the metadata and keeps the body ([C3]). Errors: "no-such-object", "outcome-unknown". */
-  async post(container: Container, name: string, change: (present: ObjectMetadata) => ObjectMetadata): Promise<{ changed: HybridTimestamp }> {
+  async post(
+    container: Container,
+    name: string,
+    change: (present: ObjectMetadata) => ObjectMetadata,
+  ): Promise<{ changed: HybridTimestamp }> {
     let length = 0;
     let next: ObjectMetadata | undefined;
     const version = await this.#write(
@@ -124,7 +135,13 @@ export class Objects {
         next = change(present);
         length = base.bodyLength;
         const body = base.bodyLength === 0 ? "none" : "keep";
-        return { isTombstone: false, bodyLength: base.bodyLength, metadata: encodeObjectMetadata(next), body, bodyVersion: base.bodyVersion };
+        return {
+          isTombstone: false,
+          bodyLength: base.bodyLength,
+          metadata: encodeObjectMetadata(next),
+          body,
+          bodyVersion: base.bodyVersion,
+        };
       },
       () => {},
       NO_BODY,
@@ -142,7 +159,13 @@ export class Objects {
 
   /** Deletes the object; 404 where there is none. Errors: "no-such-object", "outcome-unknown", the condition's. */
   async delete(container: Container, name: string, condition: Condition): Promise<void> {
-    const tombstone: WriteRecord = { isTombstone: true, bodyLength: 0, metadata: NOTHING, body: "none", bodyVersion: undefined };
+    const tombstone: WriteRecord = {
+      isTombstone: true,
+      bodyLength: 0,
+      metadata: NOTHING,
+      body: "none",
+      bodyVersion: undefined,
+    };
     await this.#write(
       container,
       name,
@@ -214,7 +237,14 @@ export class Objects {
   }
 
   /** [R2]: the version found is accepted again at W, its row written, then confirmed. */
-  async #finish(account: string, containerName: string, name: string, set: ReplicaSet, register: Register, holders: readonly Replica[]): Promise<void> {
+  async #finish(
+    account: string,
+    containerName: string,
+    name: string,
+    set: ReplicaSet,
+    register: Register,
+    holders: readonly Replica[],
+  ): Promise<void> {
     const hasBody = register.bodyLength > 0 && !register.isTombstone;
     let body: WriteBody = NO_BODY;
     if (hasBody && register.bodyLength <= INLINE_BODY_LIMIT_BYTES) {
@@ -234,7 +264,12 @@ export class Objects {
       if (error instanceof RingsteadError && error.code === "no-such-container") return undefined;
       throw error;
     });
-    const { outcome } = await this.#io.write(set, mode, body, () => register.ballot.slice(0, 24) as Container["incarnation"]);
+    const { outcome } = await this.#io.write(
+      set,
+      mode,
+      body,
+      () => register.ballot.slice(0, 24) as Container["incarnation"],
+    );
     if (outcome.kind === "unknown") throw unknown();
     if (outcome.kind !== "established") return;
     const isOfContainer = container !== undefined && register.version.startsWith(container.incarnation);
@@ -247,7 +282,8 @@ export class Objects {
       bytes: register.bodyLength,
       payload: metadata === undefined ? NOTHING : encodeObjectRow(metadata),
     };
-    const isListed = register.isTombstone || (isOfContainer && (await this.#containers.writeRow(container, row)) === "stored");
+    const isListed =
+      register.isTombstone || (isOfContainer && (await this.#containers.writeRow(container, row)) === "stored");
     if (register.isTombstone && isOfContainer) await this.#containers.writeRow(container, row);
     this.#io.confirm(set, register.version, !isListed);
   }
@@ -260,7 +296,9 @@ export class Objects {
 
   #presentOf(register: Register | undefined): Present {
     const metadata = this.#metadataOf(register);
-    return register === undefined || metadata === undefined ? undefined : { metadata, changed: timestampIn(register.version) };
+    return register === undefined || metadata === undefined
+      ? undefined
+      : { metadata, changed: timestampIn(register.version) };
   }
 }
 
@@ -280,7 +318,13 @@ async function* streamBody(
       const replica = sources[source];
       if (replica === undefined) break;
       try {
-        const bytes = await replica.client.readBody(set.name, register.bodyVersion, at, Math.min(TRANSFER_BLOCK_BYTES, end - at), BODY_TIMEOUT_MS);
+        const bytes = await replica.client.readBody(
+          set.name,
+          register.bodyVersion,
+          at,
+          Math.min(TRANSFER_BLOCK_BYTES, end - at),
+          BODY_TIMEOUT_MS,
+        );
         if (bytes.length > 0) return bytes;
       } catch (error) {
         if (!(error instanceof RingsteadError)) throw error;

@@ -3,7 +3,13 @@ import { RingsteadError } from "../../common/errors.ts";
 import type { Confirm } from "../../storage-node/client.ts";
 import type { AcceptReply, Name, PrepareReply, Proposal, Register, Row } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
-import { RegisterWrite, type WriteEffect, type WriteMode, type WriteOutcome, type WriteRecord } from "../core/register-write.ts";
+import {
+  RegisterWrite,
+  type WriteEffect,
+  type WriteMode,
+  type WriteOutcome,
+  type WriteRecord,
+} from "../core/register-write.ts";
 import { type RowOutcome, RowQuorum } from "../core/row-write.ts";
 import type { Ballots } from "./ballots.ts";
 import type { Replica, ReplicaSet } from "./replicas.ts";
@@ -48,7 +54,13 @@ export class RegisterIo {
   }
 
   /** Runs one write to its outcome. `onLiveRows` of a conditional container write hears the rows in the promises before `decide` is asked. */
-  write(set: ReplicaSet, mode: WriteMode, body: WriteBody, incarnation: () => Incarnation, onLiveRow?: (row: Row, register: Register | undefined) => void): Promise<WriteResult> {
+  write(
+    set: ReplicaSet,
+    mode: WriteMode,
+    body: WriteBody,
+    incarnation: () => Incarnation,
+    onLiveRow?: (row: Row, register: Register | undefined) => void,
+  ): Promise<WriteResult> {
     const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation()));
     // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
     if (mode.kind === "conditional") this.#sendConfirms();
@@ -68,7 +80,8 @@ export class RegisterIo {
               replica.client.prepare(set.name, effect.ballot, effect.own, MESSAGE_TIMEOUT_MS, (error, reply) => {
                 this.#note(replica, error);
                 this.#hearPrepare(reply);
-                if (reply?.kind === "promised" && reply.liveRow !== undefined) onLiveRow?.(reply.liveRow, reply.register);
+                if (reply?.kind === "promised" && reply.liveRow !== undefined)
+                  onLiveRow?.(reply.liveRow, reply.register);
                 perform(machine.onPrepare(effect.round, reply));
               });
             }
@@ -82,12 +95,21 @@ export class RegisterIo {
                 queueMicrotask(() => perform(machine.onAccept(effect.round, undefined)));
                 continue;
               }
-              replica.client.accept(set.name, effect.version, effect.ballot, proposal, sent, effect.own, MESSAGE_TIMEOUT_MS, (error, reply) => {
-                this.#note(replica, error);
-                this.#hearAccept(reply);
-                if (reply?.kind === "accepted" && reply.liveRow !== undefined) liveRows.push(reply.liveRow);
-                perform(machine.onAccept(effect.round, reply));
-              });
+              replica.client.accept(
+                set.name,
+                effect.version,
+                effect.ballot,
+                proposal,
+                sent,
+                effect.own,
+                MESSAGE_TIMEOUT_MS,
+                (error, reply) => {
+                  this.#note(replica, error);
+                  this.#hearAccept(reply);
+                  if (reply?.kind === "accepted" && reply.liveRow !== undefined) liveRows.push(reply.liveRow);
+                  perform(machine.onAccept(effect.round, reply));
+                },
+              );
             }
             return;
           }
@@ -226,11 +248,22 @@ const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Prop
   isTombstone: record.isTombstone,
   bodyLength: record.bodyLength,
   metadata: record.metadata,
-  body: record.body === "given" ? (body.kind === "bytes" ? "inline" : body.kind === "staged" ? "staged" : "none") : record.body,
+  body:
+    record.body === "given"
+      ? body.kind === "bytes"
+        ? "inline"
+        : body.kind === "staged"
+          ? "staged"
+          : "none"
+      : record.body,
 });
 
 /** What one replica is sent; undefined where its staged copy failed, so that it cannot accept. */
-const bodyFor = (body: WriteBody, proposal: Proposal, index: number): { bytes?: Uint8Array; stagedId?: number } | undefined => {
+const bodyFor = (
+  body: WriteBody,
+  proposal: Proposal,
+  index: number,
+): { bytes?: Uint8Array; stagedId?: number } | undefined => {
   if (proposal.body === "inline" && body.kind === "bytes") return { bytes: body.bytes };
   if (proposal.body !== "staged" || body.kind !== "staged") return {};
   const stagedId = body.ids[index];

@@ -68,7 +68,10 @@ export class Replicas {
     let path = `/${account}`;
     if (container !== undefined) path += `/${container}`;
     if (object !== undefined) path += `/${object}`;
-    return { name: { space, hash32, path }, replicas: ring.primaries(partition).map((device) => this.#replica(device)) };
+    return {
+      name: { space, hash32, path },
+      replicas: ring.primaries(partition).map((device) => this.#replica(device)),
+    };
   }
 
   #replica(device: RingDevice): Replica {

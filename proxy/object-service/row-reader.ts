@@ -86,7 +86,9 @@ export class RowReader {
             reject(
               obstacle === "moved"
                 ? new RingsteadError("container-moved", "the container was deleted meanwhile")
-                : new RingsteadError("quorum-unavailable", "too few replicas of the listing answer", { path: set.name.path }),
+                : new RingsteadError("quorum-unavailable", "too few replicas of the listing answer", {
+                    path: set.name.path,
+                  }),
             );
           } else {
             ask(wantsRows);

@@ -8,21 +8,30 @@ const READER_ROLES = ["reader"];
 const RESELLER_ROLE = "ResellerAdmin";
 const ACCOUNT_PREFIX = "AUTH_";
 
-const hasRole = (token: TokenContext, roles: readonly string[]): boolean => token.roles.some((role) => roles.includes(role));
+const hasRole = (token: TokenContext, roles: readonly string[]): boolean =>
+  token.roles.some((role) => roles.includes(role));
 
-const isReseller = (token: TokenContext): boolean => token.roles.includes(RESELLER_ROLE) || (token.system && token.roles.includes("admin"));
+const isReseller = (token: TokenContext): boolean =>
+  token.roles.includes(RESELLER_ROLE) || (token.system && token.roles.includes("admin"));
 
 /** May do everything with the account: its project's operators, and resellers. */
 export const isOwner = (token: TokenContext | undefined, account: string): boolean =>
   token !== undefined &&
-  (isReseller(token) || (token.projectId !== undefined && account === ACCOUNT_PREFIX + token.projectId && hasRole(token, OPERATOR_ROLES)));
+  (isReseller(token) ||
+    (token.projectId !== undefined && account === ACCOUNT_PREFIX + token.projectId && hasRole(token, OPERATOR_ROLES)));
 
 const isReader = (token: TokenContext | undefined, account: string): boolean =>
-  token !== undefined && token.projectId !== undefined && account === ACCOUNT_PREFIX + token.projectId && hasRole(token, READER_ROLES);
+  token !== undefined &&
+  token.projectId !== undefined &&
+  account === ACCOUNT_PREFIX + token.projectId &&
+  hasRole(token, READER_ROLES);
 
 const deny = (token: TokenContext | undefined): Error =>
   token === undefined
-    ? refuse("unauthorized", "This server could not verify that you are authorized to access the document you requested.")
+    ? refuse(
+        "unauthorized",
+        "This server could not verify that you are authorized to access the document you requested.",
+      )
     : refuse("forbidden", "Access was denied to this resource.");
 
 /** Errors: "unauthorized" without a token, "forbidden" with one of somebody else. */
@@ -58,7 +67,8 @@ const refererAdmits = (rules: readonly string[], referer: string | undefined): b
   for (const rule of rules) {
     const isNegative = rule.startsWith("-");
     const pattern = isNegative ? rule.slice(1) : rule;
-    const matches = pattern === "*" || (host !== "" && (host === pattern || (pattern.startsWith(".") && host.endsWith(pattern))));
+    const matches =
+      pattern === "*" || (host !== "" && (host === pattern || (pattern.startsWith(".") && host.endsWith(pattern))));
     if (matches) isAdmitted = !isNegative;
   }
   return isAdmitted;
@@ -90,15 +100,18 @@ export const cleanAcl = (name: string, value: string): string => {
     const part = raw.trim();
     if (part === "") continue;
     if (!part.startsWith(".") || part === ".rlistings") {
-      if (part === ".rlistings" && name === "x-container-write") throw refuse("bad-request", `.rlistings is not allowed in ${name}`);
+      if (part === ".rlistings" && name === "x-container-write")
+        throw refuse("bad-request", `.rlistings is not allowed in ${name}`);
       cleaned.push(part);
       continue;
     }
     const match = /^\.(r|ref|referer|referrer)\s*:\s*(-?)\s*(.+)$/.exec(part);
     if (match === null) throw refuse("bad-request", `Unknown designator in ACL: ${JSON.stringify(part)}`);
-    if (name === "x-container-write") throw refuse("bad-request", `Referrers not allowed in write ACL: ${JSON.stringify(part)}`);
+    if (name === "x-container-write")
+      throw refuse("bad-request", `Referrers not allowed in write ACL: ${JSON.stringify(part)}`);
     const host = (match[3] ?? "").replace(/^\*\./, ".");
-    if (host === "." || host === "") throw refuse("bad-request", `No host/domain value after referrer designation in ACL: ${JSON.stringify(part)}`);
+    if (host === "." || host === "")
+      throw refuse("bad-request", `No host/domain value after referrer designation in ACL: ${JSON.stringify(part)}`);
     cleaned.push(`.r:${match[2] ?? ""}${host}`);
   }
   return cleaned.join(",");

@@ -9,7 +9,13 @@ export type ConditionHeaders = {
   readonly ifUnmodifiedSince: string | undefined;
 };
 
-const tags = (value: string): string[] => value.split(",").map((part) => part.trim().replace(/^W\//, "").replace(/^"(.*)"$/, "$1"));
+const tags = (value: string): string[] =>
+  value.split(",").map((part) =>
+    part
+      .trim()
+      .replace(/^W\//, "")
+      .replace(/^"(.*)"$/, "$1"),
+  );
 
 const matches = (value: string, etag: string): boolean => tags(value).some((tag) => tag === "*" || tag === etag);
 
@@ -21,14 +27,18 @@ export const httpDateSeconds = (value: string | undefined): number | undefined =
 };
 
 /** RFC 9110 section 13.2.2 for GET and HEAD. */
-export const judgeRead = (conditions: ConditionHeaders, present: Validators): "go-on" | "not-modified" | "precondition-failed" => {
+export const judgeRead = (
+  conditions: ConditionHeaders,
+  present: Validators,
+): "go-on" | "not-modified" | "precondition-failed" => {
   if (conditions.ifMatch !== undefined) {
     if (!matches(conditions.ifMatch, present.etag)) return "precondition-failed";
   } else {
     const unmodified = httpDateSeconds(conditions.ifUnmodifiedSince);
     if (unmodified !== undefined && present.modifiedSeconds > unmodified) return "precondition-failed";
   }
-  if (conditions.ifNoneMatch !== undefined) return matches(conditions.ifNoneMatch, present.etag) ? "not-modified" : "go-on";
+  if (conditions.ifNoneMatch !== undefined)
+    return matches(conditions.ifNoneMatch, present.etag) ? "not-modified" : "go-on";
   const modified = httpDateSeconds(conditions.ifModifiedSince);
   return modified !== undefined && present.modifiedSeconds <= modified ? "not-modified" : "go-on";
 };
@@ -36,8 +46,10 @@ export const judgeRead = (conditions: ConditionHeaders, present: Validators): "g
 /** The same for writes; `present` is undefined where there is no object. Errors: "precondition-failed". */
 export const requireWriteConditions = (conditions: ConditionHeaders, present: Validators | undefined): void => {
   const fail = (): Error => refuse("precondition-failed", "A precondition for this request was not met.");
-  if (conditions.ifMatch !== undefined && (present === undefined || !matches(conditions.ifMatch, present.etag))) throw fail();
-  if (conditions.ifNoneMatch !== undefined && present !== undefined && matches(conditions.ifNoneMatch, present.etag)) throw fail();
+  if (conditions.ifMatch !== undefined && (present === undefined || !matches(conditions.ifMatch, present.etag)))
+    throw fail();
+  if (conditions.ifNoneMatch !== undefined && present !== undefined && matches(conditions.ifNoneMatch, present.etag))
+    throw fail();
   const unmodified = httpDateSeconds(conditions.ifUnmodifiedSince);
   if (unmodified !== undefined && present !== undefined && present.modifiedSeconds > unmodified) throw fail();
 };
@@ -51,7 +63,10 @@ const RANGE_LIMIT = 50;
 export const parseRange = (value: string, length: number): readonly ByteRange[] | "ignore" | "unsatisfiable" => {
   const match = /^\s*bytes\s*=(.*)$/i.exec(value);
   if (match === null) return "ignore";
-  const specs = (match[1] ?? "").split(",").map((part) => part.trim()).filter((part) => part !== "");
+  const specs = (match[1] ?? "")
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
   if (specs.length === 0) return "ignore";
   if (specs.length > RANGE_LIMIT) return "unsatisfiable";
   const ranges: ByteRange[] = [];

@@ -20,7 +20,9 @@ import { lastModifiedSeconds } from "../object-service/objects.ts";
 const ACL_HEADERS = ["x-container-read", "x-container-write"] as const;
 
 /** What PUT and POST of a container may change, read from the request before anything is written. */
-const containerChange = (exchange: Exchange): ((headers: Readonly<Record<string, string>>) => Record<string, string>) => {
+const containerChange = (
+  exchange: Exchange,
+): ((headers: Readonly<Record<string, string>>) => Record<string, string>) => {
   const metadata = readMetadata(exchange, "container");
   const set: Record<string, string> = Object.create(null);
   const removed = new Set(metadata.removed);
@@ -33,28 +35,49 @@ const containerChange = (exchange: Exchange): ((headers: Readonly<Record<string,
   return (headers) => changedHeaders(headers, { set: { ...metadata.set, ...set }, removed });
 };
 
-export const putContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+export const putContainer = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  account: string,
+  name: string,
+): Promise<void> => {
   requireOwner(exchange, account);
   const { isNew } = await services.containers.put(account, name, containerChange(exchange), false);
   respond(exchange, isNew ? 201 : 202, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
-export const postContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+export const postContainer = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  account: string,
+  name: string,
+): Promise<void> => {
   requireOwner(exchange, account);
   await services.containers.put(account, name, containerChange(exchange), true);
   respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
-export const deleteContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+export const deleteContainer = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  account: string,
+  name: string,
+): Promise<void> => {
   requireOwner(exchange, account);
   await services.containers.delete(account, name);
   respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
 /** GET and HEAD. */
-export const readContainer = async (services: SwiftServices, exchange: Exchange, account: string, name: string): Promise<void> => {
+export const readContainer = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  account: string,
+  name: string,
+): Promise<void> => {
   const isAclNeeded = needsAcl(exchange, account, "list");
-  if (isAclNeeded && exchange.token === undefined && exchange.request.headers["x-auth-token"] !== undefined) requireAcl(exchange, {}, "list");
+  if (isAclNeeded && exchange.token === undefined && exchange.request.headers["x-auth-token"] !== undefined)
+    requireAcl(exchange, {}, "list");
   const container = await services.containers.get(account, name).catch((error: unknown) => {
     if (isAclNeeded) requireAcl(exchange, {}, "list");
     throw error;

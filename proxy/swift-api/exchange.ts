@@ -26,7 +26,8 @@ export const headerText = (value: string): string => {
 };
 
 /** The other way round, for answers. */
-export const headerBytes = (text: string): string => (/^[\x20-\x7e]*$/.test(text) ? text : Buffer.from(text, "utf8").toString("latin1"));
+export const headerBytes = (text: string): string =>
+  /^[\x20-\x7e]*$/.test(text) ? text : Buffer.from(text, "utf8").toString("latin1");
 
 /** One request header as text, undefined when absent. */
 export const header = (exchange: Exchange, name: string): string | undefined => {
@@ -36,7 +37,12 @@ export const header = (exchange: Exchange, name: string): string | undefined => 
 };
 
 /** Answers without a body, or with a short one. HEAD answers keep the length and drop the bytes. */
-export const respond = (exchange: Exchange, status: number, headers: OutgoingHttpHeaders, body: string | Buffer = ""): void => {
+export const respond = (
+  exchange: Exchange,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  body: string | Buffer = "",
+): void => {
   const { response } = exchange;
   headers["X-Trans-Id"] = exchange.transactionId;
   headers["X-Openstack-Request-Id"] = exchange.transactionId;
@@ -48,7 +54,9 @@ export const respond = (exchange: Exchange, status: number, headers: OutgoingHtt
 /** An error page; the headers that a status wants are added here. */
 export const respondError = (exchange: Exchange, status: number, message: string): void => {
   const headers: OutgoingHttpHeaders = { "Content-Type": "text/html; charset=UTF-8" };
-  if (status === 401) headers["Www-Authenticate"] = `Swift realm="${encodeURIComponent(exchange.request.url?.split("/")[2] ?? "unknown")}"`;
+  if (status === 401)
+    headers["Www-Authenticate"] =
+      `Swift realm="${encodeURIComponent(exchange.request.url?.split("/")[2] ?? "unknown")}"`;
   if (!exchange.request.complete) headers["Connection"] = "close";
   respond(exchange, status, headers, errorPage(status, message));
 };

@@ -30,7 +30,8 @@ const TRUE_WORDS = new Set(["true", "1", "yes", "on", "t", "y"]);
 
 const parameter = (query: URLSearchParams, name: string): string => {
   const value = query.get(name) ?? "";
-  if (value.includes("\0") || value.includes("\ufffd")) throw refuse("bad-path", `Invalid UTF8 or contains NULL in ${name}`);
+  if (value.includes("\0") || value.includes("\ufffd"))
+    throw refuse("bad-path", `Invalid UTF8 or contains NULL in ${name}`);
   return value;
 };
 
@@ -88,7 +89,10 @@ export const listingFormat = (exchange: Exchange): ListingFormat => {
 };
 
 /** Collects the lines of a listing, rolling names up at the delimiter and skipping over what was rolled up. */
-export const collectListing = async (query: ListingQuery, page: (query: PageQuery) => Promise<Row[]>): Promise<ListingItem[]> => {
+export const collectListing = async (
+  query: ListingQuery,
+  page: (query: PageQuery) => Promise<Row[]>,
+): Promise<ListingItem[]> => {
   const items: ListingItem[] = [];
   let { marker } = query;
   const { prefix, delimiter, isReverse } = query;
@@ -120,7 +124,8 @@ export const collectListing = async (query: ListingQuery, page: (query: PageQuer
   return items;
 };
 
-const isoTime = (row: Row): string => `${new Date(millisecondsOf(timestampIn(row.version))).toISOString().slice(0, -1)}000`;
+const isoTime = (row: Row): string =>
+  `${new Date(millisecondsOf(timestampIn(row.version))).toISOString().slice(0, -1)}000`;
 
 export const renderText = (items: readonly ListingItem[]): string =>
   items.length === 0 ? "" : `${items.map((item) => ("subdir" in item ? item.subdir : item.row.name)).join("\n")}\n`;
@@ -153,7 +158,8 @@ export const renderContainersJson = (items: readonly ListingItem[]): string => {
 const escapeXml = (text: string): string =>
   text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll('"', "&quot;");
 
-const subdirXml = (subdir: string): string => `<subdir name="${escapeXml(subdir)}"><name>${escapeXml(subdir)}</name></subdir>`;
+const subdirXml = (subdir: string): string =>
+  `<subdir name="${escapeXml(subdir)}"><name>${escapeXml(subdir)}</name></subdir>`;
 
 export const renderObjectsXml = (container: string, items: readonly ListingItem[]): string => {
   const parts = items.map((item) => {

@@ -24,7 +24,10 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
     const valueLength = Buffer.byteLength(value);
     if (key === "") throw refuse("bad-metadata", "Metadata name cannot be empty");
     if (key.length > CONSTRAINTS.max_meta_name_length) {
-      throw refuse("bad-metadata", `Metadata name too long: ${prefix}${key.slice(0, CONSTRAINTS.max_meta_name_length)}`);
+      throw refuse(
+        "bad-metadata",
+        `Metadata name too long: ${prefix}${key.slice(0, CONSTRAINTS.max_meta_name_length)}`,
+      );
     }
     if (valueLength > CONSTRAINTS.max_meta_value_length) {
       throw refuse("bad-metadata", `Metadata value longer than ${CONSTRAINTS.max_meta_value_length}: ${prefix}${key}`);
@@ -34,7 +37,8 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
     if (value === "" && kind !== "object") removed.add(name);
     else set[name] = value;
   }
-  if (count > CONSTRAINTS.max_meta_count) throw refuse("bad-metadata", `Too many metadata items; max ${CONSTRAINTS.max_meta_count}`);
+  if (count > CONSTRAINTS.max_meta_count)
+    throw refuse("bad-metadata", `Too many metadata items; max ${CONSTRAINTS.max_meta_count}`);
   if (size > CONSTRAINTS.max_meta_overall_size) {
     throw refuse("bad-metadata", `Total metadata too large; max ${CONSTRAINTS.max_meta_overall_size}`);
   }
@@ -42,7 +46,10 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
 };
 
 /** Headers after a change: what is removed goes, what is set replaces. */
-export const changedHeaders = (headers: Readonly<Record<string, string>>, change: MetadataChange): Record<string, string> => {
+export const changedHeaders = (
+  headers: Readonly<Record<string, string>>,
+  change: MetadataChange,
+): Record<string, string> => {
   const next: Record<string, string> = Object.create(null);
   for (const [name, value] of Object.entries(headers)) if (!change.removed.has(name)) next[name] = value;
   return Object.assign(next, change.set);

@@ -9,7 +9,15 @@ import type { Container } from "../object-service/containers.ts";
 import type { ObjectMetadata } from "../object-service/object-metadata.ts";
 import { lastModifiedSeconds, type Present, type StoredObject } from "../object-service/objects.ts";
 import { needsAcl, requireAcl, type Wanted } from "./access.ts";
-import { type ByteRange, type ConditionHeaders, judgeRead, parseRange, requireWriteConditions, httpDateSeconds, type Validators } from "./conditions.ts";
+import {
+  type ByteRange,
+  type ConditionHeaders,
+  judgeRead,
+  parseRange,
+  requireWriteConditions,
+  httpDateSeconds,
+  type Validators,
+} from "./conditions.ts";
 import { CONSTRAINTS } from "./constraints.ts";
 import { type Exchange, header, headerBytes, respond, respondError } from "./exchange.ts";
 import { changedHeaders, readMetadata, titleCase } from "./metadata.ts";
@@ -20,7 +28,14 @@ import { refuse } from "./swift-error.ts";
 export type ObjectPath = { readonly account: string; readonly container: string; readonly object: string };
 
 /** Headers that an object keeps beside its metadata. */
-const KEPT_HEADERS = ["content-encoding", "content-disposition", "content-language", "cache-control", "expires", "x-robots-tag"];
+const KEPT_HEADERS = [
+  "content-encoding",
+  "content-disposition",
+  "content-language",
+  "cache-control",
+  "expires",
+  "x-robots-tag",
+];
 
 const conditionsOf = (exchange: Exchange): ConditionHeaders => ({
   ifMatch: header(exchange, "if-match"),
@@ -30,18 +45,26 @@ const conditionsOf = (exchange: Exchange): ConditionHeaders => ({
 });
 
 const validatorsOf = (present: Present): Validators | undefined =>
-  present === undefined ? undefined : { etag: present.metadata.etag, modifiedSeconds: lastModifiedSeconds(present.changed) };
+  present === undefined
+    ? undefined
+    : { etag: present.metadata.etag, modifiedSeconds: lastModifiedSeconds(present.changed) };
 
 const hasConditions = ({ ifMatch, ifNoneMatch, ifUnmodifiedSince }: ConditionHeaders): boolean =>
   ifMatch !== undefined || ifNoneMatch !== undefined || ifUnmodifiedSince !== undefined;
 
 /** The container of a write; its ACL is asked when the account's own rights do not suffice. */
-const admittedContainer = async (services: SwiftServices, exchange: Exchange, path: ObjectPath, wanted: Wanted): Promise<Container> => {
+const admittedContainer = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  path: ObjectPath,
+  wanted: Wanted,
+): Promise<Container> => {
   const isAclNeeded = needsAcl(exchange, path.account, wanted);
   if (isAclNeeded && exchange.token === undefined && wanted === "write") requireAcl(exchange, {}, wanted);
   const container = await services.containers.known(path.account, path.container).catch((error: unknown) => {
     // Who may not even list the account is not told which containers exist.
-    if (isAclNeeded && error instanceof RingsteadError && error.code === "no-such-container") requireAcl(exchange, {}, wanted);
+    if (isAclNeeded && error instanceof RingsteadError && error.code === "no-such-container")
+      requireAcl(exchange, {}, wanted);
     throw error;
   });
   if (isAclNeeded) requireAcl(exchange, container.headers, wanted);
@@ -70,7 +93,11 @@ export const readObject = async (services: SwiftServices, exchange: Exchange, pa
   const validators = { etag: object.metadata.etag, modifiedSeconds: lastModifiedSeconds(object.changed) };
   switch (judgeRead(conditionsOf(exchange), validators)) {
     case "not-modified":
-      exchange.response.writeHead(304, { ...headers, "X-Trans-Id": exchange.transactionId, "X-Openstack-Request-Id": exchange.transactionId });
+      exchange.response.writeHead(304, {
+        ...headers,
+        "X-Trans-Id": exchange.transactionId,
+        "X-Openstack-Request-Id": exchange.transactionId,
+      });
       exchange.response.end();
       return;
     case "precondition-failed":
@@ -79,7 +106,10 @@ export const readObject = async (services: SwiftServices, exchange: Exchange, pa
     case "go-on":
   }
   const rangeHeader = isGet ? header(exchange, "range") : undefined;
-  const ranges = rangeHeader === undefined || !rangeStillHolds(exchange, validators) ? "ignore" : parseRange(rangeHeader, object.length);
+  const ranges =
+    rangeHeader === undefined || !rangeStillHolds(exchange, validators)
+      ? "ignore"
+      : parseRange(rangeHeader, object.length);
   if (ranges === "unsatisfiable") {
     exchange.response.setHeader("Content-Range", `bytes */${object.length}`);
     throw refuse("range-not-satisfiable", "The Range requested is not available.");
@@ -110,15 +140,22 @@ const rangeStillHolds = (exchange: Exchange, present: Validators): boolean => {
   return condition.replace(/^"(.*)"$/, "$1") === present.etag;
 };
 
-const sendRanges = async (exchange: Exchange, headers: OutgoingHttpHeaders, object: StoredObject, ranges: readonly ByteRange[]): Promise<void> => {
+const sendRanges = async (
+  exchange: Exchange,
+  headers: OutgoingHttpHeaders,
+  object: StoredObject,
+  ranges: readonly ByteRange[],
+): Promise<void> => {
   const boundary = randomBytes(16).toString("hex");
   const contentType = headers["Content-Type"];
   const heads = ranges.map(
-    ({ first, last }) => `--${boundary}\r\nContent-Type: ${String(contentType)}\r\nContent-Range: bytes ${first}-${last}/${object.length}\r\n\r\n`,
+    ({ first, last }) =>
+      `--${boundary}\r\nContent-Type: ${String(contentType)}\r\nContent-Range: bytes ${first}-${last}/${object.length}\r\n\r\n`,
   );
   const tail = `--${boundary}--`;
   let length = Buffer.byteLength(tail);
-  for (const [index, { first, last }] of ranges.entries()) length += Buffer.byteLength(heads[index] ?? "", "latin1") + last - first + 1 + 2;
+  for (const [index, { first, last }] of ranges.entries())
+    length += Buffer.byteLength(heads[index] ?? "", "latin1") + last - first + 1 + 2;
   async function* parts(): AsyncGenerator<Buffer> {
     for (const [index, { first, last }] of ranges.entries()) {
       yield Buffer.from(heads[index] ?? "", "latin1");
@@ -128,16 +165,30 @@ const sendRanges = async (exchange: Exchange, headers: OutgoingHttpHeaders, obje
     }
     yield Buffer.from(tail);
   }
-  await sendStream(exchange, 206, { ...headers, "Content-Type": `multipart/byteranges;boundary=${boundary}`, "Content-Length": length }, parts());
+  await sendStream(
+    exchange,
+    206,
+    { ...headers, "Content-Type": `multipart/byteranges;boundary=${boundary}`, "Content-Length": length },
+    parts(),
+  );
 };
 
 /** Sends blocks at the client's pace. A source that fails after the headers went out ends the connection: no client may take a part for the whole. */
-const sendStream = async (exchange: Exchange, status: number, headers: OutgoingHttpHeaders, source: AsyncIterable<Buffer>): Promise<void> => {
+const sendStream = async (
+  exchange: Exchange,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  source: AsyncIterable<Buffer>,
+): Promise<void> => {
   const { response } = exchange;
   const iterator = source[Symbol.asyncIterator]();
   // The first block is fetched before the headers go out, so that an unavailable body can still be answered with an error.
   let next = await iterator.next();
-  response.writeHead(status, { ...headers, "X-Trans-Id": exchange.transactionId, "X-Openstack-Request-Id": exchange.transactionId });
+  response.writeHead(status, {
+    ...headers,
+    "X-Trans-Id": exchange.transactionId,
+    "X-Openstack-Request-Id": exchange.transactionId,
+  });
   const closed = once(response, "close").then(() => true);
   try {
     while (next.done !== true && !response.destroyed) {
@@ -161,13 +212,21 @@ export const putObject = async (services: SwiftServices, exchange: Exchange, pat
   const copyFrom = header(exchange, "x-copy-from");
   const container = await admittedContainer(services, exchange, path, "write");
   if (copyFrom !== undefined) {
-    await copyObject(services, exchange, parseCopyPath(copyFrom, header(exchange, "x-copy-from-account") ?? path.account), container, path.object);
+    await copyObject(
+      services,
+      exchange,
+      parseCopyPath(copyFrom, header(exchange, "x-copy-from-account") ?? path.account),
+      container,
+      path.object,
+    );
     return;
   }
   const conditions = conditionsOf(exchange);
   const metadata = newMetadata(services, exchange, path.object);
   const length = bodyLength(exchange);
-  const expectedEtag = header(exchange, "etag")?.replace(/^"(.*)"$/, "$1").toLowerCase();
+  const expectedEtag = header(exchange, "etag")
+    ?.replace(/^"(.*)"$/, "$1")
+    .toLowerCase();
   // A condition that already fails spares the client its upload; it is decided again, atomically, with the write.
   if (hasConditions(conditions)) await requirePresently(services, path, conditions);
   const uploaded = await receive(services, exchange, container, path.object, length);
@@ -194,11 +253,17 @@ export const putObject = async (services: SwiftServices, exchange: Exchange, pat
   }
 };
 
-const requirePresently = async (services: SwiftServices, path: ObjectPath, conditions: ConditionHeaders): Promise<void> => {
-  const present = await services.objects.get(path.account, path.container, path.object, false).catch((error: unknown) => {
-    if (error instanceof RingsteadError && error.code === "no-such-object") return undefined;
-    throw error;
-  });
+const requirePresently = async (
+  services: SwiftServices,
+  path: ObjectPath,
+  conditions: ConditionHeaders,
+): Promise<void> => {
+  const present = await services.objects
+    .get(path.account, path.container, path.object, false)
+    .catch((error: unknown) => {
+      if (error instanceof RingsteadError && error.code === "no-such-object") return undefined;
+      throw error;
+    });
   requireWriteConditions(conditions, validatorsOf(present));
 };
 
@@ -207,7 +272,11 @@ const bodyLength = (exchange: Exchange): number | undefined => {
   const encoding = header(exchange, "transfer-encoding");
   const text = header(exchange, "content-length");
   if (encoding !== undefined) {
-    if (encoding.toLowerCase() !== "chunked") throw refuse("not-implemented", "Unsupported Transfer-Encoding header value specified in Transfer-Encoding header");
+    if (encoding.toLowerCase() !== "chunked")
+      throw refuse(
+        "not-implemented",
+        "Unsupported Transfer-Encoding header value specified in Transfer-Encoding header",
+      );
     return undefined;
   }
   if (text === undefined) throw refuse("length-required", "Missing Content-Length header.");
@@ -217,7 +286,13 @@ const bodyLength = (exchange: Exchange): number | undefined => {
   return length;
 };
 
-const receive = async (services: SwiftServices, exchange: Exchange, container: Container, name: string, length: number | undefined): Promise<UploadedBody> => {
+const receive = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  container: Container,
+  name: string,
+  length: number | undefined,
+): Promise<UploadedBody> => {
   if (length !== undefined && length <= INLINE_BODY_LIMIT_BYTES) return uploadOf(await collect(exchange, length));
   return receiveBody(services.objects.replicasOf(container, name), limited(exchange, length));
 };
@@ -256,7 +331,8 @@ async function* limited(exchange: Exchange, length: number | undefined): AsyncGe
     if (error instanceof RingsteadError) throw error;
     throw refuse("client-disconnected", "The client went away.");
   }
-  if (length !== undefined && received !== length) throw refuse("client-disconnected", "The body was shorter than Content-Length.");
+  if (length !== undefined && received !== length)
+    throw refuse("client-disconnected", "The body was shorter than Content-Length.");
 }
 
 const keptHeaders = (exchange: Exchange): Record<string, string> => {
@@ -286,7 +362,8 @@ const dueTime = (services: SwiftServices, exchange: Exchange): number | undefine
 const newMetadata = (services: SwiftServices, exchange: Exchange, name: string): ObjectMetadata => {
   const given = header(exchange, "content-type");
   const detect = header(exchange, "x-detect-content-type");
-  const contentType = given === undefined || given === "" || detect?.toLowerCase() === "true" ? mediaTypeOf(name) : given;
+  const contentType =
+    given === undefined || given === "" || detect?.toLowerCase() === "true" ? mediaTypeOf(name) : given;
   return {
     etag: "",
     contentType,
@@ -308,13 +385,18 @@ export const postObject = async (services: SwiftServices, exchange: Exchange, pa
     headers: { ...kept, ...set },
     deleteAt,
   }));
-  respond(exchange, 202, { "Content-Type": "text/html; charset=UTF-8", "X-Timestamp": swiftTimestamp(written.changed) });
+  respond(exchange, 202, {
+    "Content-Type": "text/html; charset=UTF-8",
+    "X-Timestamp": swiftTimestamp(written.changed),
+  });
 };
 
 export const deleteObject = async (services: SwiftServices, exchange: Exchange, path: ObjectPath): Promise<void> => {
   const container = await admittedContainer(services, exchange, path, "write");
   const conditions = conditionsOf(exchange);
-  await services.objects.delete(container, path.object, (present) => requireWriteConditions(conditions, validatorsOf(present)));
+  await services.objects.delete(container, path.object, (present) =>
+    requireWriteConditions(conditions, validatorsOf(present)),
+  );
   respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
@@ -334,7 +416,11 @@ const parseCopyPath = (value: string, account: string): ObjectPath => {
 };
 
 /** COPY: the destination stands in a header. */
-export const copyToDestination = async (services: SwiftServices, exchange: Exchange, path: ObjectPath): Promise<void> => {
+export const copyToDestination = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  path: ObjectPath,
+): Promise<void> => {
   const value = header(exchange, "destination");
   if (value === undefined) throw refuse("precondition-failed", "Destination header required");
   const destination = parseCopyPath(value, header(exchange, "destination-account") ?? path.account);
@@ -342,9 +428,17 @@ export const copyToDestination = async (services: SwiftServices, exchange: Excha
   await copyObject(services, exchange, path, container, destination.object);
 };
 
-const copyObject = async (services: SwiftServices, exchange: Exchange, source: ObjectPath, container: Container, name: string): Promise<void> => {
-  if (Number(header(exchange, "content-length") ?? "0") > 0) throw refuse("bad-request", "Copy requests require a zero byte body");
-  if (needsAcl(exchange, source.account, "read-object")) await admittedContainer(services, exchange, source, "read-object");
+const copyObject = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  source: ObjectPath,
+  container: Container,
+  name: string,
+): Promise<void> => {
+  if (Number(header(exchange, "content-length") ?? "0") > 0)
+    throw refuse("bad-request", "Copy requests require a zero byte body");
+  if (needsAcl(exchange, source.account, "read-object"))
+    await admittedContainer(services, exchange, source, "read-object");
   const object = await services.objects.get(source.account, source.container, source.object, true);
   const isFresh = header(exchange, "x-fresh-metadata")?.toLowerCase() === "true";
   const change = readMetadata(exchange, "object");
@@ -356,7 +450,11 @@ const copyObject = async (services: SwiftServices, exchange: Exchange, source: O
   const metadata: ObjectMetadata = {
     etag: uploaded.md5,
     contentType: contentType === undefined || contentType === "" ? object.metadata.contentType : contentType,
-    headers: { ...(isFresh ? {} : changedHeaders(object.metadata.headers, change)), ...keptHeaders(exchange), ...change.set },
+    headers: {
+      ...(isFresh ? {} : changedHeaders(object.metadata.headers, change)),
+      ...keptHeaders(exchange),
+      ...change.set,
+    },
     deleteAt: dueTime(services, exchange) ?? (isFresh ? undefined : object.metadata.deleteAt),
   };
   const written = await services.objects.put(container, name, uploaded, metadata, undefined);

@@ -41,14 +41,21 @@ export const refuse = (code: SwiftErrorCode, message: string, fields: Record<str
   new RingsteadError(code, message, fields);
 
 /** Status and what the body says; 500 for what nobody foresaw, without its details. */
-export const answerFor = (error: unknown): { readonly status: number; readonly message: string; readonly isExpected: boolean } => {
+export const answerFor = (
+  error: unknown,
+): { readonly status: number; readonly message: string; readonly isExpected: boolean } => {
   if (error instanceof RingsteadError && isSwiftErrorCode(error.code)) {
     return { status: STATUS_OF[error.code], message: error.message, isExpected: true };
   }
-  return { status: 500, message: "The server has either erred or is incapable of performing the requested operation.", isExpected: false };
+  return {
+    status: 500,
+    message: "The server has either erred or is incapable of performing the requested operation.",
+    isExpected: false,
+  };
 };
 
-const escapeHtml = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const escapeHtml = (text: string): string =>
+  text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
 /** The body that Swift's clients know. */
 export const errorPage = (status: number, message: string): string =>

@@ -2,7 +2,11 @@ import { CONSTRAINTS } from "./constraints.ts";
 import { refuse } from "./swift-error.ts";
 
 /** `/v1/ACCOUNT[/CONTAINER[/OBJECT]]`, decoded. */
-export type SwiftPath = { readonly account: string; readonly container: string | undefined; readonly object: string | undefined };
+export type SwiftPath = {
+  readonly account: string;
+  readonly container: string | undefined;
+  readonly object: string | undefined;
+};
 
 const decodeName = (encoded: string, what: string): string => {
   if (!encoded.includes("%")) {
@@ -31,7 +35,8 @@ const checkLength = (name: string, limit: number, what: string): void => {
 
 /** Decodes a request path once. Errors: "unknown-path", "bad-path", "bad-request" for names that are too long. */
 export const parseSwiftPath = (path: string): SwiftPath => {
-  if (!path.startsWith("/v1/") && !path.startsWith("/v1.0/")) throw refuse("unknown-path", "The resource could not be found.");
+  if (!path.startsWith("/v1/") && !path.startsWith("/v1.0/"))
+    throw refuse("unknown-path", "The resource could not be found.");
   const rest = path.slice(path.indexOf("/", 1) + 1);
   const accountEnd = rest.indexOf("/");
   const account = decodeName(accountEnd === -1 ? rest : rest.slice(0, accountEnd), "account");

@@ -11,7 +11,14 @@ import type { Accounts } from "../object-service/accounts.ts";
 import type { Containers } from "../object-service/containers.ts";
 import type { Objects } from "../object-service/objects.ts";
 import { CONSTRAINTS } from "./constraints.ts";
-import { deleteContainer, postAccount, postContainer, putContainer, readAccount, readContainer } from "./container-operations.ts";
+import {
+  deleteContainer,
+  postAccount,
+  postContainer,
+  putContainer,
+  readAccount,
+  readContainer,
+} from "./container-operations.ts";
 import { type Exchange, respond, respondError } from "./exchange.ts";
 import { copyToDestination, deleteObject, postObject, putObject, readObject } from "./object-operations.ts";
 import { answerFor, errorPage, refuse } from "./swift-error.ts";
@@ -70,7 +77,10 @@ export const createSwiftServer = (options: SwiftServerOptions): Server => {
     maxHeaderSize: HEADER_BLOCK_LIMIT_BYTES,
     noDelay: true,
   };
-  const server: Server = options.tls === undefined ? createServer(settings, listener) : createTlsServer({ ...settings, ...options.tls }, listener);
+  const server: Server =
+    options.tls === undefined
+      ? createServer(settings, listener)
+      : createTlsServer({ ...settings, ...options.tls }, listener);
   server.setTimeout(IDLE_TIMEOUT_MS);
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
     if (error.code === "ECONNRESET" || !socket.writable) {
@@ -79,8 +89,19 @@ export const createSwiftServer = (options: SwiftServerOptions): Server => {
     }
     const isTooLong = error.code === "HPE_HEADER_OVERFLOW";
     const isSlow = error.code === "ERR_HTTP_REQUEST_TIMEOUT";
-    const [status, reason] = isTooLong ? [431, "Request Header Fields Too Large"] : isSlow ? [408, "Request Timeout"] : [400, "Bad Request"];
-    const body = errorPage(status, isTooLong ? "The request's headers are too long." : isSlow ? "The request's headers did not arrive in time." : "The request is malformed.");
+    const [status, reason] = isTooLong
+      ? [431, "Request Header Fields Too Large"]
+      : isSlow
+        ? [408, "Request Timeout"]
+        : [400, "Bad Request"];
+    const body = errorPage(
+      status,
+      isTooLong
+        ? "The request's headers are too long."
+        : isSlow
+          ? "The request's headers did not arrive in time."
+          : "The request is malformed.",
+    );
     const transactionId = newTransactionId(options.services.clock.nowMs());
     socket.end(
       `HTTP/1.1 ${status} ${reason}\r\nContent-Type: text/html; charset=UTF-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\nX-Trans-Id: ${transactionId}\r\nConnection: close\r\n\r\n${body}`,
@@ -89,24 +110,59 @@ export const createSwiftServer = (options: SwiftServerOptions): Server => {
   return server;
 };
 
+/** Random bytes are drawn for this many ids at once: a system call for each would cost as much as parsing the request. */
+const ID_POOL_COUNT = 512;
+const ID_BYTES = 11;
+let idPool = Buffer.alloc(0);
+let idPoolAt = 0;
+
+const randomDigits = (): string => {
+  if (idPoolAt >= idPool.length) {
+    idPool = randomBytes(ID_POOL_COUNT * ID_BYTES);
+    idPoolAt = 0;
+  }
+  idPoolAt += ID_BYTES;
+  return idPool.toString("hex", idPoolAt - ID_BYTES, idPoolAt).slice(0, 21);
+};
+
 /** `tx`, 21 random digits, and the time in seconds as 10 digits, all hexadecimal: the form that Swift's tools take apart. */
 const newTransactionId = (nowMs: number): string =>
-  `tx${randomBytes(11).toString("hex").slice(0, 21)}-${Math.floor(nowMs / 1000).toString(16).padStart(10, "0")}`;
+  `tx${randomDigits()}-${Math.floor(nowMs / 1000)
+    .toString(16)
+    .padStart(10, "0")}`;
 
-const handle = async (options: SwiftServerOptions, request: IncomingMessage, response: ServerResponse, transactionId: string): Promise<void> => {
+const handle = async (
+  options: SwiftServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  transactionId: string,
+): Promise<void> => {
   const url = request.url ?? "/";
   const queryAt = url.indexOf("?");
   const path = queryAt === -1 ? url : url.slice(0, queryAt);
   const query = new URLSearchParams(queryAt === -1 ? "" : url.slice(queryAt + 1));
-  const anonymous: Exchange = { request, response, method: request.method ?? "GET", query, transactionId, token: undefined };
+  const anonymous: Exchange = {
+    request,
+    response,
+    method: request.method ?? "GET",
+    query,
+    transactionId,
+    token: undefined,
+  };
   try {
     if (!path.startsWith("/v1")) await serveSpecial(options, anonymous, path);
-    else await serveStore(options.services, { ...anonymous, token: await authenticate(options.verifier, request) }, path);
+    else
+      await serveStore(options.services, { ...anonymous, token: await authenticate(options.verifier, request) }, path);
   } catch (error) {
     const answer = answerFor(error);
     if (!answer.isExpected) {
       const code = error instanceof RingsteadError ? error.code : undefined;
-      options.log.error("a request failed unexpectedly", { transactionId, code, error: messageOf(error), stack: error instanceof Error ? error.stack : undefined });
+      options.log.error("a request failed unexpectedly", {
+        transactionId,
+        code,
+        error: messageOf(error),
+        stack: error instanceof Error ? error.stack : undefined,
+      });
     }
     if (response.headersSent) response.destroy();
     else respondError(anonymous, answer.status, answer.message);
@@ -114,7 +170,10 @@ const handle = async (options: SwiftServerOptions, request: IncomingMessage, res
 };
 
 /** No token is an anonymous request; a bad one is refused, except that public containers stay public. */
-const authenticate = (verifier: TokenVerifier, request: IncomingMessage): TokenContext | Promise<TokenContext> | undefined => {
+const authenticate = (
+  verifier: TokenVerifier,
+  request: IncomingMessage,
+): TokenContext | Promise<TokenContext> | undefined => {
   const given = request.headers["x-auth-token"] ?? request.headers["x-storage-token"];
   const token = Array.isArray(given) ? given[0] : given;
   return token === undefined || token === "" ? undefined : verifier.verify(token);
@@ -125,14 +184,22 @@ const serveSpecial = async (options: SwiftServerOptions, exchange: Exchange, pat
     case "/healthcheck":
       return respond(exchange, 200, { "Content-Type": "text/plain" }, "OK");
     case "/info":
-      return respond(exchange, 200, { "Content-Type": "application/json; charset=UTF-8" }, JSON.stringify(infoOf(options.version)));
+      return respond(
+        exchange,
+        200,
+        { "Content-Type": "application/json; charset=UTF-8" },
+        JSON.stringify(infoOf(options.version)),
+      );
     case "/auth/v1.0":
     case "/auth/v1":
     case "/auth": {
       const user = exchange.request.headers["x-auth-user"] ?? exchange.request.headers["x-storage-user"];
       const key = exchange.request.headers["x-auth-key"] ?? exchange.request.headers["x-storage-pass"];
       if (typeof user !== "string" || typeof key !== "string") {
-        throw refuse("unauthorized", "This server could not verify that you are authorized to access the document you requested.");
+        throw refuse(
+          "unauthorized",
+          "This server could not verify that you are authorized to access the document you requested.",
+        );
       }
       const answer = await options.identity.v1Auth(user, key);
       return respond(exchange, 200, {
@@ -160,7 +227,8 @@ const infoOf = (version: string): object => ({
   ringstead: { consistency: "strong" },
 });
 
-const methodNotAllowed = (): RingsteadError => refuse("method-not-allowed", "The method is not allowed for this resource.");
+const methodNotAllowed = (): RingsteadError =>
+  refuse("method-not-allowed", "The method is not allowed for this resource.");
 
 const serveStore = async (services: SwiftServices, exchange: Exchange, path: string): Promise<void> => {
   const { account, container, object } = parseSwiftPath(path);

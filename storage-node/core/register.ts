@@ -22,7 +22,7 @@ export type VolatileRegister = {
 };
 
 /** At most so many overwritten versions are remembered per name; older ones raise the floor. */
-export const OVERWRITTEN_LIMIT = 8;
+const OVERWRITTEN_LIMIT = 8;
 
 /** The record that an ACCEPT proposes. `body: "keep"` stands for a change of metadata only ([A4]). */
 export type ProposedRecord = {
@@ -53,7 +53,11 @@ export const fateOf = (
   return timestamp <= floor || (memory !== undefined && timestamp <= memory.floor) ? "unknown" : "never";
 };
 
-const highestSeen = (stored: StoredRegister | undefined, memory: VolatileRegister | undefined, ballot: Ballot): Ballot => {
+const highestSeen = (
+  stored: StoredRegister | undefined,
+  memory: VolatileRegister | undefined,
+  ballot: Ballot,
+): Ballot => {
   let seen = ballot;
   if (stored !== undefined && stored.ballot > seen) seen = stored.ballot;
   if (memory?.promise !== undefined && memory.promise > seen) seen = memory.promise;
@@ -79,7 +83,8 @@ export const decideAccept = (
   }
   const isSameVersion = stored !== undefined && stored.version === version;
   let body = record.body;
-  if (isSameVersion && record.bodyVersion === stored.bodyVersion && !record.isTombstone && record.bodyLength > 0) body = "keep";
+  if (isSameVersion && record.bodyVersion === stored.bodyVersion && !record.isTombstone && record.bodyLength > 0)
+    body = "keep";
   if (body === "keep" && (stored === undefined || stored.isTombstone || stored.bodyVersion !== record.bodyVersion)) {
     return { kind: "nodata" };
   }
@@ -133,7 +138,8 @@ export const decideConfirm = (
   isVoid: boolean,
 ): StoredRegister | undefined => {
   const state: VersionState = isVoid ? "void" : "confirmed";
-  if (stored !== undefined && stored.version === version) return stored.state === "accepted" ? { ...stored, state } : undefined;
+  if (stored !== undefined && stored.version === version)
+    return stored.state === "accepted" ? { ...stored, state } : undefined;
   const overwritten = memory?.overwritten.find((entry) => entry.version === version);
   if (overwritten !== undefined && overwritten.state === "accepted") overwritten.state = state;
   return undefined;

@@ -9,7 +9,7 @@ import {
   encodeBodyHeader,
 } from "./body-format.ts";
 import type { StagedBody } from "./device-engine.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import type { Disk, DiskFile } from "../../common/disk.ts";
 import { type Region, regionOf } from "./format.ts";
 import { type DevicePaths, fileIdOfName, nameOfFileId } from "./paths.ts";
 

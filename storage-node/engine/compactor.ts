@@ -39,8 +39,8 @@ export class Compactor {
   /** Moved away from, and to be recycled after the next sync. */
   readonly #emptied = new Set<Segment>();
   #unsyncedBytes = 0;
-  movedBytes = 0;
-  recycledSegments = 0;
+  #movedBytes = 0;
+  #recycledSegments = 0;
 
   constructor(device: LogDevice, store: SegmentStore) {
     this.#device = device;
@@ -54,9 +54,8 @@ export class Compactor {
     });
   }
 
-  /** Resolves when the present work is done. */
-  async idle(): Promise<void> {
-    await this.#running;
+  figures(): { movedBytes: number; recycledSegments: number } {
+    return { movedBytes: this.#movedBytes, recycledSegments: this.#recycledSegments };
   }
 
   async stop(): Promise<void> {
@@ -144,7 +143,7 @@ export class Compactor {
   }
 
   async #sync(): Promise<void> {
-    this.movedBytes += this.#unsyncedBytes;
+    this.#movedBytes += this.#unsyncedBytes;
     this.#unsyncedBytes = 0;
     await this.#device.sync();
   }
@@ -159,7 +158,7 @@ export class Compactor {
         if (segment.live > 0) segment.held = true;
         else {
           await this.#store.release(segment);
-          this.recycledSegments++;
+          this.#recycledSegments++;
         }
         this.#emptied.delete(segment);
       }),

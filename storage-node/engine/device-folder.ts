@@ -1,5 +1,6 @@
+import { dirname } from "node:path";
 import { RingsteadError } from "../../common/errors.ts";
-import type { Disk } from "./disk.ts";
+import type { Disk } from "../../common/disk.ts";
 import { DEVICE_FORMAT, type DeviceIdentity } from "./format.ts";
 import type { DevicePaths } from "./paths.ts";
 
@@ -27,7 +28,7 @@ export const claimDeviceFolder = async (disk: Disk, paths: DevicePaths, identity
     ) {
       throw foreign(paths, "it holds a log and no readable device.json");
     }
-    for (const folder of [paths.log, paths.large]) await disk.makeFolder(folder);
+    await makeFolders(disk, paths);
     await writeIdentity(disk, paths, identity);
     return;
   }
@@ -47,7 +48,13 @@ export const claimDeviceFolder = async (disk: Disk, paths: DevicePaths, identity
       throw foreign(paths, `its ${name} is ${JSON.stringify(found[name])}, not ${JSON.stringify(identity[name])}`);
     }
   }
+  await makeFolders(disk, paths);
+};
+
+/** Syncs what stood there before too: the process that made it may have been killed before its sync. */
+const makeFolders = async (disk: Disk, paths: DevicePaths): Promise<void> => {
   for (const folder of [paths.log, paths.large]) await disk.makeFolder(folder);
+  for (const folder of [dirname(paths.root), paths.root, paths.log]) await disk.syncFolder(folder);
 };
 
 const foreign = (paths: DevicePaths, why: string): RingsteadError =>

@@ -110,6 +110,7 @@ export class LogDevice implements DeviceEngine {
   #isClosed = false;
   /** Called after each checkpoint. */
   onCheckpoint: () => void = () => {};
+  compactionFigures: () => Readonly<Record<string, number>> = () => ({});
   /** Called when the device is closed, before anything is taken from it. */
   onClose: () => Promise<void> = async () => {};
 
@@ -450,9 +451,11 @@ export class LogDevice implements DeviceEngine {
     throw new RingsteadError("body-damaged", "a body in the log is damaged", { segment: number, offset, cause });
   }
 
-  stage(): Promise<StagedBody> {
-    const { failure } = this.#writer;
-    return failure === undefined ? this.#bodies.stage() : Promise.reject(failure);
+  async stage(): Promise<StagedBody> {
+    const state = this.state();
+    if (state.kind === "failed") throw state.reason;
+    if (state.kind === "full") throw new RingsteadError("device-full", "the device is full");
+    return this.#bodies.stage();
   }
 
   async scan(range: {
@@ -622,6 +625,7 @@ export class LogDevice implements DeviceEngine {
     const recovered = this.#recovered;
     return {
       ...this.#segments.figures(),
+      ...this.compactionFigures(),
       records: this.#recordCount,
       batches: this.#writer.batchCount,
       overlayEntries: this.#overlay.size,

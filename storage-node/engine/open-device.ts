@@ -3,7 +3,7 @@ import { Compactor } from "./compactor.ts";
 import type { DeviceEngine, OpenDeviceOptions } from "./device-engine.ts";
 import { claimDeviceFolder, makeDeviceFolder } from "./device-folder.ts";
 import { lockDevice } from "./device-lock.ts";
-import type { Disk } from "./disk.ts";
+import type { Disk } from "../../common/disk.ts";
 import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
 import type { Index, OpenIndex } from "./index.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
@@ -63,6 +63,7 @@ export const openDevice = async (
   const device = new LogDevice({ deviceSeed, segments, index, bodies, recovered, head, resources, checkpointBytes });
   const compactor = new Compactor(device, segments);
   device.onCheckpoint = () => compactor.kick();
+  device.compactionFigures = () => compactor.figures();
   device.onClose = () => compactor.stop();
   // What was replayed is not replayed again, and compaction knows what it may touch.
   void device.checkpoint();

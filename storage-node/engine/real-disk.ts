@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import * as promises from "node:fs/promises";
 import { codeOf } from "../../common/errors.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import type { Disk, DiskFile } from "../../common/disk.ts";
 
 /** Callbacks, not `node:fs/promises`: a FileHandle costs several promises and objects per operation. */
 const realFile = (descriptor: number): DiskFile => ({

@@ -1,4 +1,4 @@
-import type { Disk } from "./disk.ts";
+import type { Disk } from "../../common/disk.ts";
 import {
   BODY_ELSEWHERE,
   BODY_FILE,
@@ -119,6 +119,11 @@ export class Recovery {
       const segment = segments[at];
       if (segment?.slot === undefined) continue;
       reader.turnTo(segment.slot.file, segment.seed, this.#store.segmentBytes);
+      // Segments between that compaction recycled took their sequence numbers along.
+      if (segments[at - 1]?.number !== segment.number - 1 && at > 0) {
+        this.#commit();
+        this.#expected = segment.firstSequence;
+      }
       const start = segment.number === from?.segment ? from.offset : SEGMENT_DATA_START;
       const cut = await this.#replaySegment(reader, segment, start, segments.slice(at + 1));
       if (!cut) continue;
@@ -230,6 +235,9 @@ export class Recovery {
     this.#free(fields.freedRecordSegment, fields.freedRecordBytes);
     this.#free(fields.freedBodySegment, fields.freedBodyBytes);
     if (fields.freedFile !== 0) this.#condemnedFiles.add(fields.freedFile);
+    // An id is never used twice: a record of its earlier file would condemn the later one.
+    const fileId = Math.max(fields.freedFile, fields.bodyKind === BODY_FILE ? fields.bodyOffset : 0);
+    this.#report.nextFileId = Math.max(this.#report.nextFileId, fileId + 1);
     if (fields.kind === KIND_DELETE) {
       segment.deletes += size;
       this.#operations.push({ type: "del", key });

@@ -1,4 +1,4 @@
-import type { DiskFile } from "./disk.ts";
+import type { DiskFile } from "../../common/disk.ts";
 import {
   MAX_RECORD_BYTES,
   RECORD_HEAD_BYTES,

@@ -1,5 +1,5 @@
-import { RingsteadError, codeOf } from "../../common/errors.ts";
-import type { Disk, DiskFile } from "./disk.ts";
+import { RingsteadError } from "../../common/errors.ts";
+import type { Disk, DiskFile } from "../../common/disk.ts";
 import {
   SEGMENT_DATA_START,
   SEGMENT_HEADER_BYTES,
@@ -37,6 +37,17 @@ export type Segment = {
   held: boolean;
 };
 
+/** Of all segments together. */
+export type StoreFigures = {
+  readonly segments: number;
+  readonly spares: number;
+  /** Files in the log's folder without a valid header. */
+  readonly unreadableSegments: number;
+  readonly usedBytes: number;
+  readonly liveBytes: number;
+  readonly deleteBytes: number;
+};
+
 type Slot = { readonly number: number; readonly file: DiskFile; readers: number };
 
 /**
@@ -55,10 +66,10 @@ export class SegmentStore {
   #claimed = 0;
   #nextSlot = 1;
   #freeBytes = 0;
-  #short = false;
   #probedAtMs = 0;
   #allocating: Promise<void> | undefined;
   #closed = false;
+  #unreadable = 0;
 
   constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number) {
     this.#disk = disk;
@@ -67,9 +78,8 @@ export class SegmentStore {
     this.segmentBytes = segmentBytes;
   }
 
-  /** Reads all headers. Files that are no valid segment of this device are left alone; returns how many. */
-  async load(): Promise<number> {
-    let foreign = 0;
+  /** Reads all headers. Files that are no valid segment of this device are counted and left alone. */
+  async load(): Promise<void> {
     for (const name of await this.#disk.list(this.#paths.log)) {
       const slotNumber = slotOfName(name);
       if (slotNumber === undefined) {
@@ -80,7 +90,7 @@ export class SegmentStore {
       const file = await this.#disk.open(this.#paths.segment(slotNumber), "existing");
       const header = await this.#readHeader(file);
       if (header === undefined || header.sizeBytes !== this.segmentBytes || this.segments.has(header.number)) {
-        foreign++;
+        this.#unreadable++;
         await file.close();
         continue;
       }
@@ -89,7 +99,6 @@ export class SegmentStore {
       else this.#add(header.number, header.firstSequence, slot);
     }
     await this.#probe();
-    return foreign;
   }
 
   async #readHeader(file: DiskFile): Promise<SegmentHeader | undefined> {
@@ -119,17 +128,16 @@ export class SegmentStore {
 
   /** Whether the log may go on to another segment; false on a full device, which then looks for space in the background. */
   mayClaim(forCompaction: boolean): boolean {
-    const left = this.#spares.length - this.#claimed - 1;
-    if (left >= SPARES || (forCompaction && left >= 0)) return true;
-    const missing = SPARES - left;
-    if (!this.#short && this.#freeBytes >= (missing + 1) * this.segmentBytes) return true;
+    if (forCompaction && this.#spares.length > this.#claimed) return true;
+    if (!this.isShort) return true;
     this.lookForSpace();
     return false;
   }
 
-  /** True while the last allocation found no space. */
+  /** Whether the foreground would get no further segment. */
   get isShort(): boolean {
-    return this.#short;
+    const missing = SPARES - (this.#spares.length - this.#claimed - 1);
+    return missing > 0 && this.#freeBytes < (missing + 1) * this.segmentBytes;
   }
 
   /** Takes the next number. Requires: `mayClaim` said yes in the same turn. */
@@ -143,7 +151,7 @@ export class SegmentStore {
   async activate(segment: Segment): Promise<DiskFile> {
     while (this.#spares.length === 0) {
       await this.replenish();
-      if (this.#spares.length === 0 && this.#short) throw new RingsteadError("device-full", "no space for the log");
+      if (this.#spares.length === 0) throw new RingsteadError("device-full", "no space for the log");
     }
     const slot = this.#spares.shift();
     if (slot === undefined) throw new Error("unreachable: a spare was there");
@@ -174,8 +182,7 @@ export class SegmentStore {
       await slot.file.close();
       await this.#disk.unlink(this.#paths.segment(slot.number));
     }
-    this.#short = false;
-    this.#freeBytes = await this.#disk.freeBytes(this.#paths.root);
+    await this.#probe();
   }
 
   /** Allocates until there are enough spares or no space. One at a time; never rejects but for a disk that fails. */
@@ -190,29 +197,26 @@ export class SegmentStore {
   lookForSpace(): void {
     if (Date.now() - this.#probedAtMs < PROBE_INTERVAL_MS) return;
     this.#probedAtMs = Date.now();
-    void this.replenish();
+    void this.#probe().then(() => this.replenish());
   }
 
+  /** Whether a segment may be allocated. */
   async #probe(): Promise<boolean> {
-    this.#freeBytes = await this.#disk.freeBytes(this.#paths.root);
+    // A device that cannot even tell its free space gets no further segments; what is wrong with it shows at the next write.
+    this.#freeBytes = await this.#disk.freeBytes(this.#paths.root).catch(() => 0);
     // As much again stays free: LevelDB and large bodies in flight need room to end in order.
     return this.#freeBytes >= 2 * this.segmentBytes;
   }
 
   async #allocateSpares(): Promise<void> {
     while (!this.#closed && this.#spares.length - this.#claimed < SPARES) {
+      const isFirst = this.segments.size + this.#spares.length === 0;
+      if (!(await this.#probe()) && !isFirst) return;
       try {
-        const first = this.segments.size + this.#spares.length === 0;
-        if (!(await this.#probe()) && !first) {
-          this.#short = true;
-          return;
-        }
         await this.#allocate();
-        this.#short = false;
-      } catch (error) {
-        // Whatever else went wrong shows again, and finally, when the log needs the segment.
-        this.#short = true;
-        if (codeOf(error) !== "ENOSPC" && codeOf(error) !== "EDQUOT") this.#closed = true;
+      } catch {
+        // Full, or failing; if it is failing, the next write finds out, finally.
+        this.#freeBytes = 0;
         return;
       }
     }
@@ -231,7 +235,7 @@ export class SegmentStore {
       await this.#disk.syncFolder(this.#paths.log);
     } catch (error) {
       await file.close();
-      await this.#disk.unlink(path);
+      await this.#disk.unlink(path).catch(() => {});
       throw error;
     }
     if (this.#closed) await file.close();
@@ -251,7 +255,7 @@ export class SegmentStore {
     }
   }
 
-  figures(): { segments: number; spares: number; usedBytes: number; liveBytes: number; deleteBytes: number } {
+  figures(): StoreFigures {
     let usedBytes = 0;
     let liveBytes = 0;
     let deleteBytes = 0;
@@ -260,7 +264,14 @@ export class SegmentStore {
       liveBytes += segment.live;
       deleteBytes += segment.deletes;
     }
-    return { segments: this.segments.size, spares: this.#spares.length, usedBytes, liveBytes, deleteBytes };
+    return {
+      segments: this.segments.size,
+      spares: this.#spares.length,
+      unreadableSegments: this.#unreadable,
+      usedBytes,
+      liveBytes,
+      deleteBytes,
+    };
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,4 @@
-/** What the engine needs of a file system. Implementations: `real-disk.ts`, and the simulated one that loses power. */
+/** What a device engine needs of a file system. Implementations: `storage-node/engine/real-disk.ts`, and `simulation/disk.ts`, which loses power. */
 export type Disk = {
   /** What stands at a path. */
   kindOf(path: string): Promise<"absent" | "folder" | "file">;

@@ -1,0 +1,153 @@
+import { createHash, randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { messageOf, RingsteadError } from "../common/errors.ts";
+import { runtimePaths } from "../common/runtime-paths.ts";
+import type { ReadyFile } from "./ready-file.ts";
+import { CHECKOUT, dataDirOf, parseOptions } from "./up-options.ts";
+
+const BIG_BYTES = 8 * 1024 * 1024;
+
+type Session = { readonly storageUrl: string; readonly token: string };
+
+const readReady = (path: string): ReadyFile => {
+  try {
+    return JSON.parse(readFileSync(path, "utf8")) as ReadyFile;
+  } catch {
+    throw new RingsteadError("not-running", `nothing runs there (${path} is absent): ./scripts/start --detach first`);
+  }
+};
+
+const expectStatus = (response: Response, wanted: readonly number[], what: string): void => {
+  if (!wanted.includes(response.status)) throw new Error(`${what} answered ${response.status} ${response.statusText}`);
+};
+
+const expectSame = (what: string, given: unknown, wanted: unknown): void => {
+  if (given !== wanted) throw new Error(`${what} is ${String(given)}, should be ${String(wanted)}`);
+};
+
+const logIn = async (ready: ReadyFile): Promise<Session> => {
+  const domain = { name: ready.admin.domain };
+  const body = {
+    auth: {
+      identity: {
+        methods: ["password"],
+        password: { user: { name: "admin", domain, password: ready.admin.password } },
+      },
+      scope: { project: { name: ready.admin.project, domain } },
+    },
+  };
+  const response = await fetch(`${ready.endpoints.identity}/auth/tokens`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  expectStatus(response, [201], "the login");
+  const answer = (await response.json()) as {
+    token: { catalog: { type: string; endpoints: { interface: string; url: string }[] }[] };
+  };
+  const store = answer.token.catalog.find(({ type }) => type === "object-store");
+  const storageUrl = store?.endpoints.find((endpoint) => endpoint.interface === "public")?.url;
+  const token = response.headers.get("x-subject-token");
+  if (storageUrl === undefined || token === null) throw new Error("the catalog names no object store");
+  return { storageUrl, token };
+};
+
+const call = (
+  { storageUrl, token }: Session,
+  method: string,
+  path: string,
+  body?: Uint8Array<ArrayBuffer>,
+): Promise<Response> =>
+  fetch(`${storageUrl}${path}`, {
+    method,
+    headers: { "x-auth-token": token },
+    ...(body === undefined ? {} : { body }),
+  });
+
+const storeAndReadBack = async (session: Session, path: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> => {
+  const etag = createHash("md5").update(bytes).digest("hex");
+  const put = await call(session, "PUT", path, bytes);
+  expectStatus(put, [201], `PUT ${path}`);
+  expectSame("the ETag", put.headers.get("etag")?.replaceAll('"', ""), etag);
+  const get = await call(session, "GET", path);
+  expectStatus(get, [200], `GET ${path}`);
+  const read = Buffer.from(await get.arrayBuffer());
+  expectSame("what came back", createHash("md5").update(read).digest("hex"), etag);
+};
+
+/** The main job, as far as this version's services do it; each step throws if it does not hold. */
+const objectSteps = (ready: ReadyFile): readonly { readonly says: string; run(): Promise<void> }[] => {
+  const container = `/demo-${Date.now()}`;
+  const readme = new Uint8Array(readFileSync(`${CHECKOUT}/README.md`));
+  const big = new Uint8Array(randomBytes(BIG_BYTES));
+  let session: Session | undefined;
+  const logged = (): Session => {
+    if (session === undefined) throw new Error("there is no session: the login failed");
+    return session;
+  };
+  return [
+    {
+      says: `log in as admin at ${ready.endpoints.identity}`,
+      run: async () => {
+        session = await logIn(ready);
+      },
+    },
+    {
+      says: `make the container ${container.slice(1)}`,
+      run: async () => expectStatus(await call(logged(), "PUT", container), [201, 202], "PUT of the container"),
+    },
+    {
+      says: `store README.md (${readme.length} bytes), read it back, compare`,
+      run: () => storeAndReadBack(logged(), `${container}/README.md`, readme),
+    },
+    {
+      says: "store 8 MiB of random bytes, read them back, compare",
+      run: () => storeAndReadBack(logged(), `${container}/random.bin`, big),
+    },
+    {
+      says: "list the container: both names are there at once",
+      run: async () => {
+        const listing = await call(logged(), "GET", container);
+        expectStatus(listing, [200], "the listing");
+        expectSame("the listing", await listing.text(), "README.md\nrandom.bin\n");
+      },
+    },
+    {
+      says: "delete everything again",
+      run: async () => {
+        for (const name of ["/README.md", "/random.bin", ""]) {
+          expectStatus(await call(logged(), "DELETE", `${container}${name}`), [204], `DELETE ${container}${name}`);
+        }
+      },
+    },
+  ];
+};
+
+/** `ringstead demo`: exit 0 only if every step held. */
+export const demo = async (argv: readonly string[]): Promise<number> => {
+  const { values } = parseOptions(argv, { data: { type: "string" } });
+  const ready = readReady(runtimePaths(dataDirOf(values.data)).readyJson);
+  let failed = 0;
+  if (ready.endpoints.object === undefined)
+    throw new RingsteadError("not-running", "the object service does not run (--only): nothing to show");
+  for (const step of objectSteps(ready)) {
+    try {
+      await step.run();
+      process.stdout.write(`ok      ${step.says}\n`);
+    } catch (thrown) {
+      failed += 1;
+      process.stdout.write(`FAILED  ${step.says}: ${messageOf(thrown)}\n`);
+    }
+  }
+  const later = [
+    { service: "block", says: "make a volume and write to it over NBD" },
+    { service: "compute", says: "boot a server from an image in the object store, attach the volume" },
+  ];
+  for (const { service, says } of later) {
+    const why = ready.unavailable.find((one) => one.service === service)?.reason;
+    process.stdout.write(
+      `skipped ${says}: ${why ?? `the demo of this version does not know the ${service} service`}\n`,
+    );
+  }
+  return failed === 0 ? 0 : 1;
+};

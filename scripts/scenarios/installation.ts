@@ -1,0 +1,101 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { PUBLIC_PORTS } from "../../common/config.ts";
+import { CHECKOUT } from "../up-options.ts";
+
+const run = promisify(execFile);
+const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
+
+/** What tests read of ready.json. */
+export type Ready = {
+  readonly endpoints: Readonly<Record<string, string>>;
+  readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
+  readonly processes: readonly { readonly role: string; readonly pid: number }[];
+};
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+
+/** An offset at which all public ports are free just now; two runs at once choose different ones. */
+const freePortOffset = async (): Promise<number> => {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    const offset = 10_000 + Math.floor(Math.random() * 40_000);
+    const ports = [...Object.values(PUBLIC_PORTS), 9187].map((port) => port + offset);
+    if ((await Promise.all(ports.map(isFree))).every(Boolean)) return offset;
+  }
+  throw new Error("no free ports found");
+};
+
+/** A real installation in a folder of its own, started by the command that users run. */
+export class TestInstallation implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "ringstead-scenario-"));
+  readonly #options: readonly string[];
+  #portOffset: number | undefined;
+
+  constructor(options: readonly string[] = []) {
+    this.#options = options;
+  }
+
+  async up(): Promise<Ready> {
+    this.#portOffset ??= await freePortOffset();
+    const ports = ["--port-offset", String(this.#portOffset)];
+    await run(join(CHECKOUT, "scripts", "start"), ["--data", this.folder, "--detach", ...ports, ...this.#options]);
+    return this.ready();
+  }
+
+  ready(): Ready {
+    return JSON.parse(readFileSync(join(this.folder, "ready.json"), "utf8"));
+  }
+
+  /** `ringstead COMMAND --data DIR`: its exit code and output. */
+  async command(...words: readonly string[]): Promise<{ readonly code: number; readonly output: string }> {
+    try {
+      const { stdout } = await run(join(CHECKOUT, "scripts", "ringstead"), [...words, "--data", this.folder]);
+      return { code: 0, output: stdout };
+    } catch (error) {
+      if (error instanceof Error && "code" in error && typeof error.code === "number") {
+        return { code: error.code, output: "stdout" in error ? String(error.stdout) : "" };
+      }
+      throw error;
+    }
+  }
+
+  /** SIGKILL to every process of the installation at once, the supervisor first, so that nothing can be tidied up. */
+  killAll(): void {
+    const { processes } = this.ready();
+    for (const { pid } of processes.toSorted(
+      (a, b) => Number(b.role === "supervisor") - Number(a.role === "supervisor"),
+    )) {
+      process.kill(pid, "SIGKILL");
+    }
+  }
+
+  /** Runs a real client with the v1 credentials in its environment; gives its standard output. */
+  async client(command: string, words: readonly string[], folder: string): Promise<string> {
+    const { url, user, key } = this.ready().swiftAuthV1;
+    const environment: Record<string, string | undefined> = {
+      ...process.env,
+      ST_AUTH: url,
+      ST_USER: user,
+      ST_KEY: key,
+    };
+    // A CA bundle in the environment makes rclone refuse plain end points.
+    for (const name of ["AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+      delete environment[name];
+    const options = { cwd: folder, env: environment, maxBuffer: OUTPUT_LIMIT_BYTES };
+    return (await run(command, [...words], options)).stdout;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.command("down");
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,253 @@
+import { request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
+import { statfsSync, statSync } from "node:fs";
+import { type ClusterConfig, deviceName, LOCAL_NODE, loadConfig, portOf } from "../common/config.ts";
+import { messageOf } from "../common/errors.ts";
+import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
+import { unavailableServices, version } from "./installation.ts";
+import { getOverSocket } from "./metrics-page.ts";
+import { isRunning } from "./process-identity.ts";
+import type { Unavailable } from "./ready-file.ts";
+import type { ProcessSnapshot } from "./supervised-process.ts";
+import { readSupervisorState, type SupervisorState } from "./supervisor.ts";
+import { lockHolder } from "./supervisor-lock.ts";
+import { dataDirOf, parseOptions } from "./up-options.ts";
+
+const ANSWER_LIMIT_MS = 3_000;
+const FREE_SHARE_MIN = 0.05;
+
+export type DeviceStatus = {
+  readonly device: string;
+  readonly path: string;
+  readonly state: "served" | "not-served" | "failed" | "full" | "missing" | "stopped";
+  readonly sizeBytes: number | undefined;
+  readonly freeBytes: number | undefined;
+  /** Number of the file system; devices with the same one share a disk. */
+  readonly fileSystem: number | undefined;
+  readonly figures: Readonly<Record<string, number>>;
+};
+
+type ServiceStatus = {
+  readonly service: string;
+  readonly state: "answers" | "silent";
+  readonly reason: string | undefined;
+};
+
+/** What `status --json` prints. */
+export type Status = {
+  readonly state: "ok" | "degraded" | "down";
+  readonly version: string;
+  readonly data: string;
+  readonly supervisor: { readonly pid: number; readonly since: string } | undefined;
+  readonly processes: readonly ProcessSnapshot[];
+  readonly devices: readonly DeviceStatus[];
+  readonly services: readonly ServiceStatus[];
+  readonly unavailable: readonly Unavailable[];
+  /** What makes it degraded, with what is being done or to be done. */
+  readonly problems: readonly string[];
+  /** What is well now but should be known. */
+  readonly warnings: readonly string[];
+};
+
+/** Figures of each device from a storage node's metrics page, names without their prefix. */
+export const deviceFigures = (page: string): Map<string, Record<string, number>> => {
+  const figures = new Map<string, Record<string, number>>();
+  for (const match of page.matchAll(/^ringstead_device_(\w+)\{[^}]*\bdevice="([^"]+)"[^}]*\} (\S+)$/gm)) {
+    const [, name = "", device = "", value = ""] = match;
+    const known = figures.get(device) ?? {};
+    known[name] = Number(value);
+    figures.set(device, known);
+  }
+  return figures;
+};
+
+const deviceState = (
+  isUp: boolean,
+  isPathThere: boolean,
+  figures: Readonly<Record<string, number>> | undefined,
+): DeviceStatus["state"] => {
+  if (!isPathThere) return "missing";
+  if (!isUp) return "stopped";
+  if (figures === undefined) return "not-served";
+  if ((figures["failed"] ?? 0) > 0) return "failed";
+  return (figures["full"] ?? 0) > 0 ? "full" : "served";
+};
+
+const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: boolean): Promise<DeviceStatus[]> => {
+  const page = isUp ? await getOverSocket(paths.socket("metrics-storage-node"), "/metrics").catch(() => "") : "";
+  const figures = deviceFigures(page);
+  return devices.map((path, index) => {
+    const device = deviceName(index);
+    const found = figures.get(device);
+    let disk: { sizeBytes: number; freeBytes: number; fileSystem: number } | undefined;
+    try {
+      const space = statfsSync(path);
+      disk = {
+        sizeBytes: space.blocks * space.bsize,
+        freeBytes: space.bavail * space.bsize,
+        fileSystem: statSync(path).dev,
+      };
+    } catch {
+      disk = undefined;
+    }
+    return {
+      device,
+      path,
+      state: deviceState(isUp, disk !== undefined, found),
+      sizeBytes: disk?.sizeBytes,
+      freeBytes: disk?.freeBytes,
+      fileSystem: disk?.fileSystem,
+      figures: found ?? {},
+    };
+  });
+};
+
+/** Asks a public port for `path`; undefined if it answers without a server error, else why not. */
+const silence = (config: ClusterConfig, port: "identity" | "object", path: string): Promise<string | undefined> =>
+  new Promise((resolve) => {
+    const unspecified: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
+    const host = unspecified[config.bind] ?? config.bind;
+    const ask = config.tlsCert === undefined ? httpRequest : httpsRequest;
+    // Only whether it answers is asked, on this machine; whose name the certificate has does not matter for that.
+    const asked = ask(
+      { host, port: portOf(config, port), path, timeout: ANSWER_LIMIT_MS, rejectUnauthorized: false },
+      (response) => {
+        response.resume();
+        const status = response.statusCode ?? 0;
+        resolve(status < 500 ? undefined : `answers ${status}`);
+      },
+    );
+    asked.on("timeout", () => asked.destroy(new Error(`no answer within ${ANSWER_LIMIT_MS} ms`)));
+    asked.on("error", (error) => resolve(error.message));
+    asked.end();
+  });
+
+const servicesOf = async (config: ClusterConfig, processes: readonly ProcessSnapshot[]): Promise<ServiceStatus[]> => {
+  const roles = new Set(processes.map(({ role }) => role));
+  const asked = [
+    ...(roles.has("identity") ? [{ service: "identity", port: "identity", path: "/v3" } as const] : []),
+    ...(roles.has("proxy") ? [{ service: "object", port: "object", path: "/healthcheck" } as const] : []),
+  ];
+  return Promise.all(
+    asked.map(async ({ service, port, path }) => {
+      const reason = await silence(config, port, path);
+      return { service, state: reason === undefined ? ("answers" as const) : ("silent" as const), reason };
+    }),
+  );
+};
+
+const processProblem = (one: ProcessSnapshot): string[] => {
+  if (one.state === "ready" && one.pid !== undefined && isRunning({ pid: one.pid, startTime: one.startTime ?? 0 }))
+    return [];
+  const why = one.lastExit === undefined ? "" : ` (it ${one.lastExit.reason}, at ${one.lastExit.at})`;
+  return [`process ${one.role} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
+};
+
+const deviceProblem = ({ device, path, state }: DeviceStatus): string[] => {
+  switch (state) {
+    case "served":
+    case "stopped":
+      return [];
+    case "missing":
+      return [`device ${device}: ${path} is not there: mount it, then ./scripts/ringstead down and up`];
+    case "not-served":
+      return [
+        `device ${device} (${path}) could not be opened and is left out: the reason is in DIR/logs/storage-node.log`,
+      ];
+    case "failed":
+      return [`device ${device} (${path}) had a failed write or sync and takes no more: check the disk, then restart`];
+    case "full":
+      return [`device ${device} (${path}) is full: free space or add devices (--devices N)`];
+  }
+};
+
+const deviceWarnings = (devices: readonly DeviceStatus[], replicas: number): string[] => {
+  const warnings: string[] = [];
+  const fileSystems = new Set(devices.flatMap(({ fileSystem }) => fileSystem ?? []));
+  if (replicas > 1 && fileSystems.size > 0 && fileSystems.size < Math.min(replicas, devices.length)) {
+    warnings.push(
+      `replicas share one disk: ${devices.length} devices lie on ${fileSystems.size} file system${fileSystems.size === 1 ? "" : "s"}, so the ` +
+        `loss of that disk may lose data; for data that matters start with --device PATH for each of ${replicas} or more disks`,
+    );
+  }
+  for (const { device, sizeBytes, freeBytes, figures } of devices) {
+    if (sizeBytes !== undefined && freeBytes !== undefined && freeBytes < sizeBytes * FREE_SHARE_MIN) {
+      warnings.push(`device ${device} has only ${Math.round(freeBytes / 1024 ** 2)} MiB free`);
+    }
+    const damaged = (figures["damaged_reads"] ?? 0) + (figures["quarantined_ranges"] ?? 0);
+    if (damaged > 0)
+      warnings.push(`device ${device} found ${damaged} damaged records and set them aside: check the disk`);
+  }
+  return warnings;
+};
+
+const statusOf = async (paths: RuntimePaths): Promise<Status> => {
+  const holder = lockHolder(paths.supervisorLock);
+  const known: SupervisorState | undefined = readSupervisorState(paths);
+  const isCurrent = holder !== undefined && known?.supervisor.pid === holder.pid;
+  const processes = known?.processes ?? [];
+  let config: ClusterConfig | undefined;
+  const problems: string[] = [];
+  try {
+    config = loadConfig(paths.dataDir, known?.config.node ?? LOCAL_NODE);
+  } catch (thrown) {
+    problems.push(messageOf(thrown));
+  }
+  const storageIsUp = isCurrent && processes.some(({ role, state }) => role === "storage-node" && state === "ready");
+  const devices = await devicesOf(paths, config?.devices ?? [], storageIsUp);
+  const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
+  if (isCurrent) problems.push(...processes.flatMap(processProblem));
+  problems.push(...devices.flatMap(deviceProblem));
+  for (const { service, reason } of services)
+    if (reason !== undefined) problems.push(`${service} does not answer: ${reason}`);
+  const chosen = config === undefined || known === undefined ? config : { ...config, services: known.config.services };
+  return {
+    state: isCurrent ? (problems.length === 0 ? "ok" : "degraded") : "down",
+    version: version(),
+    data: paths.dataDir,
+    supervisor: isCurrent && known !== undefined ? { pid: known.supervisor.pid, since: known.startedAt } : undefined,
+    processes: isCurrent ? processes : [],
+    devices,
+    services,
+    unavailable: chosen === undefined ? [] : unavailableServices(chosen),
+    problems,
+    warnings: deviceWarnings(devices, config?.replicas ?? 1),
+  };
+};
+
+const gib = (bytes: number | undefined): string =>
+  bytes === undefined ? "?" : `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
+
+const lines = (status: Status): string[] => [
+  `Ringstead ${status.version} on ${status.data}: ${status.state}`,
+  ...(status.supervisor === undefined
+    ? []
+    : [`supervisor    pid ${status.supervisor.pid}, since ${status.supervisor.since}`]),
+  ...status.processes.map(
+    ({ role, state, pid, since, restarts, lastExit }) =>
+      `process       ${role.padEnd(13)} ${state.padEnd(8)} pid ${pid ?? "-"}, since ${since}, restarts ${restarts}` +
+      (lastExit === undefined ? "" : `, last ${lastExit.reason} at ${lastExit.at}`),
+  ),
+  ...status.devices.map(
+    ({ device, path, state, freeBytes, sizeBytes }) =>
+      `device        ${device.padEnd(13)} ${state.padEnd(8)} ${path}, ${gib(freeBytes)} of ${gib(sizeBytes)} free`,
+  ),
+  ...status.services.map(
+    ({ service, state, reason }) => `service       ${service.padEnd(13)} ${state}${reason ? `: ${reason}` : ""}`,
+  ),
+  ...status.unavailable.map(
+    ({ service, reason, remedy }) => `not running   ${service.padEnd(13)} ${reason}; ${remedy}`,
+  ),
+  ...status.problems.map((problem) => `PROBLEM       ${problem}`),
+  ...status.warnings.map((warning) => `warning       ${warning}`),
+];
+
+/** `ringstead status [--json]`: exit 0 all well, 1 degraded, 2 down. */
+export const status = async (argv: readonly string[]): Promise<number> => {
+  const { values } = parseOptions(argv, { data: { type: "string" }, json: { type: "boolean" } });
+  const found = await statusOf(runtimePaths(dataDirOf(values.data)));
+  process.stdout.write(
+    values.json === true ? `${JSON.stringify(found, undefined, 2)}\n` : `${lines(found).join("\n")}\n`,
+  );
+  return { ok: 0, degraded: 1, down: 2 }[found.state];
+};
