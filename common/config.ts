@@ -30,7 +30,7 @@ export type PublicPort = keyof typeof PUBLIC_PORTS;
 const METRICS_PORT = 9187;
 /** The highest public port of the design, 10809, plus the offset must stay a port. */
 const PORT_OFFSET_MAX = 50_000;
-export const DEVICES_MAX = 64;
+const DEVICES_MAX = 64;
 
 /** Keys that a `[node.NAME]` table may set for its node; top-level ones hold for all. */
 const nodeKeys = {

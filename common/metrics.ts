@@ -1,7 +1,7 @@
 import assert from "node:assert";
 
 export type Labels = Readonly<Record<string, string>>;
-export type Counter = { inc(n?: number): void };
+type Counter = { inc(n?: number): void };
 
 /** One process's registry; `render` gives the Prometheus text format (version 0.0.4). */
 export type Metrics = {

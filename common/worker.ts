@@ -16,7 +16,7 @@ export type Worker = {
   waitForWork(signal: AbortSignal): Promise<void>;
 };
 
-export type WorkerState = {
+type WorkerState = {
   readonly name: string;
   readonly state: "working" | "waiting" | "paused" | "failing" | "stopped";
   readonly rounds: number;
@@ -26,13 +26,13 @@ export type WorkerState = {
 };
 
 /** All workers of a process: listed, paused and resumed at run time. Disposal aborts them and waits until they have ended. */
-export type WorkerRunner = AsyncDisposable & {
+type WorkerRunner = AsyncDisposable & {
   list(): WorkerState[];
   pause(name: string): boolean;
   resume(name: string): boolean;
 };
 
-export type RunnerOptions = {
+type RunnerOptions = {
   readonly log: Log;
   /** A round that takes longer is aborted and counted as failed. */
   readonly deadlineMs?: number;

@@ -1,13 +1,13 @@
 import { readFileSync } from "node:fs";
 import { systemClock } from "../common/clock.ts";
 import { portOf } from "../common/config.ts";
-import { messageOf } from "../common/errors.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import type { ServiceContext } from "../common/service-process.ts";
-import { sleep } from "../common/worker.ts";
+import { runWorkers, sleep } from "../common/worker.ts";
 import { createIdentityClient, createTokenVerifier } from "../identity/client.ts";
 import { loadRing } from "../ring/ring-file.ts";
+import { accountReporter } from "./daemons/account-reporter.ts";
 import { Accounts } from "./object-service/accounts.ts";
 import { Ballots } from "./object-service/ballots.ts";
 import { Containers } from "./object-service/containers.ts";
@@ -17,8 +17,6 @@ import { Replicas } from "./object-service/replicas.ts";
 import { RowReader } from "./object-service/row-reader.ts";
 import { createSwiftServer } from "./swift-api/swift-server.ts";
 
-/** Accounts' statistics follow their containers' within this. */
-const ACCOUNT_REPORT_MS = 500;
 /** How long a stopping proxy lets requests end. */
 const DRAIN_LIMIT_MS = 25_000;
 
@@ -63,10 +61,7 @@ export const startProxy = async ({
     server.once("error", reject);
     server.listen(portOf(config, "object"), config.bind, 4096, () => resolve());
   });
-  const stopping = new AbortController();
-  const reporting = reportStatistics(containers, stopping.signal, (error) =>
-    log.warn("an account's statistics could not be brought up to date", { error: messageOf(error) }),
-  );
+  const workers = runWorkers([accountReporter(containers)], { log });
   log.info("proxy serves", { port: portOf(config, "object"), bind: config.bind });
   return {
     async [Symbol.asyncDispose]() {
@@ -74,21 +69,10 @@ export const startProxy = async ({
       server.closeIdleConnections();
       await Promise.race([closed, sleep(DRAIN_LIMIT_MS)]);
       server.closeAllConnections();
-      stopping.abort();
-      await reporting;
-      await Promise.all(containers.takeChanged().map((container) => containers.report(container).catch(() => {})));
+      await workers[Symbol.asyncDispose]();
+      // What was counted since the last round is told once more; if that fails, the next change tells it.
+      await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));
       rpc[Symbol.dispose]();
     },
   };
-};
-
-const reportStatistics = async (
-  containers: Containers,
-  signal: AbortSignal,
-  onError: (error: unknown) => void,
-): Promise<void> => {
-  while (!signal.aborted) {
-    await sleep(ACCOUNT_REPORT_MS, signal);
-    for (const container of containers.takeChanged()) await containers.report(container).catch(onError);
-  }
 };

@@ -19,6 +19,7 @@ export const down = async (argv: readonly string[]): Promise<number> => {
     if (!(await waitUntilEnded([supervisor], SUPERVISOR_GRACE_MS))) await endProcesses([supervisor], 0);
   }
   const orphans = await stopOrphans(paths, DRAIN_MS);
+  if (lockHolder(paths.supervisorLock) === undefined) rmSync(paths.supervisorLock, { force: true });
   // A supervisor that was still starting may have written it meanwhile.
   rmSync(paths.readyJson, { force: true });
   process.stdout.write(

@@ -71,7 +71,7 @@ export const serve = async (argv: readonly string[]): Promise<number> => {
   if (!existsSync(paths.clusterToml) || readFileSync(paths.clusterToml, "utf8") !== text)
     replaceFile(paths.clusterToml, text, 0o600);
   if (key !== undefined) replaceFile(paths.clusterKey, `${key}\n`, 0o600);
-  const options = { dataDir, detach: false, install: false, only: undefined, adminPassword: undefined, keys: {} };
+  const options = { dataDir, detach: false, only: undefined, adminPassword: undefined, keys: {} };
   await supervise(
     options,
     values.node,

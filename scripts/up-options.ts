@@ -10,8 +10,6 @@ export const CHECKOUT = resolve(import.meta.dirname, "..");
 export type UpOptions = {
   readonly dataDir: string;
   readonly detach: boolean;
-  /** Install system packages although not root (through sudo); `scripts/start` acts on it, `up` only knows the name. */
-  readonly install: boolean;
   /** Chosen services of this run; not remembered. */
   readonly only: ClusterFile["only"];
   readonly adminPassword: string | undefined;
@@ -65,6 +63,7 @@ export const parseUpOptions = (argv: readonly string[]): UpOptions => {
   const { values } = parseOptions(argv, {
     data: { type: "string" },
     detach: { type: "boolean" },
+    // `scripts/start` has acted on it.
     install: { type: "boolean" },
     bind: { type: "string" },
     "public-url": { type: "string" },
@@ -84,7 +83,6 @@ export const parseUpOptions = (argv: readonly string[]): UpOptions => {
   return {
     dataDir: dataDirOf(values.data),
     detach: values.detach ?? false,
-    install: values.install ?? false,
     only: serviceList(values.only),
     adminPassword: values["admin-password"],
     keys: definedOnly({

@@ -5,16 +5,13 @@ import { messageOf } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
+import { runWorkers } from "../common/worker.ts";
+import { housekeeper } from "./daemons/housekeeper.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
 import { Staging } from "./staging.ts";
-
-/** How often waiting confirmations and idle uploads are looked at. */
-const HOUSEKEEPING_MS = 100;
-/** Requests per housekeeping round below which the node counts as idle. */
-const IDLE_REQUEST_LIMIT = 20;
 
 export type StorageNodeOptions = {
   readonly config: ClusterConfig;
@@ -65,22 +62,22 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
     log,
   );
   await server.listen(options.socketPath);
-  const housekeeping = setInterval(() => {
-    const isIdle = requestCount < IDLE_REQUEST_LIMIT;
-    requestCount = 0;
-    for (const { replica, staging } of devices.values()) {
-      replica.flushConfirmations(isIdle);
-      staging
-        .expire()
-        .catch((error: unknown) => log.warn("an idle upload could not be removed", { error: messageOf(error) }));
-    }
-  }, HOUSEKEEPING_MS);
+  const workers = runWorkers(
+    [
+      housekeeper(devices, () => {
+        const count = requestCount;
+        requestCount = 0;
+        return count;
+      }),
+    ],
+    { log },
+  );
   log.info("storage node serves", { devices: [...devices.keys()] });
 
   return {
     async [Symbol.asyncDispose]() {
-      clearInterval(housekeeping);
       await server[Symbol.asyncDispose]();
+      await workers[Symbol.asyncDispose]();
       for (const { staging } of devices.values()) await staging[Symbol.asyncDispose]();
       for (const engine of engines) await engine[Symbol.asyncDispose]();
     },

@@ -35,7 +35,7 @@ const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
 /** Puts until the device refuses; returns how many went in. */
 const fill = async (device: DeviceEngine, label: string): Promise<number> => {
   for (let count = 0; count < 10_000; count++) {
-    const code = await codeOfFailure(put(device, `${label}${count}`, "1", Buffer.alloc(4000, 1)));
+    const code = await codeOfFailure(put(device, `${label}${count}`, "1", Buffer.alloc(3000, 1)));
     if (code === "none") continue;
     expect(code).toBe("device-full");
     return count;
@@ -53,7 +53,7 @@ test("a full device refuses, loses nothing, and goes on when space returns", asy
   expect(device.state().kind).toBe("full");
   expect(valueAt(device, `a${count}`)).toBeUndefined();
   expect((await namesIn(device)).length).toBe(count);
-  expect((await bodyAt(device, `a${count - 1}`)).length).toBe(4000);
+  expect((await bodyAt(device, `a${count - 1}`)).length).toBe(3000);
   expect(await codeOfFailure(device.stage())).toBe("device-full");
   disk.capacity = 24 * SEGMENT_BYTES;
   await expect.poll(() => codeOfFailure(put(device, "later", "1", Buffer.alloc(4000))), { timeout: 5000 }).toBe("none");

@@ -9,10 +9,11 @@ const MAX_VALUE_BYTES = 1024;
  * that is full the older is dropped whole.
  */
 export class EntryCache {
-  #young = new Map<string, LiveEntry>();
-  #old = new Map<string, LiveEntry>();
+  #young = new Map<string, LiveEntry | null>();
+  #old = new Map<string, LiveEntry | null>();
 
-  get(name: string): LiveEntry | undefined {
+  /** Null: known to be absent. Undefined: not known here. */
+  get(name: string): LiveEntry | null | undefined {
     const young = this.#young.get(name);
     if (young !== undefined) return young;
     const old = this.#old.get(name);
@@ -20,18 +21,13 @@ export class EntryCache {
     return old;
   }
 
-  set(name: string, entry: LiveEntry): void {
-    const { value } = entry;
-    const kept = value !== undefined && value.length > MAX_VALUE_BYTES ? { ...entry, value: undefined } : entry;
+  set(name: string, entry: LiveEntry | null): void {
+    const isLong = entry?.value !== undefined && entry.value.length > MAX_VALUE_BYTES;
+    const kept = isLong ? { ...entry, value: undefined } : entry;
     if (this.#young.size >= GENERATION_ENTRIES) {
       this.#old = this.#young;
       this.#young = new Map();
     }
     this.#young.set(name, kept);
-  }
-
-  delete(name: string): void {
-    this.#young.delete(name);
-    this.#old.delete(name);
   }
 }

@@ -73,7 +73,7 @@ export const decodeLiveEntry = (bytes: Uint8Array): LiveEntry | undefined => {
   };
 };
 
-export type SegmentFigures = {
+type SegmentFigures = {
   readonly number: number;
   /** Where its records end. */
   readonly used: number;

@@ -203,9 +203,13 @@ export class LogDevice implements DeviceEngine {
     const pending = this.#overlay.get(name);
     if (pending !== undefined) return pending.live;
     const cached = this.#cache.get(name);
-    if (cached !== undefined) return cached;
+    if (cached !== undefined) return cached ?? undefined;
     const bytes = this.#index.get(key);
-    if (bytes === undefined) return undefined;
+    if (bytes === undefined) {
+      // Whoever asks is mostly about to put it, which asks again.
+      this.#cache.set(name, null);
+      return undefined;
+    }
     const live = decodeLiveEntry(bytes);
     if (live === undefined) throw new RingsteadError("entry-damaged", "the index holds a damaged entry", { name });
     this.#cache.set(name, live);
@@ -366,8 +370,7 @@ export class LogDevice implements DeviceEngine {
       const { name, live } = pending;
       if (this.#overlay.get(name) !== pending) continue;
       this.#overlay.delete(name);
-      if (live === undefined) this.#cache.delete(name);
-      else this.#cache.set(name, live);
+      this.#cache.set(name, live ?? null);
     }
     this.#indexedBefore = batch.firstSequence + batch.pendings.length;
     this.#writer.recycle(batch);

@@ -11,6 +11,11 @@ const realFile = (descriptor: number): DiskFile => ({
     }),
   read: (buffers, offset) =>
     new Promise((resolve, reject) => {
+      const [only] = buffers;
+      if (buffers.length === 1 && only !== undefined) {
+        readOne(descriptor, only, offset, resolve, reject);
+        return;
+      }
       let wanted = 0;
       for (const buffer of buffers) wanted += buffer.length;
       let rest = buffers.filter((buffer) => buffer.length > 0);
@@ -54,6 +59,24 @@ const realFile = (descriptor: number): DiskFile => ({
       fs.close(descriptor, (error) => (error === null || error === undefined ? resolve() : reject(error)));
     }),
 });
+
+/** `read` costs less than `readv` with one buffer. */
+const readOne = (
+  descriptor: number,
+  buffer: Uint8Array,
+  offset: number,
+  resolve: (count: number) => void,
+  reject: (error: Error) => void,
+): void => {
+  let done = 0;
+  const next = (error: Error | null, count: number): void => {
+    if (error !== null) return reject(error);
+    done += count;
+    if (count === 0 || done === buffer.length) return resolve(done);
+    fs.read(descriptor, buffer, done, buffer.length - done, offset + done, next);
+  };
+  fs.read(descriptor, buffer, 0, buffer.length, offset, next);
+};
 
 /** What is left to fill after a short read. */
 const behind = (buffers: readonly Uint8Array[], count: number): Uint8Array[] => {

@@ -238,6 +238,7 @@ export class SegmentStore {
       await this.#disk.unlink(path).catch(() => {});
       throw error;
     }
+    this.#freeBytes -= this.segmentBytes;
     if (this.#closed) await file.close();
     else this.#spares.push({ number, file, readers: 0 });
   }
