@@ -15,6 +15,7 @@ import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
 import { Replicas } from "./object-service/replicas.ts";
 import { RowReader } from "./object-service/row-reader.ts";
+import packageManifest from "../package.json" with { type: "json" };
 import { createSwiftServer } from "./swift-api/swift-server.ts";
 
 /** How long a stopping proxy lets requests end. */
@@ -49,7 +50,7 @@ export const startProxy = async ({
     services,
     verifier: createTokenVerifier({ keysDir: paths.identityDir, clock: systemClock }),
     identity: createIdentityClient(paths.socket("control")),
-    version: "2.30.1",
+    version: packageManifest.version,
     log,
     metrics,
     tls:

@@ -1,5 +1,5 @@
 import { ClassicLevel } from "classic-level";
-import type { OpenIndex } from "./index.ts";
+import type { OpenIndex } from "./index-port.ts";
 
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 const CACHE_BYTES = 32 * 1024 * 1024;

@@ -33,7 +33,7 @@ import {
   recordSize,
   regionOf,
 } from "./format.ts";
-import type { Index, IndexCursor, IndexOperation } from "./index.ts";
+import type { Index, IndexCursor, IndexOperation } from "./index-port.ts";
 import { type LiveEntry, decodeLiveEntry, encodeCheckpoint, encodeLiveEntry } from "./index-format.ts";
 import { type Batch, LogWriter, type Pending } from "./log-writer.ts";
 import { fileIdOfName, nameOfFileId } from "./paths.ts";

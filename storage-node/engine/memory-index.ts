@@ -1,4 +1,4 @@
-import type { Index, IndexOperation, OpenIndex } from "./index.ts";
+import type { Index, IndexOperation, OpenIndex } from "./index-port.ts";
 
 /** What of a memory index survives power loss: the state of the last checkpoint, and what was written since, in order. */
 export type IndexPlatter = {

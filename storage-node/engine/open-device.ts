@@ -5,7 +5,7 @@ import { claimDeviceFolder, makeDeviceFolder } from "./device-folder.ts";
 import { lockDevice } from "./device-lock.ts";
 import type { Disk } from "../../common/disk.ts";
 import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
-import type { Index, OpenIndex } from "./index.ts";
+import type { Index, OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
 import { openLevelIndex } from "./level-index.ts";
 import { LogDevice } from "./log-device.ts";

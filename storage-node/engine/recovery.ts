@@ -11,7 +11,7 @@ import {
   bodySpace,
   bodyStartOf,
 } from "./format.ts";
-import type { Index, IndexOperation } from "./index.ts";
+import type { Index, IndexOperation } from "./index-port.ts";
 import {
   type Checkpoint,
   type LiveEntry,
