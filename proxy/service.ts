@@ -4,6 +4,7 @@ import { portOf } from "../common/config.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import type { ServiceContext } from "../common/service-process.ts";
+import { version } from "../common/version.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
 import { createIdentityClient, createTokenVerifier } from "../identity/client.ts";
 import { loadRing } from "../ring/ring-file.ts";
@@ -15,7 +16,6 @@ import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
 import { Replicas } from "./object-service/replicas.ts";
 import { RowReader } from "./object-service/row-reader.ts";
-import packageManifest from "../package.json" with { type: "json" };
 import { createSwiftServer } from "./swift-api/swift-server.ts";
 
 /** How long a stopping proxy lets requests end. */
@@ -50,7 +50,7 @@ export const startProxy = async ({
     services,
     verifier: createTokenVerifier({ keysDir: paths.identityDir, clock: systemClock }),
     identity: createIdentityClient(paths.socket("control")),
-    version: packageManifest.version,
+    version: version(),
     log,
     metrics,
     tls:

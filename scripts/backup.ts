@@ -11,7 +11,7 @@ import {
   MANIFEST,
   sha256OfFile,
 } from "./backup-folder.ts";
-import { version } from "./installation.ts";
+import { version } from "../common/version.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
 /** `ringstead backup DIR2`: control database, rings and keys, while running. DIR2 appears whole or not at all. */

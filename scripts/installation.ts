@@ -1,4 +1,5 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
+import { version } from "../common/version.ts";
 import { join } from "node:path";
 import { type ClusterConfig, SERVICES, type ServiceName } from "../common/config.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
@@ -40,14 +41,6 @@ export const SERVE_ROLES = [
   "network-host",
 ] as const;
 
-/** The version in package.json. */
-export const version = (): string => {
-  const manifest: unknown = JSON.parse(readFileSync(join(CHECKOUT, "package.json"), "utf8"));
-  const found =
-    typeof manifest === "object" && manifest !== null && "version" in manifest ? manifest.version : undefined;
-  return typeof found === "string" ? found : "unknown";
-};
-
 const entryOf = (kind: ProcessKind): string => join(CHECKOUT, kind.folder, "main.ts");
 
 const isBuilt = (service: ServiceName): boolean => {
@@ -83,6 +76,6 @@ export const unavailableServices = (config: ClusterConfig): Unavailable[] => {
     const remedy = `./scripts/start --only ${[...config.services, service].join(",")}`;
     return [{ service, reason, remedy }];
   });
-  const reason = `this version of Ringstead (${version()}) does not have the S3 face; its port answers 501 NotImplemented`;
+  const reason = `this version of Ringstead (${version()}) does not have the S3 face`;
   return [...absent, { service: "s3", reason, remedy: "use the Swift API of the object service" }];
 };

@@ -42,10 +42,7 @@ export const splitAddress = (address: string): { host: string; port: number } =>
 export const portsOf = (config: ClusterConfig): { host: string; port: number; purpose: string }[] => [
   { host: config.bind, port: portOf(config, "identity"), purpose: "identity" },
   ...(config.services.includes("object")
-    ? [
-        { host: config.bind, port: portOf(config, "object"), purpose: "object" },
-        { host: config.bind, port: portOf(config, "s3"), purpose: "S3" },
-      ]
+    ? [{ host: config.bind, port: portOf(config, "object"), purpose: "object" }]
     : []),
   { ...splitAddress(config.metricsBind), purpose: "metrics" },
 ];

@@ -30,7 +30,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
   backup: async () => (await import("./backup.ts")).backup,
   restore: async () => (await import("./restore.ts")).restore,
   version: async () => {
-    const { version } = await import("./installation.ts");
+    const { version } = await import("../common/version.ts");
     return async () => {
       process.stdout.write(`${version()}\n`);
       return 0;

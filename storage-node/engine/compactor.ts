@@ -21,8 +21,8 @@ const MAX_VICTIM_SHARE = 0.8;
 /** Moved between two waits for the disk: the pace, one such piece sharing each batch with the foreground. */
 const PIECE_BYTES = 256 * 1024;
 /** The piece where space runs away: emptying must win against any foreground before MUST_WIN_ABOVE log bytes per live byte. */
-const MAX_PIECE_BYTES = 2 * 1024 * 1024;
-const MUST_WIN_ABOVE = 1.45;
+const MAX_PIECE_BYTES = 4 * 1024 * 1024;
+const MUST_WIN_ABOVE = 1.36;
 const RECORDS_PER_TURN = 128;
 
 /**

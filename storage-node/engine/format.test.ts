@@ -135,9 +135,14 @@ test("an index value keeps short values, and says of long ones only where they a
   };
   const bytes = encodeLiveEntry(live);
   expect(hex(bytes)).toMatchInlineSnapshot(
-    `"01020000030000000020000090010000040000000b00000028230000020000004d0000000000000001020304"`,
+    `"9590dfb735bd894e01020000030000000020000090010000040000000b00000028230000020000004d0000000000000001020304"`,
   );
   expect(decodeLiveEntry(new Uint8Array(bytes))).toEqual(live);
+  for (let at = 0; at < bytes.length; at++) {
+    const damaged = new Uint8Array(bytes);
+    damaged[at]! ^= 1;
+    expect(decodeLiveEntry(damaged)).toBeUndefined();
+  }
   const long = {
     ...live,
     valueLength: 300,
@@ -147,7 +152,7 @@ test("an index value keeps short values, and says of long ones only where they a
     bodyOffset: 2 ** 40,
   };
   expect(decodeLiveEntry(encodeLiveEntry(long))).toEqual({ ...long, value: undefined });
-  expect(decodeLiveEntry(bytes.subarray(0, 41))).toBeUndefined();
+  expect(decodeLiveEntry(bytes.subarray(0, 49))).toBeUndefined();
 });
 
 test("a checkpoint comes back as it was, and damaged not at all", () => {

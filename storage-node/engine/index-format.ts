@@ -3,8 +3,10 @@ import { BODY_ELSEWHERE, BODY_FILE, BODY_NONE, getCount, regionOf, setCount } fr
 
 /** A value of at most this many bytes stands in the index too; a longer one is read from the log. */
 export const MAX_INLINE_VALUE_BYTES = 256;
-const FIXED_BYTES = 40;
+const FIXED_BYTES = 48;
 const VERSION = 1;
+/** A checkpoint of another version means index values of another layout: the index is then rebuilt. */
+const CHECKPOINT_VERSION = 2;
 const CHECKPOINT_MAGIC = 0x50435352;
 const CHECKPOINT_FIXED_BYTES = 48;
 const CHECKPOINT_SEGMENT_BYTES = 20;
@@ -33,43 +35,45 @@ export const encodeLiveEntry = (entry: LiveEntry): Uint8Array => {
   const inline = value !== undefined && value.length <= MAX_INLINE_VALUE_BYTES ? value : undefined;
   const bytes = Buffer.allocUnsafe(FIXED_BYTES + (inline === undefined ? 0 : inline.length));
   const { view } = regionOf(bytes);
-  view.setUint32(0, VERSION | (entry.bodyKind << 8), true);
-  view.setUint32(4, entry.segment, true);
-  view.setUint32(8, entry.offset, true);
-  view.setUint32(12, entry.size, true);
-  view.setUint32(16, entry.valueLength, true);
-  view.setUint32(20, entry.keyLength, true);
-  if (entry.bodyKind === BODY_FILE) setCount(view, 24, entry.bodyOffset);
+  view.setUint32(8, VERSION | (entry.bodyKind << 8), true);
+  view.setUint32(12, entry.segment, true);
+  view.setUint32(16, entry.offset, true);
+  view.setUint32(20, entry.size, true);
+  view.setUint32(24, entry.valueLength, true);
+  view.setUint32(28, entry.keyLength, true);
+  if (entry.bodyKind === BODY_FILE) setCount(view, 32, entry.bodyOffset);
   else {
-    view.setUint32(24, entry.bodyOffset, true);
-    view.setUint32(28, entry.bodySegment, true);
+    view.setUint32(32, entry.bodyOffset, true);
+    view.setUint32(36, entry.bodySegment, true);
   }
-  setCount(view, 32, entry.bodyLength);
+  setCount(view, 40, entry.bodyLength);
   if (inline !== undefined) bytes.set(inline, FIXED_BYTES);
+  view.setBigUint64(0, xxh64(bytes.subarray(8)), true);
   return bytes;
 };
 
-/** Undefined for what is no index value of this version. */
+/** Undefined for what is no index value of this version, or a damaged one: LevelDB does not check what it reads. */
 export const decodeLiveEntry = (bytes: Uint8Array): LiveEntry | undefined => {
   if (bytes.length < FIXED_BYTES) return undefined;
   const { view } = regionOf(bytes);
-  const bodyKind = view.getUint8(1);
-  if (view.getUint8(0) !== VERSION) return undefined;
+  const bodyKind = view.getUint8(9);
+  if (view.getUint8(8) !== VERSION) return undefined;
   if (bodyKind !== BODY_NONE && bodyKind !== BODY_ELSEWHERE && bodyKind !== BODY_FILE) return undefined;
-  const valueLength = view.getUint32(16, true);
+  const valueLength = view.getUint32(24, true);
   const inline = valueLength <= MAX_INLINE_VALUE_BYTES;
   if (bytes.length !== FIXED_BYTES + (inline ? valueLength : 0)) return undefined;
+  if (view.getBigUint64(0, true) !== BigInt.asUintN(64, xxh64(bytes.subarray(8)))) return undefined;
   return {
-    segment: view.getUint32(4, true),
-    offset: view.getUint32(8, true),
-    size: view.getUint32(12, true),
-    keyLength: view.getUint32(20, true),
+    segment: view.getUint32(12, true),
+    offset: view.getUint32(16, true),
+    size: view.getUint32(20, true),
+    keyLength: view.getUint32(28, true),
     valueLength,
     value: inline ? bytes.subarray(FIXED_BYTES) : undefined,
     bodyKind,
-    bodySegment: bodyKind === BODY_FILE ? 0 : view.getUint32(28, true),
-    bodyOffset: bodyKind === BODY_FILE ? getCount(view, 24) : view.getUint32(24, true),
-    bodyLength: getCount(view, 32),
+    bodySegment: bodyKind === BODY_FILE ? 0 : view.getUint32(36, true),
+    bodyOffset: bodyKind === BODY_FILE ? getCount(view, 32) : view.getUint32(32, true),
+    bodyLength: getCount(view, 40),
   };
 };
 
@@ -99,7 +103,7 @@ export const encodeCheckpoint = (checkpoint: Checkpoint, deviceSeed: bigint): Ui
   const size = CHECKPOINT_FIXED_BYTES + segments.length * CHECKPOINT_SEGMENT_BYTES + looseFiles.length * 8;
   const { bytes, view } = regionOf(new Uint8Array(size));
   view.setUint32(8, CHECKPOINT_MAGIC, true);
-  view.setUint32(12, VERSION, true);
+  view.setUint32(12, CHECKPOINT_VERSION, true);
   view.setUint32(16, checkpoint.segment, true);
   view.setUint32(20, checkpoint.offset, true);
   setCount(view, 24, checkpoint.nextSequence);
@@ -126,7 +130,7 @@ export const encodeCheckpoint = (checkpoint: Checkpoint, deviceSeed: bigint): Ui
 export const decodeCheckpoint = (bytes: Uint8Array | undefined, deviceSeed: bigint): Checkpoint | undefined => {
   if (bytes === undefined || bytes.length < CHECKPOINT_FIXED_BYTES) return undefined;
   const { view } = regionOf(bytes);
-  if (view.getUint32(8, true) !== CHECKPOINT_MAGIC || view.getUint32(12, true) !== VERSION) return undefined;
+  if (view.getUint32(8, true) !== CHECKPOINT_MAGIC || view.getUint32(12, true) !== CHECKPOINT_VERSION) return undefined;
   const segmentCount = view.getUint32(40, true);
   const fileCount = view.getUint32(44, true);
   if (bytes.length !== CHECKPOINT_FIXED_BYTES + segmentCount * CHECKPOINT_SEGMENT_BYTES + fileCount * 8)

@@ -33,11 +33,12 @@ import {
   recordSize,
   regionOf,
 } from "./format.ts";
-import type { Index, IndexCursor, IndexOperation } from "./index-port.ts";
+import type { Index, IndexOperation } from "./index-port.ts";
 import { type LiveEntry, decodeLiveEntry, encodeCheckpoint, encodeLiveEntry } from "./index-format.ts";
 import { type Batch, LogWriter, type Pending } from "./log-writer.ts";
 import { fileIdOfName, nameOfFileId } from "./paths.ts";
 import { type RecoveryReport, bodyIsInside, entryOf } from "./recovery.ts";
+import { mergeScan, nameOf } from "./scan-merge.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
 
 /** One commit must fit a batch's buffer and a segment. */
@@ -46,8 +47,11 @@ const MAX_COMMIT_BYTES = 4 * 1024 * 1024;
 const MAX_INDEX_OPERATIONS = 4096;
 /** How often a full device makes a checkpoint, so that compaction may look at its newest segments too. */
 const FULL_CHECKPOINT_INTERVAL_MS = 1000;
+/** Entries that may wait for the index before the log waits too: LevelDB stalls writers when its compaction lags. */
+const MAX_UNINDEXED_ENTRIES = 50_000;
+/** Values of a scan read from the log at once. */
+const VALUE_READS = 16;
 const MAX_SCAN_LIMIT = 10_000;
-const SCAN_PAGE = 1000;
 const EMPTY = new Uint8Array(0);
 
 /** What the device is made of; `open-device.ts` puts it together. */
@@ -64,9 +68,6 @@ export type LogDeviceParts = {
   readonly checkpointBytes: number;
 };
 
-const nameOf = (key: Uint8Array): string =>
-  (Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength)).toString("latin1");
-
 const bodyReference = (live: LiveEntry): BodyReference => {
   if (live.bodyKind === BODY_FILE)
     return { kind: "file", file: nameOfFileId(live.bodyOffset), length: live.bodyLength };
@@ -81,7 +82,7 @@ const bodyReference = (live: LiveEntry): BodyReference => {
  *                └─▶ overlay (what get and scan see) ─────────────┘ until the index has it
  *
  * A 4 KiB put costs one lookup of the entry it supersedes, two xxh64, one copy of the body into the batch, one index operation;
- * system calls and promises are per batch. Measured by `device.bench.ts`.
+ * system calls and promises are per batch. Measured by `bench/device-engine.ts`.
  */
 export class LogDevice implements DeviceEngine {
   readonly #deviceSeed: bigint;
@@ -143,8 +144,15 @@ export class LogDevice implements DeviceEngine {
   apply(mutations: readonly Mutation[]): Promise<void> {
     assert(mutations.length > 0, "a commit changes something");
     assert(!this.#isClosed, "the device is closed");
+    let batch: Batch;
     try {
-      const batch = this.#writer.reserve(this.#sizeOf(mutations), false);
+      batch = this.#writer.reserve(this.#sizeOf(mutations), false);
+    } catch (error) {
+      // A full device may have something to compact.
+      if (this.#segments.isShort && this.#writer.failure === undefined) this.#checkpointWhenFull();
+      return Promise.reject(error);
+    }
+    try {
       const last = mutations.length - 1;
       for (let index = 0; index <= last; index++) {
         const mutation = mutations[index];
@@ -153,13 +161,13 @@ export class LogDevice implements DeviceEngine {
         if (mutation.kind === "put") this.#put(batch, mutation.key, mutation.value, mutation.body, flags);
         else this.#delete(batch, mutation.key, flags);
       }
-      this.#writer.schedule();
-      return batch.synced;
     } catch (error) {
-      // A full device may have something to compact.
-      if (this.#segments.isShort && this.#writer.failure === undefined) this.#checkpointWhenFull();
-      return Promise.reject(error);
+      // Half a commit is in the batch, and must not get its end from the next one.
+      this.#writer.fail(new RingsteadError("device-failed", `a commit could not be encoded: ${messageOf(error)}`));
+      throw error;
     }
+    this.#writer.schedule();
+    return batch.synced;
   }
 
   #checkpointWhenFull(): void {
@@ -185,10 +193,12 @@ export class LogDevice implements DeviceEngine {
         size += recordSize(key.length, value.length, BODY_HERE, body.bytes.length);
       } else {
         assert(body.kind !== "staged" || this.#mayName(key, body.file, body.length), "the staged body is not sealed");
+        // Whether there is a body to keep must be known before anything is encoded.
+        if (body.kind === "keep") this.#live(key, nameOf(key));
         size += recordSize(key.length, value.length, BODY_NONE, 0);
       }
     }
-    assert(size <= MAX_COMMIT_BYTES, "a commit has at most 4 MiB");
+    assert(size <= Math.min(MAX_COMMIT_BYTES, this.#segments.capacity), "a commit has at most 4 MiB");
     return size;
   }
 
@@ -199,27 +209,53 @@ export class LogDevice implements DeviceEngine {
     return old?.bodyKind === BODY_FILE && old.bodyOffset === fileIdOfName(file) && old.bodyLength === length;
   }
 
+  /** Errors (thrown): "entry-damaged". */
   #live(key: Uint8Array, name: string): LiveEntry | undefined {
     const pending = this.#overlay.get(name);
     if (pending !== undefined) return pending.live;
     const cached = this.#cache.get(name);
     if (cached !== undefined) return cached ?? undefined;
-    const bytes = this.#index.get(key);
+    const bytes = this.#readIndex(key);
     if (bytes === undefined) {
       // Whoever asks is mostly about to put it, which asks again.
       this.#cache.set(name, null);
       return undefined;
     }
-    const live = decodeLiveEntry(bytes);
-    if (live === undefined) throw new RingsteadError("entry-damaged", "the index holds a damaged entry", { name });
+    const live = this.#decoded(bytes);
     this.#cache.set(name, live);
     return live;
+  }
+
+  #readIndex(key: Uint8Array): Uint8Array | undefined {
+    try {
+      return this.#index.get(key);
+    } catch (error) {
+      this.#damagedReads++;
+      throw new RingsteadError("entry-damaged", `the index cannot be read: ${messageOf(error)}`);
+    }
+  }
+
+  #decoded(bytes: Uint8Array): LiveEntry {
+    const live = decodeLiveEntry(bytes);
+    if (live !== undefined) return live;
+    this.#damagedReads++;
+    throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
+  }
+
+  /** What a mutation supersedes; a damaged entry is superseded like an absent one, which is how it is healed. */
+  #superseded(key: Uint8Array, name: string): LiveEntry | undefined {
+    try {
+      return this.#live(key, name);
+    } catch (error) {
+      if (error instanceof RingsteadError && error.code === "entry-damaged") return undefined;
+      throw error;
+    }
   }
 
   #put(batch: Batch, key: Uint8Array, value: Uint8Array, body: NewBody, flags: number): void {
     const fields = this.#fields;
     const name = nameOf(key);
-    const old = this.#live(key, name);
+    const old = this.#superseded(key, name);
     fields.kind = KIND_PUT;
     fields.flags = flags;
     fields.bodySegment = 0;
@@ -263,7 +299,7 @@ export class LogDevice implements DeviceEngine {
     fields.bodySegment = 0;
     fields.bodyOffset = this.#writer.position.nextSequence;
     fields.bodyLength = 0;
-    this.#supersede(batch, this.#live(key, name), false);
+    this.#supersede(batch, this.#superseded(key, name), false);
     this.#encode(batch, name, key, EMPTY, undefined);
   }
 
@@ -322,7 +358,8 @@ export class LogDevice implements DeviceEngine {
     this.#overlay.set(name, pending);
   }
 
-  #synced(batch: Batch): void {
+  /** A promise where the log is to wait: the index lags behind. */
+  #synced(batch: Batch): Promise<void> | undefined {
     this.#toIndex.push(batch);
     for (const fileId of batch.freedFiles) {
       // A file left behind by a failing unlink stays among the loose files and goes at the next recovery.
@@ -333,6 +370,7 @@ export class LogDevice implements DeviceEngine {
       this.#removals.add(removal);
     }
     this.#indexing ??= this.#runIndexing();
+    return this.#overlay.size > MAX_UNINDEXED_ENTRIES ? this.#indexing : undefined;
   }
 
   async #runIndexing(): Promise<void> {
@@ -473,11 +511,18 @@ export class LogDevice implements DeviceEngine {
     // The cursor sees the index as it is in this turn; so the overlay of this turn is what it lacks.
     const cursor = this.#index.cursor({ gte, lt, reverse });
     try {
-      const found = await this.#merge(cursor, this.#overlayIn(nameOf(gte), nameOf(lt), reverse), limit, reverse);
+      const found = await mergeScan(cursor, this.#overlayIn(nameOf(gte), nameOf(lt), reverse), limit, reverse);
       const entries: { key: Uint8Array; value: Uint8Array }[] = [];
-      for (const [key, live] of found) {
-        const value = live.value ?? (await this.#readValue(key, live));
-        if (value !== undefined) entries.push({ key, value });
+      for (let at = 0; at < found.length; at += VALUE_READS) {
+        const part = found.slice(at, at + VALUE_READS);
+        const isInline = part.every(([, live]) => live.value !== undefined);
+        const values = isInline
+          ? part.map(([, live]) => live.value)
+          : await Promise.all(part.map(async ([key, live]) => live.value ?? this.#readValue(key, live)));
+        for (const [index, value] of values.entries()) {
+          const key = part[index]?.[0];
+          if (key !== undefined && value !== undefined) entries.push({ key, value });
+        }
       }
       return entries;
     } finally {
@@ -490,44 +535,6 @@ export class LogDevice implements DeviceEngine {
     for (const pending of this.#overlay.values()) if (pending.name >= low && pending.name < high) found.push(pending);
     const sign = reverse ? -1 : 1;
     return found.toSorted((left, right) => (left.name < right.name ? -sign : sign));
-  }
-
-  async #merge(
-    cursor: IndexCursor,
-    overlay: readonly Pending[],
-    limit: number,
-    reverse: boolean,
-  ): Promise<[Uint8Array, LiveEntry][]> {
-    const found: [Uint8Array, LiveEntry][] = [];
-    let at = 0;
-    const takeOverlay = (pending: Pending): void => {
-      at++;
-      if (pending.live !== undefined) found.push([Buffer.from(pending.name, "latin1"), pending.live]);
-    };
-    while (found.length < limit) {
-      const page = await cursor.next(Math.min(SCAN_PAGE, limit - found.length + overlay.length - at));
-      for (const [key, bytes] of page) {
-        if (key.length === 0) continue;
-        const name = at < overlay.length ? nameOf(key) : "";
-        let next = overlay[at];
-        while (next !== undefined && found.length < limit && (reverse ? next.name > name : next.name < name)) {
-          takeOverlay(next);
-          next = overlay[at];
-        }
-        if (found.length >= limit) return found;
-        if (next?.name === name) takeOverlay(next);
-        else {
-          const live = decodeLiveEntry(bytes);
-          if (live === undefined) throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
-          found.push([key, live]);
-        }
-        if (found.length >= limit) return found;
-      }
-      if (page.length > 0) continue;
-      for (let next = overlay[at]; next !== undefined && found.length < limit; next = overlay[at]) takeOverlay(next);
-      break;
-    }
-    return found;
   }
 
   /** A value that is too long for the index; undefined when its key was deleted meanwhile. */

@@ -60,7 +60,7 @@ export type LogPosition = { readonly segment: Segment; readonly offset: number; 
  */
 export class LogWriter {
   readonly #segments: SegmentStore;
-  readonly #onSynced: (batch: Batch) => void;
+  readonly #onSynced: (batch: Batch) => Promise<void> | undefined;
   readonly #onFailed: (reason: RingsteadError) => void;
   readonly #queue: Batch[] = [];
   readonly #buffers: Region[] = [];
@@ -77,7 +77,7 @@ export class LogWriter {
   constructor(
     segments: SegmentStore,
     position: LogPosition,
-    onSynced: (batch: Batch) => void,
+    onSynced: (batch: Batch) => Promise<void> | undefined,
     onFailed: (reason: RingsteadError) => void,
   ) {
     this.#segments = segments;
@@ -174,7 +174,7 @@ export class LogWriter {
         this.batchCount++;
         batch.isSynced = true;
         batch.resolve();
-        this.#onSynced(batch);
+        await this.#onSynced(batch);
         // Those who waited may apply again, and share the next sync.
         await new Promise(setImmediate);
       }

@@ -1,3 +1,4 @@
+import { RingsteadError, messageOf } from "../../common/errors.ts";
 import { BodyFiles } from "./body-files.ts";
 import { Compactor } from "./compactor.ts";
 import type { DeviceEngine, OpenDeviceOptions } from "./device-engine.ts";
@@ -35,13 +36,24 @@ const production: DeviceParts = {
 
 /**
  * Opens a device folder, made where it is absent, and recovers it. Resolves when everything acknowledged before is visible.
- * Errors: "device-busy", "device-foreign", "format-newer", "device-path-not-folder", "device-full".
+ * Errors: "device-busy", "device-foreign", "format-newer", "device-path-not-folder", "device-full",
+ * "device-failed" (what the file system said).
  */
 export const openDevice = async (
   options: OpenDeviceOptions,
   parts: Partial<DeviceParts> = {},
 ): Promise<DeviceEngine> => {
-  const { disk, openIndex, lock, segmentBytes, checkpointBytes, reservedBytes } = { ...production, ...parts };
+  try {
+    return await open(options, { ...production, ...parts });
+  } catch (error) {
+    if (error instanceof RingsteadError) throw error;
+    const { path } = options;
+    throw new RingsteadError("device-failed", `${path} cannot be opened: ${messageOf(error)}`, { path });
+  }
+};
+
+const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<DeviceEngine> => {
+  const { disk, openIndex, lock, segmentBytes, checkpointBytes, reservedBytes } = parts;
   const paths = devicePaths(options.path);
   const deviceSeed = deviceSeedOf(options.identity);
   await makeDeviceFolder(disk, paths);

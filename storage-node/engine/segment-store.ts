@@ -134,6 +134,11 @@ export class SegmentStore {
     return false;
   }
 
+  /** Bytes of records that fit a segment. */
+  get capacity(): number {
+    return this.segmentBytes - SEGMENT_DATA_START;
+  }
+
   /** Whether the foreground would get no further segment. */
   get isShort(): boolean {
     const missing = SPARES - (this.#spares.length - this.#claimed - 1);
