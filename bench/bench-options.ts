@@ -1,0 +1,63 @@
+import { tmpdir } from "node:os";
+import { resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { RingsteadError } from "../common/errors.ts";
+import { ROWS, type Row } from "./rows.ts";
+
+/** What `npm run bench` was asked for. */
+export type BenchOptions = {
+  readonly compareSwift: boolean;
+  readonly rows: readonly Row[];
+  /** How long each run of a row lasts. */
+  readonly seconds: number;
+  /** How many runs each row has for each contender. */
+  readonly rounds: number;
+  readonly skipFirstTouch: boolean;
+  /** Below it everything is stored while the bench runs. */
+  readonly folder: string;
+};
+
+const SECONDS_MAX = 3600;
+const ROUNDS_MAX = 100;
+
+const usage = (message: string): never => {
+  throw new RingsteadError("usage", message);
+};
+
+const numberWithin = (name: string, text: string, maximum: number): number => {
+  const number = Number(text);
+  return number > 0 && number <= maximum ? number : usage(`--${name} takes a number up to ${maximum}, not "${text}"`);
+};
+
+const rowsOf = (text: string | undefined): readonly Row[] => {
+  if (text === undefined) return ROWS;
+  const ids = text.split(",");
+  const unknown = ids.find((id) => !ROWS.some((row) => row.id === id));
+  if (unknown !== undefined) usage(`there is no row "${unknown}"; rows are ${ROWS.map(({ id }) => id).join(",")}`);
+  return ROWS.filter((row) => ids.includes(row.id));
+};
+
+/** Throws RingsteadError `usage`, or what parseArgs throws. */
+export const parseBenchOptions = (argv: readonly string[]): BenchOptions => {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      compare: { type: "string" },
+      rows: { type: "string" },
+      seconds: { type: "string", default: "8" },
+      rounds: { type: "string", default: "2" },
+      "skip-first-touch": { type: "boolean", default: false },
+      folder: { type: "string", default: tmpdir() },
+    },
+  });
+  if (values.compare !== undefined && values.compare !== "swift")
+    usage(`--compare takes swift, not "${values.compare}"`);
+  return {
+    compareSwift: values.compare === "swift",
+    rows: rowsOf(values.rows),
+    seconds: numberWithin("seconds", values.seconds, SECONDS_MAX),
+    rounds: Math.ceil(numberWithin("rounds", values.rounds, ROUNDS_MAX)),
+    skipFirstTouch: values["skip-first-touch"],
+    folder: resolve(values.folder),
+  };
+};

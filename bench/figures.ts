@@ -1,0 +1,59 @@
+import type { Measurement } from "./contest.ts";
+import type { Row } from "./rows.ts";
+
+/** What one contender reached in one row, over all its runs. */
+export type Figures = {
+  readonly requests: number;
+  readonly requestsPerSecond: number;
+  readonly mebibytesPerSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** Of all serving processes; undefined where no request was answered. */
+  readonly cpuUsPerRequest: number | undefined;
+  readonly rssBytes: number;
+  readonly pssBytes: number;
+  readonly failed: number;
+  readonly firstFailure: string | undefined;
+  /** Requests per second of each run, in order: how steady the machine was. */
+  readonly runs: readonly number[];
+};
+
+const MIB = 1024 * 1024;
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+const rounded = (number: number, digits = 2): number => Number(number.toFixed(digits));
+
+/** Nearest rank; 0 for an empty list. Requires: ascending. */
+const percentile = (ascending: readonly number[], share: number): number =>
+  ascending[Math.min(ascending.length - 1, Math.ceil(ascending.length * share) - 1)] ?? 0;
+
+/** A listing's run also holds a PUT for each listing, which is not timed: only the time inside listings counts. */
+const timedMs = (row: Row, run: Measurement): number =>
+  row.action === "list" ? sum(run.latenciesUs) / 1000 : run.elapsedMs;
+
+const rateOf = (row: Row, runs: readonly Measurement[]): number => {
+  const ms = sum(runs.map((run) => timedMs(row, run)));
+  return ms === 0 ? 0 : (sum(runs.map((run) => run.latenciesUs.length)) * 1000) / ms;
+};
+
+/** All runs of one contender in one row, as one. */
+export const figuresOf = (row: Row, runs: readonly Measurement[]): Figures => {
+  const latenciesUs = runs.flatMap((run) => run.latenciesUs).toSorted((left, right) => left - right);
+  const answered = sum(runs.map((run) => run.answered));
+  const rate = rateOf(row, runs);
+  const carriesBody = row.action === "put" || row.action === "get" || row.action === "overwrite";
+  return {
+    requests: latenciesUs.length,
+    requestsPerSecond: rounded(rate),
+    mebibytesPerSecond: carriesBody ? rounded((rate * row.set.sizeBytes) / MIB) : 0,
+    p50Ms: rounded(percentile(latenciesUs, 0.5) / 1000),
+    p99Ms: rounded(percentile(latenciesUs, 0.99) / 1000),
+    cpuUsPerRequest: answered === 0 ? undefined : Math.round((sum(runs.map((run) => run.cpuMs)) * 1000) / answered),
+    rssBytes: Math.max(...runs.map((run) => run.memory.rssBytes)),
+    pssBytes: Math.max(...runs.map((run) => run.memory.pssBytes)),
+    failed: sum(runs.map((run) => run.failed)),
+    firstFailure: runs.find((run) => run.firstFailure !== undefined)?.firstFailure,
+    runs: runs.map((run) => rounded(rateOf(row, [run]))),
+  };
+};

@@ -1,0 +1,68 @@
+import { execFile, execFileSync } from "node:child_process";
+import { readFileSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { PUBLIC_PORTS } from "../common/config.ts";
+import { type Contender, loginV1 } from "./contender.ts";
+import { isFree } from "./free-port.ts";
+
+const CHECKOUT = resolve(import.meta.dirname, "..");
+const OFFSET_FIRST = 20_000;
+const OFFSET_STEP = 100;
+const OFFSET_LAST = 50_000;
+const START_LIMIT_MS = 300_000;
+
+const run = promisify(execFile);
+
+/** What the bench reads of DIR/ready.json (DESIGN section 2). */
+type Ready = {
+  readonly version: string;
+  readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
+  readonly processes: readonly { readonly pid: number }[];
+};
+
+const freeOffset = async (): Promise<number> => {
+  for (let offset = OFFSET_FIRST; offset <= OFFSET_LAST; offset += OFFSET_STEP) {
+    const free = await Promise.all(Object.values(PUBLIC_PORTS).map((port) => isFree(port + offset)));
+    if (!free.includes(false)) return offset;
+  }
+  throw new Error("no port offset has all of Ringstead's ports free");
+};
+
+/** The commit of this checkout, with `-dirty` where files differ from it. */
+export const commitOf = (): string => {
+  try {
+    const words = ["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    return execFileSync("git", words, { cwd: CHECKOUT, encoding: "utf8", stdio: "pipe" }).trim();
+  } catch {
+    return "unknown";
+  }
+};
+
+/** Starts this checkout as a user would, with its data below `folder`. */
+export const startRingstead = async (folder: string): Promise<Contender> => {
+  const dataDir = join(folder, "ringstead");
+  const offset = await freeOffset();
+  const words = ["--data", dataDir, "--detach", "--only", "object", "--port-offset", String(offset)];
+  const stop = async (): Promise<void> => {
+    await run(join(CHECKOUT, "scripts", "ringstead"), ["down", "--data", dataDir]);
+    rmSync(dataDir, { recursive: true, force: true });
+  };
+  try {
+    await run(join(CHECKOUT, "scripts", "start"), words, { timeout: START_LIMIT_MS });
+  } catch (thrown) {
+    await stop();
+    throw thrown;
+  }
+  const ready = (): Ready => JSON.parse(readFileSync(join(dataDir, "ready.json"), "utf8"));
+  return {
+    name: "Ringstead",
+    version: `${ready().version} (${commitOf()})`,
+    login: () => {
+      const { url, user, key } = ready().swiftAuthV1;
+      return loginV1(url, user, key);
+    },
+    processes: () => ready().processes.map(({ pid }) => pid),
+    [Symbol.asyncDispose]: stop,
+  };
+};

@@ -1,0 +1,92 @@
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { sleep } from "../common/worker.ts";
+import { type Contender, loginV1, makeContainer, type Session } from "./contender.ts";
+import { freePort } from "./free-port.ts";
+import { familyOf } from "./process-usage.ts";
+import { makeSwiftFolder, type SwiftCommand } from "./swift-folder.ts";
+import { installSwift } from "./swift-packages.ts";
+
+const START_LIMIT_MS = 30_000;
+const STOP_LIMIT_MS = 10_000;
+const POLL_MS = 100;
+const LOG_TAIL_CHARACTERS = 2000;
+
+/** A session of its own for each: a Swift server that is told to stop signals its whole process group. */
+const start = ([program, ...words]: SwiftCommand, log: number): ChildProcess => {
+  const child = spawn(program, words, { detached: true, stdio: ["ignore", log, log] });
+  // Seen as a server that does not answer, with the log's end.
+  child.once("error", () => undefined);
+  return child;
+};
+
+const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
+  try {
+    return process.kill(pid, name);
+  } catch {
+    return false;
+  }
+};
+
+const stopAll = async (children: readonly ChildProcess[]): Promise<void> => {
+  const family = familyOf(children.flatMap(({ pid }) => pid ?? []));
+  for (const pid of family) signal(pid, "SIGTERM");
+  const deadlineMs = performance.now() + STOP_LIMIT_MS;
+  while (family.some((pid) => signal(pid, 0)) && performance.now() < deadlineMs) await sleep(POLL_MS);
+  for (const pid of family) signal(pid, "SIGKILL");
+};
+
+const waitUntilServing = async (login: () => Promise<Session>, describe: () => string): Promise<void> => {
+  const deadlineMs = performance.now() + START_LIMIT_MS;
+  for (;;) {
+    try {
+      await makeContainer(await login(), "ready");
+      return;
+    } catch (thrown) {
+      if (performance.now() > deadlineMs) throw new Error(`Swift does not serve: ${describe()}`, { cause: thrown });
+      await sleep(POLL_MS);
+    }
+  }
+};
+
+const versionOf = (name: string): string =>
+  execFileSync("dpkg-query", ["-W", "-f", "${Version}", name], { encoding: "utf8" });
+
+/** Installs Debian's Swift where it is missing and starts one with its data below `folder`. */
+export const startSwift = async (folder: string): Promise<Contender> => {
+  installSwift();
+  const key = randomBytes(16).toString("hex");
+  const [proxy, memcached, account, container, object] = await Promise.all([
+    freePort(),
+    freePort(),
+    freePort(),
+    freePort(),
+    freePort(),
+  ]);
+  const home = join(folder, "swift");
+  const commands = makeSwiftFolder({ folder: home, key, ports: { proxy, memcached, account, container, object } });
+  const logFile = join(home, "servers.log");
+  const log = openSync(logFile, "a");
+  const children = commands.map((command) => start(command, log));
+  closeSync(log);
+  const stop = async (): Promise<void> => {
+    await stopAll(children);
+    rmSync(home, { recursive: true, force: true });
+  };
+  const login = (): Promise<Session> => loginV1(`http://127.0.0.1:${proxy}/auth/v1.0`, "admin:admin", key);
+  try {
+    await waitUntilServing(login, () => readFileSync(logFile, "utf8").slice(-LOG_TAIL_CHARACTERS));
+  } catch (thrown) {
+    await stop();
+    throw thrown;
+  }
+  return {
+    name: "Swift",
+    version: versionOf("swift-proxy"),
+    login,
+    processes: () => children.flatMap(({ pid }) => pid ?? []),
+    [Symbol.asyncDispose]: stop,
+  };
+};
