@@ -1,7 +1,9 @@
+import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { createConnection, type Socket } from "node:net";
+import { createConnection, type Socket, type TcpNetConnectOpts } from "node:net";
 import { RingsteadError } from "../errors.ts";
 import {
+  ALL_PARTS,
   EMPTY_BODY,
   encodeFrame,
   FRAME_ERROR,
@@ -10,29 +12,48 @@ import {
   FRAME_REQUEST,
   type Frame,
   FrameDecoder,
+  PARTS_LIMIT,
 } from "./frame.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { CHALLENGE_BYTES, isProof, proofOf } from "./handshake.ts";
 
-/** Called once: with an error, or with the answer. */
-export type RpcCallback = (error: RingsteadError | undefined, header: readonly unknown[], body: Buffer) => void;
+/** Called once for each part of the request: with an error, or with the answer. */
+export type RpcCallback = (
+  error: RingsteadError | undefined,
+  header: readonly unknown[],
+  body: Buffer,
+  part: number,
+) => void;
 
-type PendingCall = { readonly callback: RpcCallback; readonly deadlineMs: number };
+/** `unanswered` has a bit for each part. */
+type PendingCall = { readonly callback: RpcCallback; readonly deadlineMs: number; unanswered: number };
 
 /** Requests that may wait for one peer; the next is refused with "rpc-overloaded". */
 const PENDING_LIMIT = 16_384;
 /** How often deadlines are looked at: a time-out is late by at most this. */
 const TICK_MS = 50;
+/** Answers are read into one buffer and copied out: a buffer for each read costs more, in memory and in collecting it. */
+const READ_BUFFER_BYTES = 256 * 1024;
 const RECONNECT_FIRST_MS = 20;
 const RECONNECT_LIMIT_MS = 1000;
 const NO_HEADER: readonly unknown[] = [];
+
+/** The path of a Unix socket, or where a peer on another host listens. */
+export type RpcPeer = string | { readonly host: string; readonly port: number };
+
+/** Small messages must not wait for each other; a peer that lost its power is noticed even between requests. */
+const TCP_OPTIONS = {
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: 10_000,
+} as const satisfies Partial<TcpNetConnectOpts>;
 
 /**
  * A connection to one peer, opened when first needed and again after it broke. Requests of one connection are answered in any
  * order. A callback costs less than a promise here: a PUT sends nine messages.
  */
 export class RpcClient implements Disposable {
-  readonly #socketPath: string;
+  readonly #peer: RpcPeer;
   readonly #clusterKey: Buffer;
   readonly #pending = new Map<number, PendingCall>();
   #socket: Socket | undefined;
@@ -45,32 +66,43 @@ export class RpcClient implements Disposable {
   #retryDelayMs = RECONNECT_FIRST_MS;
   readonly #ticker: NodeJS.Timeout;
 
-  constructor(socketPath: string, clusterKey: Buffer) {
-    this.#socketPath = socketPath;
+  constructor(peer: RpcPeer, clusterKey: Buffer) {
+    this.#peer = peer;
     this.#clusterKey = clusterKey;
     this.#ticker = setInterval(() => this.#expire(), TICK_MS);
     this.#ticker.unref();
   }
 
-  /** Sends a request. `callback` gets "rpc-unreachable", "rpc-timeout", "rpc-overloaded", the peer's error, or the answer. */
-  call(header: readonly unknown[], body: Uint8Array | undefined, timeoutMs: number, callback: RpcCallback): void {
+  /**
+   * Sends a request with `parts` addressees. `callback` gets, for each, "rpc-unreachable", "rpc-timeout", "rpc-overloaded", the peer's
+   * error, or the answer; never before this returns.
+   */
+  call(
+    header: readonly unknown[],
+    body: Uint8Array | undefined,
+    timeoutMs: number,
+    callback: RpcCallback,
+    parts = 1,
+  ): void {
+    assert(parts >= 1 && parts <= PARTS_LIMIT, "a request has between 1 and 16 addressees");
+    const call: PendingCall = {
+      callback,
+      deadlineMs: performance.now() + timeoutMs,
+      unanswered: (1 << parts) - 1,
+    };
     if (this.#isClosed || !this.#connect()) {
-      queueMicrotask(() =>
-        callback(new RingsteadError("rpc-unreachable", "the peer cannot be reached"), NO_HEADER, EMPTY_BODY),
-      );
+      queueMicrotask(() => fail(call, new RingsteadError("rpc-unreachable", "the peer cannot be reached")));
       return;
     }
     if (this.#pending.size >= PENDING_LIMIT) {
-      queueMicrotask(() =>
-        callback(new RingsteadError("rpc-overloaded", "too many requests wait for the peer"), NO_HEADER, EMPTY_BODY),
-      );
+      queueMicrotask(() => fail(call, new RingsteadError("rpc-overloaded", "too many requests wait for the peer")));
       return;
     }
     const id = this.#nextId;
     this.#nextId = id === 0xffffffff ? 1 : id + 1;
     const bytes = body ?? EMPTY_BODY;
     const head = encodeFrame(FRAME_REQUEST, id, header, bytes.length);
-    this.#pending.set(id, { callback, deadlineMs: performance.now() + timeoutMs });
+    this.#pending.set(id, call);
     if (this.#isTrusted && this.#writer !== undefined) this.#writer.write(head, bytes);
     else this.#queuedBeforeHello.push({ head, body: bytes });
   }
@@ -85,7 +117,21 @@ export class RpcClient implements Disposable {
   #connect(): boolean {
     if (this.#socket !== undefined) return true;
     if (performance.now() < this.#retryAtMs) return false;
-    const socket = createConnection(this.#socketPath);
+    const onread = {
+      buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
+      callback: (count: number, buffer: Uint8Array): boolean => {
+        try {
+          decoder.push(Buffer.from(buffer.buffer, buffer.byteOffset, count), true);
+        } catch (error) {
+          if (!(error instanceof RingsteadError)) throw error;
+          socket.destroy();
+        }
+        return true;
+      },
+    };
+    const socket = createConnection(
+      typeof this.#peer === "string" ? { path: this.#peer, onread } : { ...this.#peer, ...TCP_OPTIONS, onread },
+    );
     const writer = new FrameWriter(socket);
     this.#socket = socket;
     this.#writer = writer;
@@ -113,14 +159,6 @@ export class RpcClient implements Disposable {
       this.#queuedBeforeHello = [];
     };
     const decoder = new FrameDecoder(onFrame);
-    socket.on("data", (chunk: Buffer) => {
-      try {
-        decoder.push(chunk);
-      } catch (error) {
-        if (!(error instanceof RingsteadError)) throw error;
-        socket.destroy();
-      }
-    });
     socket.on("error", () => socket.destroy());
     socket.on("close", () => {
       if (this.#socket !== socket) return;
@@ -138,37 +176,52 @@ export class RpcClient implements Disposable {
   #deliver(frame: Frame): void {
     const call = this.#pending.get(frame.id);
     if (call === undefined) return;
-    this.#pending.delete(frame.id);
-    if (frame.type === FRAME_REPLY) {
-      call.callback(undefined, frame.header, frame.body);
-    } else if (frame.type === FRAME_ERROR) {
+    const isForAll = frame.part === ALL_PARTS;
+    const bit = isForAll ? call.unanswered : 1 << frame.part;
+    if ((call.unanswered & bit) === 0) return;
+    if (frame.type === FRAME_ERROR) {
       const [code, message, fields] = frame.header;
-      call.callback(
-        new RingsteadError(
-          String(code),
-          String(message),
-          typeof fields === "object" && fields !== null ? { ...fields } : {},
-        ),
-        NO_HEADER,
-        EMPTY_BODY,
+      const error = new RingsteadError(
+        String(code),
+        String(message),
+        typeof fields === "object" && fields !== null ? { ...fields } : {},
       );
+      if (call.unanswered === bit) this.#pending.delete(frame.id);
+      if (isForAll) {
+        fail(call, error);
+        return;
+      }
+      call.unanswered &= ~bit;
+      call.callback(error, NO_HEADER, EMPTY_BODY, frame.part);
+    } else if (frame.type === FRAME_REPLY && !isForAll) {
+      call.unanswered &= ~bit;
+      if (call.unanswered === 0) this.#pending.delete(frame.id);
+      call.callback(undefined, frame.header, frame.body, frame.part);
     }
   }
 
   #expire(): void {
     const nowMs = performance.now();
     for (const [id, call] of this.#pending) {
+      // Calls are kept in the order in which they were made, but not all have the same time-out.
       if (call.deadlineMs > nowMs) continue;
       this.#pending.delete(id);
-      call.callback(new RingsteadError("rpc-timeout", "the peer did not answer in time"), NO_HEADER, EMPTY_BODY);
+      fail(call, new RingsteadError("rpc-timeout", "the peer did not answer in time"));
     }
   }
 
   #failAll(): void {
     const calls = [...this.#pending.values()];
     this.#pending.clear();
-    for (const call of calls) {
-      call.callback(new RingsteadError("rpc-unreachable", "the connection to the peer broke"), NO_HEADER, EMPTY_BODY);
-    }
+    for (const call of calls) fail(call, new RingsteadError("rpc-unreachable", "the connection to the peer broke"));
   }
 }
+
+/** Tells all parts that were not answered. */
+const fail = (call: PendingCall, error: RingsteadError): void => {
+  const { unanswered } = call;
+  call.unanswered = 0;
+  for (let part = 0; part < PARTS_LIMIT; part++) {
+    if ((unanswered & (1 << part)) !== 0) call.callback(error, NO_HEADER, EMPTY_BODY, part);
+  }
+};

@@ -13,8 +13,15 @@ export const FRAME_REQUEST = 2;
 export const FRAME_REPLY = 3;
 export const FRAME_ERROR = 4;
 
+/** As part of an error: it holds for all parts that were not answered yet. */
+export const ALL_PARTS = 255;
+/** A request may have so many addressees, each of which answers with its part. */
+export const PARTS_LIMIT = 16;
+
 export type Frame = {
   readonly type: number;
+  /** Which addressee of the request answers; 0 in everything but a reply or an error. */
+  readonly part: number;
   readonly id: number;
   readonly header: readonly unknown[];
   readonly body: Buffer;
@@ -24,7 +31,13 @@ export const EMPTY_BODY = Buffer.alloc(0);
 const packr = new Packr({ useRecords: false, moreTypes: false, mapsAsObjects: true });
 
 /** The frame's prefix and header in one buffer; the body follows it on the wire as it is. */
-export const encodeFrame = (type: number, id: number, header: readonly unknown[], bodyLength: number): Buffer => {
+export const encodeFrame = (
+  type: number,
+  id: number,
+  header: readonly unknown[],
+  bodyLength: number,
+  part = 0,
+): Buffer => {
   const packed = packr.pack(header);
   if (packed.length > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) {
     throw new RingsteadError("rpc-too-large", "an RPC message is larger than the wire allows", { bodyLength });
@@ -32,7 +45,8 @@ export const encodeFrame = (type: number, id: number, header: readonly unknown[]
   const buffer = Buffer.allocUnsafe(FRAME_HEADER_BYTES + packed.length);
   buffer[0] = FRAME_MAGIC;
   buffer[1] = type;
-  buffer.writeUInt16BE(FRAME_VERSION, 2);
+  buffer[2] = part;
+  buffer[3] = FRAME_VERSION;
   buffer.writeUInt32BE(id, 4);
   buffer.writeUInt32BE(packed.length, 8);
   buffer.writeUInt32BE(bodyLength, 12);
@@ -55,8 +69,11 @@ export class FrameDecoder {
     this.#onFrame = onFrame;
   }
 
-  /** Errors: "rpc-malformed"; the connection is of no use afterwards. */
-  push(chunk: Buffer): void {
+  /**
+   * Errors: "rpc-malformed"; the connection is of no use afterwards.
+   * @param isReused the chunk's memory is written again after this call: frames are copied out of it
+   */
+  push(chunk: Buffer, isReused = false): void {
     let input = chunk;
     while (this.#pendingLength > 0 && input.length > 0) {
       const wanted = this.#pendingLength < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : this.#totalOf(this.#pending, 0);
@@ -76,7 +93,8 @@ export class FrameDecoder {
     while (input.length - offset >= FRAME_HEADER_BYTES) {
       const total = this.#totalOf(input, offset);
       if (input.length - offset < total) break;
-      this.#deliver(input.subarray(offset, offset + total));
+      const frame = input.subarray(offset, offset + total);
+      this.#deliver(isReused ? Buffer.from(frame) : frame);
       offset += total;
     }
     if (offset < input.length) {
@@ -94,7 +112,7 @@ export class FrameDecoder {
 
   #totalOf(buffer: Buffer, offset: number): number {
     if (buffer[offset] !== FRAME_MAGIC) throw malformed("wrong magic");
-    if (buffer.readUInt16BE(offset + 2) !== FRAME_VERSION) throw malformed("unknown version");
+    if (buffer[offset + 3] !== FRAME_VERSION) throw malformed("unknown version");
     const headerLength = buffer.readUInt32BE(offset + 8);
     const bodyLength = buffer.readUInt32BE(offset + 12);
     if (headerLength > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) throw malformed("too large");
@@ -110,6 +128,12 @@ export class FrameDecoder {
       throw malformed("header is no msgpack");
     }
     if (!Array.isArray(header)) throw malformed("header is no array");
-    this.#onFrame({ type: whole.readUInt8(1), id: whole.readUInt32BE(4), header, body: whole.subarray(headerEnd) });
+    this.#onFrame({
+      type: whole.readUInt8(1),
+      part: whole.readUInt8(2),
+      id: whole.readUInt32BE(4),
+      header,
+      body: whole.subarray(headerEnd),
+    });
   }
 }

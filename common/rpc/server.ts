@@ -4,6 +4,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { RingsteadError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import {
+  ALL_PARTS,
   EMPTY_BODY,
   encodeFrame,
   FRAME_ERROR,
@@ -16,13 +17,15 @@ import {
 import { FrameWriter } from "./frame-writer.ts";
 import { CHALLENGE_BYTES, isProof, proofOf } from "./handshake.ts";
 
-/** Answers one request; `undefined` as answer means that the request wants none. May throw or reject with a RingsteadError. */
+/** Answers one request. May throw a RingsteadError before it has answered anything. */
 export type RpcHandler = (header: readonly unknown[], body: Buffer, reply: RpcReply) => void;
 
-/** How a handler answers, once. */
+/** How a handler answers: once for each part. A request has one part unless `expect` said otherwise before. */
 export type RpcReply = {
-  ok(header: readonly unknown[], body?: Uint8Array): void;
-  error(error: unknown): void;
+  /** The request has `parts` addressees. Requires: 1 ≤ parts ≤ PARTS_LIMIT, nothing answered yet. */
+  expect(parts: number): void;
+  ok(header: readonly unknown[], body?: Uint8Array, part?: number): void;
+  error(error: unknown, part?: number): void;
 };
 
 /** Requests of one connection that may be unanswered; more wait in the socket. */
@@ -32,24 +35,89 @@ const HANDSHAKE_TIMEOUT_MS = 5000;
 const toWireError = (error: unknown): readonly unknown[] =>
   error instanceof RingsteadError ? [error.code, error.message, error.fields] : ["internal", "internal error", {}];
 
+/** What the requests of one connection share. */
+class Connection {
+  readonly socket: Socket;
+  readonly writer: FrameWriter;
+  readonly #log: Log;
+  #inFlight = 0;
+
+  constructor(socket: Socket, log: Log) {
+    this.socket = socket;
+    this.writer = new FrameWriter(socket);
+    this.#log = log;
+  }
+
+  begin(): void {
+    this.#inFlight += 1;
+    if (this.#inFlight >= IN_FLIGHT_LIMIT) this.socket.pause();
+  }
+
+  finish(): void {
+    this.#inFlight -= 1;
+    if (this.socket.isPaused() && this.#inFlight < IN_FLIGHT_LIMIT / 2) this.socket.resume();
+  }
+
+  noteUnexpected(error: unknown): void {
+    if (!(error instanceof RingsteadError)) this.#log.error("a request failed unexpectedly", { error });
+  }
+}
+
+class Reply implements RpcReply {
+  readonly #connection: Connection;
+  readonly #id: number;
+  #unanswered = 1;
+
+  constructor(connection: Connection, id: number) {
+    this.#connection = connection;
+    this.#id = id;
+  }
+
+  expect(parts: number): void {
+    this.#unanswered = parts;
+  }
+
+  ok(header: readonly unknown[], body: Uint8Array = EMPTY_BODY, part = 0): void {
+    this.#answered(1);
+    this.#connection.writer.write(encodeFrame(FRAME_REPLY, this.#id, header, body.length, part), body);
+  }
+
+  error(error: unknown, part = ALL_PARTS): void {
+    this.#answered(part === ALL_PARTS ? this.#unanswered : 1);
+    this.#connection.noteUnexpected(error);
+    this.#connection.writer.write(encodeFrame(FRAME_ERROR, this.#id, toWireError(error), 0, part), EMPTY_BODY);
+  }
+
+  #answered(parts: number): void {
+    this.#unanswered -= parts;
+    if (this.#unanswered === 0) this.#connection.finish();
+  }
+}
+
 /** The listening side. Each connection proves the cluster key before its first request is looked at. */
 export class RpcServer implements AsyncDisposable {
-  readonly #server: Server;
+  readonly #servers: Server[] = [];
+  readonly #accept: (socket: Socket) => void;
   readonly #connections = new Set<Socket>();
   readonly #log: Log;
 
   constructor(clusterKey: Buffer, handler: RpcHandler, log: Log) {
     this.#log = log;
-    this.#server = createServer((socket) => this.#serve(socket, clusterKey, handler));
+    this.#accept = (socket) => this.#serve(socket, clusterKey, handler);
   }
 
-  /** Listens on a Unix socket that only this user may open, replacing a stale one. */
-  listen(socketPath: string): Promise<void> {
-    rmSync(socketPath, { force: true });
+  /**
+   * Listens on a Unix socket that only this user may open, replacing a stale one, or on a TCP port for other hosts. May be called for
+   * several addresses.
+   */
+  listen(address: string | { readonly host: string; readonly port: number }): Promise<void> {
+    const server = createServer({ noDelay: true, keepAlive: true }, this.#accept);
+    this.#servers.push(server);
+    if (typeof address === "string") rmSync(address, { force: true });
     return new Promise((resolve, reject) => {
-      this.#server.once("error", reject);
-      this.#server.listen(socketPath, () => {
-        chmodSync(socketPath, 0o600);
+      server.once("error", reject);
+      server.listen(typeof address === "string" ? { path: address } : address, () => {
+        if (typeof address === "string") chmodSync(address, 0o600);
         resolve();
       });
     });
@@ -57,22 +125,18 @@ export class RpcServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#connections) socket.destroy();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    await Promise.all(this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
   }
 
   #serve(socket: Socket, clusterKey: Buffer, handler: RpcHandler): void {
     this.#connections.add(socket);
-    const writer = new FrameWriter(socket);
+    const connection = new Connection(socket, this.#log);
+    const { writer } = connection;
     const challenge = randomBytes(CHALLENGE_BYTES);
     let isTrusted = false;
-    let inFlight = 0;
     const handshakeTimer = setTimeout(() => socket.destroy(), HANDSHAKE_TIMEOUT_MS);
     writer.write(encodeFrame(FRAME_HELLO, 0, [], CHALLENGE_BYTES), challenge);
 
-    const finish = (): void => {
-      inFlight -= 1;
-      if (socket.isPaused() && inFlight < IN_FLIGHT_LIMIT / 2) socket.resume();
-    };
     const onFrame = (frame: Frame): void => {
       if (!isTrusted) {
         const clientChallenge = frame.body.subarray(0, CHALLENGE_BYTES);
@@ -89,21 +153,8 @@ export class RpcServer implements AsyncDisposable {
         return;
       }
       if (frame.type !== FRAME_REQUEST) return;
-      inFlight += 1;
-      if (inFlight >= IN_FLIGHT_LIMIT) socket.pause();
-      const { id } = frame;
-      const reply: RpcReply = {
-        ok(header, body = EMPTY_BODY) {
-          finish();
-          writer.write(encodeFrame(FRAME_REPLY, id, header, body.length), body);
-        },
-        error: (error) => {
-          finish();
-          if (!(error instanceof RingsteadError))
-            this.#log.error("a request failed unexpectedly", { error: String(error) });
-          writer.write(encodeFrame(FRAME_ERROR, id, toWireError(error), 0), EMPTY_BODY);
-        },
-      };
+      connection.begin();
+      const reply = new Reply(connection, frame.id);
       try {
         handler(frame.header, frame.body, reply);
       } catch (error) {
