@@ -6,8 +6,8 @@ export type Disk = {
   makeFolder(path: string): Promise<void>;
   /** Names in a folder, sorted. */
   list(path: string): Promise<string[]>;
-  /** Opens for reading and writing. "create" refuses what exists. */
-  open(path: string, mode: "existing" | "create"): Promise<DiskFile>;
+  /** Opens for reading and writing. */
+  open(path: string, mode: OpenMode): Promise<DiskFile>;
   rename(from: string, to: string): Promise<void>;
   /** Nothing where the file is absent. */
   unlink(path: string): Promise<void>;
@@ -16,6 +16,12 @@ export type Disk = {
   /** Bytes that can still be written under a path. */
   freeBytes(path: string): Promise<number>;
 };
+
+/**
+ * "create" refuses what exists. "write-through" opens what exists, and each of its writes resolves only after the sync of its own
+ * bytes: one system call instead of two. What other openings of the file wrote is not synced by it.
+ */
+export type OpenMode = "existing" | "create" | "write-through";
 
 /** An open file. All offsets count from the file's beginning. */
 export type DiskFile = {

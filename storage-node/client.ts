@@ -17,6 +17,7 @@ import {
   METHOD_STAGE_OPEN,
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
+  METHOD_UNSETTLED,
   type Name,
   type PrepareReply,
   type Proposal,
@@ -28,79 +29,106 @@ import {
   unpackRegister,
   unpackRow,
   unpackRows,
+  UNSETTLED_LIMIT,
+  type UnsettledReply,
 } from "./wire.ts";
 
 /** Called once with an error or an answer. */
 export type Answer<T> = (error: RingsteadError | undefined, value: T | undefined) => void;
+/** Called once for each device, `part` being its place among them. */
+export type PartAnswer<T> = (error: RingsteadError | undefined, value: T | undefined, part: number) => void;
 
 export type Confirm = { readonly name: Name; readonly version: Ballot; readonly isVoid: boolean };
 
 const BODY_CODES = { none: 0, inline: 1, staged: 2, keep: 3 } as const;
 const ROW_REPLIES = ["stored", "closing", "moved", "behind", "old"] as const;
 
-/** One device of a storage node, over the node's connection. Errors of every call: the RPC's, "device-full", "device-failed". */
-export class DeviceClient {
-  readonly device: string;
+const decodeAccept = (reader: HeaderReader): AcceptReply => {
+  const kind = reader.count();
+  if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()) };
+  if (kind === 1)
+    return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
+  return { kind: "nodata" };
+};
+
+const decodePrepare = (reader: HeaderReader): PrepareReply => {
+  if (reader.count() === 1) {
+    return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
+  }
+  const register = unpackRegister(reader.nested());
+  return { kind: "promised", register, fates: unpackFates(reader), liveRow: unpackRow(reader.nested()) };
+};
+
+const decodeRead = (reader: HeaderReader, body: Buffer): ReadReply => {
+  const register = unpackRegister(reader.nested());
+  return { register, body: reader.flag() ? body : undefined };
+};
+
+const decodeRow = (reader: HeaderReader): RowReply => {
+  const text = reader.text();
+  const kind = ROW_REPLIES.find((known) => known === text);
+  if (kind === undefined) throw new RingsteadError("bad-message", "unknown row answer");
+  return { kind };
+};
+
+/**
+ * Some devices of one storage node, asked with one message: its header is packed and its body sent once, however many of them hold
+ * a replica. Errors of every call: the RPC's, "no-such-device", "device-full", "device-failed".
+ */
+export class DevicesClient {
+  readonly devices: readonly string[];
   readonly #rpc: RpcClient;
 
-  constructor(rpc: RpcClient, device: string) {
+  constructor(rpc: RpcClient, devices: readonly string[]) {
     this.#rpc = rpc;
-    this.device = device;
+    this.devices = devices;
   }
 
+  /** @param body bytes for the log, or for each device the number of its staged file */
   accept(
     name: Name,
     version: Ballot,
     ballot: Ballot,
     proposal: Proposal,
-    body: { readonly bytes?: Uint8Array; readonly stagedId?: number },
+    body: { readonly bytes?: Uint8Array; readonly stagedIds?: readonly number[] },
     own: readonly Ballot[],
     timeoutMs: number,
-    answer: Answer<AcceptReply>,
+    answer: PartAnswer<AcceptReply>,
   ): void {
     const header = [
       METHOD_ACCEPT,
-      this.device,
+      this.devices,
       spaceCode(name.space),
       name.hash32,
       name.path,
       version,
-      ballot,
-      proposal.bodyVersion,
+      ballot === version ? null : ballot,
+      proposal.bodyVersion === version ? null : proposal.bodyVersion,
       proposal.isTombstone ? 1 : 0,
       proposal.bodyLength,
       proposal.metadata,
       BODY_CODES[proposal.body],
-      body.stagedId ?? 0,
-      own,
+      body.stagedIds ?? NO_IDS,
+      own.length === 1 && own[0] === version ? null : own,
     ];
-    this.#call<AcceptReply>(header, body.bytes, timeoutMs, answer, (reader) => {
-      const kind = reader.count();
-      if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()) };
-      if (kind === 1)
-        return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
-      return { kind: "nodata" };
-    });
+    this.#call<AcceptReply>(header, body.bytes, timeoutMs, answer, decodeAccept);
   }
 
-  prepare(name: Name, ballot: Ballot, own: readonly Ballot[], timeoutMs: number, answer: Answer<PrepareReply>): void {
-    const header = [METHOD_PREPARE, this.device, spaceCode(name.space), name.hash32, name.path, ballot, own];
-    this.#call<PrepareReply>(header, undefined, timeoutMs, answer, (reader) => {
-      if (reader.count() === 1) {
-        return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
-      }
-      const register = unpackRegister(reader.nested());
-      return { kind: "promised", register, fates: unpackFates(reader), liveRow: unpackRow(reader.nested()) };
-    });
+  prepare(
+    name: Name,
+    ballot: Ballot,
+    own: readonly Ballot[],
+    timeoutMs: number,
+    answer: PartAnswer<PrepareReply>,
+  ): void {
+    const header = [METHOD_PREPARE, this.devices, spaceCode(name.space), name.hash32, name.path, ballot, own];
+    this.#call<PrepareReply>(header, undefined, timeoutMs, answer, decodePrepare);
   }
 
-  /** Bodies up to `bodyLimit` bytes that lie in the log come with the answer. */
-  read(name: Name, bodyLimit: number, timeoutMs: number, answer: Answer<ReadReply>): void {
-    const header = [METHOD_READ, this.device, spaceCode(name.space), name.hash32, name.path, bodyLimit];
-    this.#call(header, undefined, timeoutMs, answer, (reader, body) => {
-      const register = unpackRegister(reader.nested());
-      return { register, body: reader.flag() ? body : undefined };
-    });
+  /** A body of up to `bodyLimit` bytes that lies in the log comes with the first device's answer. */
+  read(name: Name, bodyLimit: number, timeoutMs: number, answer: PartAnswer<ReadReply>): void {
+    const header = [METHOD_READ, this.devices, spaceCode(name.space), name.hash32, name.path, bodyLimit];
+    this.#call<ReadReply>(header, undefined, timeoutMs, answer, decodeRead);
   }
 
   confirm(confirms: readonly Confirm[], timeoutMs: number): void {
@@ -111,13 +139,13 @@ export class DeviceClient {
       version,
       isVoid ? 1 : 0,
     ]);
-    this.#rpc.call([METHOD_CONFIRM, this.device, items], undefined, timeoutMs, () => {});
+    this.#rpc.call([METHOD_CONFIRM, this.devices, items], undefined, timeoutMs, () => {}, this.devices.length);
   }
 
-  row(owner: Name, incarnation: Incarnation, row: Row, timeoutMs: number, answer: Answer<RowReply>): void {
+  row(owner: Name, incarnation: Incarnation, row: Row, timeoutMs: number, answer: PartAnswer<RowReply>): void {
     const header = [
       METHOD_ROW,
-      this.device,
+      this.devices,
       spaceCode(owner.space),
       owner.hash32,
       owner.path,
@@ -129,12 +157,59 @@ export class DeviceClient {
       row.bytes,
       row.payload,
     ];
-    this.#call(header, undefined, timeoutMs, answer, (reader) => {
-      const text = reader.text();
-      const kind = ROW_REPLIES.find((known) => known === text);
-      if (kind === undefined) throw new RingsteadError("bad-message", "unknown row answer");
-      return { kind };
-    });
+    this.#call<RowReply>(header, undefined, timeoutMs, answer, decodeRow);
+  }
+
+  /** Each device opens a staged body and answers with its number. */
+  stageOpen(timeoutMs: number, answer: PartAnswer<number>): void {
+    this.#call([METHOD_STAGE_OPEN, this.devices], undefined, timeoutMs, answer, (reader) => reader.count());
+  }
+
+  /** Appends a block to the staged body of each device, `ids` in the order of `devices`. Blocks are written in the order in which they were sent. */
+  stageWrite(ids: readonly number[], bytes: Uint8Array, timeoutMs: number, answer: PartAnswer<undefined>): void {
+    this.#call([METHOD_STAGE_WRITE, this.devices, ids], bytes, timeoutMs, answer, () => undefined);
+  }
+
+  /** Answers with the length after file and folder are synced. */
+  stageSeal(ids: readonly number[], timeoutMs: number, answer: PartAnswer<number>): void {
+    this.#call([METHOD_STAGE_SEAL, this.devices, ids], undefined, timeoutMs, answer, (reader) => reader.count());
+  }
+
+  stageAbandon(ids: readonly number[], timeoutMs: number): void {
+    this.#rpc.call([METHOD_STAGE_ABANDON, this.devices, ids], undefined, timeoutMs, () => {}, this.devices.length);
+  }
+
+  #call<T>(
+    header: readonly unknown[],
+    body: Uint8Array | undefined,
+    timeoutMs: number,
+    answer: PartAnswer<T>,
+    decode: (reader: HeaderReader, body: Buffer) => T,
+  ): void {
+    this.#rpc.call(
+      header,
+      body,
+      timeoutMs,
+      (error, fields, bytes, part) => {
+        if (error !== undefined) answer(error, undefined, part);
+        else answer(undefined, decode(new HeaderReader(fields), bytes), part);
+      },
+      this.devices.length,
+    );
+  }
+}
+
+const NO_IDS: readonly number[] = [];
+
+/** One device of a storage node: what is asked of one replica at a time. Errors as above. */
+export class DeviceClient {
+  readonly device: string;
+  /** The node's connection: devices that share it can be asked with one message. */
+  readonly rpc: RpcClient;
+
+  constructor(rpc: RpcClient, device: string) {
+    this.rpc = rpc;
+    this.device = device;
   }
 
   list(owner: Name, incarnation: Incarnation, query: ListQuery, timeoutMs: number, answer: Answer<ListReply>): void {
@@ -179,20 +254,20 @@ export class DeviceClient {
     return this.#promise(header, undefined, timeoutMs, (_reader, body) => body);
   }
 
-  stageOpen(timeoutMs: number): Promise<number> {
-    return this.#promise([METHOD_STAGE_OPEN, this.device], undefined, timeoutMs, (reader) => reader.count());
-  }
-
-  stageWrite(id: number, bytes: Uint8Array, timeoutMs: number): Promise<void> {
-    return this.#promise([METHOD_STAGE_WRITE, this.device, id], bytes, timeoutMs, () => undefined);
-  }
-
-  stageSeal(id: number, timeoutMs: number): Promise<number> {
-    return this.#promise([METHOD_STAGE_SEAL, this.device, id], undefined, timeoutMs, (reader) => reader.count());
-  }
-
-  stageAbandon(id: number, timeoutMs: number): void {
-    this.#rpc.call([METHOD_STAGE_ABANDON, this.device, id], undefined, timeoutMs, () => {});
+  /**
+   * [B7]: registers older than a moment that nobody finished: those of late, or, with `from`, one page of all that the device holds,
+   * beginning at that key.
+   */
+  unsettled(olderThanMs: number, from: Uint8Array | undefined, timeoutMs: number): Promise<UnsettledReply> {
+    const header = [METHOD_UNSETTLED, this.device, olderThanMs, from ?? null];
+    return this.#promise(header, undefined, timeoutMs, (reader) => {
+      const registers = reader.list(UNSETTLED_LIMIT).flatMap((item) => {
+        const name = item.name();
+        const register = unpackRegister(item.nested());
+        return register === undefined ? [] : [{ name, register }];
+      });
+      return { registers, next: reader.isNull() ? undefined : reader.bytes() };
+    });
   }
 
   #promise<T>(
@@ -202,7 +277,7 @@ export class DeviceClient {
     decode: (reader: HeaderReader, body: Buffer) => T,
   ): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.#rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
+      this.rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
         if (error !== undefined) reject(error);
         else resolve(decode(new HeaderReader(fields), bytes));
       });
@@ -216,7 +291,7 @@ export class DeviceClient {
     answer: Answer<T>,
     decode: (reader: HeaderReader, body: Buffer) => T,
   ): void {
-    this.#rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
+    this.rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
       if (error !== undefined) answer(error, undefined);
       else answer(undefined, decode(new HeaderReader(fields), bytes));
     });

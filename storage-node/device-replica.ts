@@ -15,7 +15,7 @@ import {
 import { admitToContainer } from "./core/row-admission.ts";
 import type { BodyReference, DeviceEngine, Mutation, NewBody } from "./engine/device-engine.ts";
 import { RowSpace } from "./row-space.ts";
-import { CEILING_KEY, registerKey } from "./store/keys.ts";
+import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
 import { decodeRegister, encodeRegister } from "./store/register-format.ts";
 import {
   type AcceptReply,
@@ -28,6 +28,8 @@ import {
   type Proposal,
   type Row,
   type RowReply,
+  UNSETTLED_LIMIT,
+  type UnsettledReply,
 } from "./wire.ts";
 
 /** The ceiling of promises is raised in steps of this much, so that one small record a second covers them all. */
@@ -39,6 +41,12 @@ const MEMORY_LIMIT = 50_000;
 /** Confirmations that wait in memory for an idle moment; they may lag ([A5]), so the oldest is written when there are more. */
 const CONFIRMED_LIMIT = 20_000;
 const CONFIRM_FLUSH_BATCH = 256;
+/** Names that wait for their confirmation; more than are ever under way at once. */
+const UNSETTLED_NAMES_LIMIT = 50_000;
+/** Entries that one page of the scan looks at. */
+const UNSETTLED_SCAN_LIMIT = 1000;
+/** A key's fifth byte is its kind, below this. */
+const BEHIND_ALL_KEYS = Buffer.alloc(5, 0xff);
 
 type Stored = { readonly register: StoredRegister; readonly body: BodyReference };
 type Confirmation = { readonly name: Name; readonly version: Ballot; readonly isVoid: boolean };
@@ -55,6 +63,8 @@ export class DeviceReplica {
   readonly #rows: RowSpace;
   readonly #memory = new Map<string, VolatileRegister>();
   readonly #confirmed = new Map<string, Confirmation>();
+  /** Names accepted here since the start and not confirmed, oldest first ([B7]); what does not fit is found by the scan. */
+  readonly #unsettled = new Map<string, Name>();
   #floor: HybridTimestamp;
   #ceiling: HybridTimestamp;
 
@@ -94,7 +104,7 @@ export class DeviceReplica {
         return { kind: "nodata" };
       case "repeated":
         await this.engine.durable(key);
-        return { kind: "accepted", liveRow: await this.#liveRow(name) };
+        return { kind: "accepted", liveRow: await this.#liveRow(name, stored?.register) };
       case "store":
         break;
     }
@@ -102,6 +112,7 @@ export class DeviceReplica {
     const remembered = this.#memory.get(id);
     if (remembered !== undefined) remembered.promise = undefined;
     this.#confirmed.delete(id);
+    if (this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
     const mutations: Mutation[] = [
       {
         kind: "put",
@@ -113,7 +124,10 @@ export class DeviceReplica {
     const raise = this.#raiseCeiling(ballot);
     if (raise !== undefined) mutations.push(raise);
     await this.engine.apply(mutations);
-    return { kind: "accepted", liveRow: name.space === "container" ? await this.#liveRow(name) : undefined };
+    return {
+      kind: "accepted",
+      liveRow: name.space === "container" ? await this.#liveRow(name, decision.register) : undefined,
+    };
   }
 
   async prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply> {
@@ -132,7 +146,12 @@ export class DeviceReplica {
     if (raise !== undefined) await this.engine.apply([raise]);
     await this.engine.durable(CEILING_KEY);
     await this.engine.durable(key);
-    return { kind: "promised", register: stored?.register, fates, liveRow: await this.#liveRow(name) };
+    return {
+      kind: "promised",
+      register: stored?.register,
+      fates,
+      liveRow: await this.#liveRow(name, stored?.register),
+    };
   }
 
   /** The register and where its body lies, after its sync. */
@@ -150,6 +169,39 @@ export class DeviceReplica {
     const changed = decideConfirm(this.#stored(key, id)?.register, this.#memory.get(id), version, isVoid);
     if (changed === undefined) return;
     this.#confirmed.set(id, { name, version, isVoid });
+    // A confirmed container may be one that is closing: `lately` looks.
+    if (name.space !== "container") this.#unsettled.delete(id);
+  }
+
+  /** [B7]: what was accepted since the start and is still neither confirmed nor void, from before `olderThanMs`. */
+  lately(olderThanMs: number): UnsettledReply {
+    const registers: { name: Name; register: StoredRegister }[] = [];
+    for (const [id, name] of this.#unsettled) {
+      const register = this.#stored(registerKey(name), id)?.register;
+      if (register === undefined || !isUnsettled(name, register)) this.#unsettled.delete(id);
+      else if (millisecondsOf(timestampIn(register.ballot)) < olderThanMs) registers.push({ name, register });
+      if (registers.length === UNSETTLED_LIMIT) break;
+    }
+    return { registers, next: undefined };
+  }
+
+  /** [B7]: one page of everything on the device, for what was left before the last start. Bounded by entries looked at. */
+  async unsettled(from: Uint8Array, olderThanMs: number): Promise<UnsettledReply> {
+    const entries = await this.engine.scan({ gte: from, lt: BEHIND_ALL_KEYS, limit: UNSETTLED_SCAN_LIMIT });
+    const registers: { name: Name; register: StoredRegister }[] = [];
+    let last = entries.length < UNSETTLED_SCAN_LIMIT ? undefined : entries.at(-1)?.key;
+    for (const { key, value } of entries) {
+      const name = nameOfRegisterKey(key);
+      if (name === undefined || !mayBeUnsettled(name, value)) continue;
+      const register = this.#stored(key, Buffer.from(key).toString("latin1"))?.register;
+      if (register === undefined || !isUnsettled(name, register)) continue;
+      if (millisecondsOf(timestampIn(register.ballot)) < olderThanMs) registers.push({ name, register });
+      if (registers.length === UNSETTLED_LIMIT) {
+        last = key;
+        break;
+      }
+    }
+    return { registers, next: last === undefined ? undefined : Buffer.concat([last, Buffer.of(0)]) };
   }
 
   /** Writes some of the waiting confirmations; called when the device is idle, or when there are too many. */
@@ -173,11 +225,13 @@ export class DeviceReplica {
   }
 
   async row(owner: Name, incarnation: Incarnation, row: Row): Promise<RowReply> {
-    if (owner.space === "container") {
-      const admitted = await this.#admit(owner, incarnation);
-      if (admitted !== "open") return { kind: admitted };
-    }
-    return this.#rows.put(owner, row);
+    if (owner.space !== "container") return this.#rows.put(owner, row);
+    // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
+    const admitted = this.#admit(owner, incarnation);
+    const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row) : undefined;
+    const durable = this.engine.durable(registerKey(owner));
+    const [reply] = durable === undefined ? [stored] : await Promise.all([stored, durable]);
+    return reply ?? { kind: admitted === "open" ? "moved" : admitted };
   }
 
   async list(
@@ -186,21 +240,20 @@ export class DeviceReplica {
     query: ListQuery,
   ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; body: Buffer }> {
     if (owner.space === "container") {
-      const admitted = await this.#admit(owner, incarnation);
+      const admitted = this.#admit(owner, incarnation);
+      const durable = this.engine.durable(registerKey(owner));
+      if (durable !== undefined) await durable;
       if (admitted !== "open" && admitted !== "closing") return { reply: { kind: admitted }, body: Buffer.alloc(0) };
     }
-    return { reply: undefined, body: await this.#rows.list(owner, query) };
+    return { reply: undefined, body: await this.#rows.list(lifeOf(owner, incarnation), query) };
   }
 
-  summary(owner: Name): ReturnType<RowSpace["summary"]> {
-    return this.#rows.summary(owner);
+  summary(owner: Name, incarnation: Incarnation): ReturnType<RowSpace["summary"]> {
+    return this.#rows.summary(lifeOf(owner, incarnation));
   }
 
-  async #admit(owner: Name, incarnation: Incarnation): Promise<"open" | "closing" | "moved" | "behind"> {
-    const key = registerKey(owner);
-    const entry = this.engine.get(key);
-    const durable = this.engine.durable(key);
-    if (durable !== undefined) await durable;
+  #admit(owner: Name, incarnation: Incarnation): "open" | "closing" | "moved" | "behind" {
+    const entry = this.engine.get(registerKey(owner));
     if (entry === undefined) return admitToContainer(undefined, incarnation);
     const register = decodeRegister(entry.value);
     return admitToContainer(
@@ -209,8 +262,10 @@ export class DeviceReplica {
     );
   }
 
-  async #liveRow(name: Name): Promise<Row | undefined> {
-    return name.space === "container" ? this.#rows.firstLive(name) : undefined;
+  /** The first live row of the container's incarnation that `register` names. */
+  async #liveRow(name: Name, register: StoredRegister | undefined): Promise<Row | undefined> {
+    if (name.space !== "container" || register === undefined || register.isTombstone) return undefined;
+    return this.#rows.firstLive(lifeOf(name, decodeContainerRecord(register.metadata).incarnation));
   }
 
   #stored(key: Uint8Array, id: string): Stored | undefined {
@@ -266,3 +321,28 @@ export class DeviceReplica {
     }
   }
 }
+
+/**
+ * The row space of one life of a container: each incarnation has keys and counters of its own, so that rows which reached a minority
+ * before a deletion are in no listing, figure or look of the next life. Accounts live for ever.
+ */
+const lifeOf = (owner: Name, incarnation: Incarnation): Name =>
+  owner.space === "container" ? { ...owner, path: `${owner.path}\0${incarnation}` } : owner;
+
+/** What the scan saw says so; a confirmation may wait in memory. What cannot be decoded is not for this to report. */
+const mayBeUnsettled = (name: Name, value: Uint8Array): boolean => {
+  try {
+    return isUnsettled(name, decodeRegister(value));
+  } catch (error) {
+    if (error instanceof RingsteadError) return false;
+    throw error;
+  }
+};
+
+/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). */
+const isUnsettled = (name: Name, register: StoredRegister): boolean =>
+  register.state === "accepted" ||
+  (name.space === "container" &&
+    !register.isTombstone &&
+    register.state === "confirmed" &&
+    decodeContainerRecord(register.metadata).status === "closing");

@@ -1,12 +1,12 @@
 import type { Ballot } from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
+import { PARTS_LIMIT } from "../common/rpc/frame.ts";
 import type { RpcHandler, RpcReply } from "../common/rpc/server.ts";
 import type { DeviceReplica } from "./device-replica.ts";
 import type { NewBody } from "./engine/device-engine.ts";
 import type { Staging } from "./staging.ts";
 import {
   HeaderReader,
-  INLINE_BODY_LIMIT_BYTES,
   LIST_LIMIT,
   METHOD_ACCEPT,
   METHOD_CONFIRM,
@@ -19,89 +19,137 @@ import {
   METHOD_STAGE_OPEN,
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
+  METHOD_UNSETTLED,
   packFates,
   packRegister,
   packRow,
+  READ_BODY_LIMIT_BYTES,
   type Proposal,
   type Row,
+  spaceCode,
   TRANSFER_BLOCK_BYTES,
 } from "./wire.ts";
 
 /** One device as the dispatcher sees it. */
 export type ServedDevice = { readonly replica: DeviceReplica; readonly staging: Staging };
 
-type Operation = (device: ServedDevice, reader: HeaderReader, body: Buffer, reply: RpcReply) => Promise<void>;
+/** How one device of a message answers, as its part. */
+class DeviceReply {
+  readonly #reply: RpcReply;
+  /** The device's place among those that the message names. */
+  readonly part: number;
+
+  constructor(reply: RpcReply, part: number) {
+    this.#reply = reply;
+    this.part = part;
+  }
+
+  ok(header: readonly unknown[], body?: Uint8Array): void {
+    this.#reply.ok(header, body, this.part);
+  }
+}
+
+/** Takes a message apart once; what it returns is run for each device that the message names. */
+type Operation = (reader: HeaderReader, body: Buffer) => (device: ServedDevice, reply: DeviceReply) => Promise<void>;
 
 const PROPOSAL_BODIES = ["none", "inline", "staged", "keep"] as const;
 const OWN_VERSIONS_LIMIT = 64;
 const CONFIRMS_LIMIT = 1024;
+const NO_BODY: NewBody = { kind: "none" };
 
 const ownVersions = (reader: HeaderReader): Ballot[] => reader.list(OWN_VERSIONS_LIMIT).map((item) => item.ballot());
 
-const accept: Operation = async ({ replica, staging }, reader, body, reply) => {
+/** The numbers of staged bodies, one for each device of the message. */
+const stagedIds = (reader: HeaderReader): number[] => reader.list(PARTS_LIMIT).map((item) => item.count());
+
+const idOf = (ids: readonly number[], reply: DeviceReply): number => {
+  const id = ids[reply.part];
+  if (id === undefined) throw new RingsteadError("bad-message", "a device without the number of its staged body");
+  return id;
+};
+
+const accept: Operation = (reader, body) => {
   const name = reader.name();
   const version = reader.ballot();
-  const ballot = reader.ballot();
+  const ballot = reader.ballotOr(version);
   const proposal: Proposal = {
-    bodyVersion: reader.ballot(),
+    bodyVersion: reader.ballotOr(version),
     isTombstone: reader.flag(),
     bodyLength: reader.count(),
     metadata: reader.bytes(),
     body: reader.oneOf(PROPOSAL_BODIES),
   };
-  const stagedId = reader.count();
-  const own = ownVersions(reader);
-  let newBody: NewBody = { kind: "none" };
-  if (proposal.body === "inline") {
-    if (body.length !== proposal.bodyLength)
-      throw new RingsteadError("bad-message", "body length differs from the record's");
-    newBody = { kind: "bytes", bytes: body };
-  } else if (proposal.body === "staged") {
-    newBody = { kind: "staged", file: staging.sealed(stagedId), length: proposal.bodyLength };
+  const ids = stagedIds(reader);
+  const own = reader.isNull() ? [version] : ownVersions(reader);
+  if (proposal.body === "inline" && body.length !== proposal.bodyLength) {
+    throw new RingsteadError("bad-message", "body length differs from the record's");
   }
-  const answer = await replica.accept(name, version, ballot, proposal, newBody, own);
-  switch (answer.kind) {
-    case "accepted":
-      if (proposal.body === "staged") staging.committed(stagedId);
-      return reply.ok(answer.liveRow === undefined ? [0] : [0, packRow(answer.liveRow)]);
-    case "refused":
-      return reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
-    case "nodata":
-      return reply.ok([2]);
-  }
-};
-
-const prepare: Operation = async ({ replica }, reader, _body, reply) => {
-  const answer = await replica.prepare(reader.name(), reader.ballot(), ownVersions(reader));
-  if (answer.kind === "refused") reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
-  else reply.ok([0, packRegister(answer.register), packFates(answer.fates), packRow(answer.liveRow)]);
-};
-
-const read: Operation = async ({ replica }, reader, _body, reply) => {
-  const name = reader.name();
-  const bodyLimit = Math.min(reader.count(), INLINE_BODY_LIMIT_BYTES);
-  for (let attempt = 0; ; attempt++) {
-    const stored = await replica.read(name);
-    if (stored === undefined) return reply.ok([null]);
-    const { register, body } = stored;
-    const carriesBody = body.kind === "log" && body.length > 0 && body.length <= bodyLimit;
-    if (!carriesBody) return reply.ok([packRegister(register)]);
-    try {
-      const bytes = await replica.engine.readBody(body, 0, body.length);
-      return reply.ok([packRegister(register), 1], bytes);
-    } catch (error) {
-      // The log moved on beneath the reference: the entry is read again, and names the new place.
-      if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
+  return async ({ replica, staging }, reply) => {
+    const stagedId = proposal.body === "staged" ? idOf(ids, reply) : 0;
+    const newBody: NewBody =
+      proposal.body === "inline"
+        ? { kind: "bytes", bytes: body }
+        : proposal.body === "staged"
+          ? { kind: "staged", file: staging.sealed(stagedId), length: proposal.bodyLength }
+          : NO_BODY;
+    const answer = await replica.accept(name, version, ballot, proposal, newBody, own);
+    switch (answer.kind) {
+      case "accepted":
+        if (proposal.body === "staged") staging.committed(stagedId);
+        return reply.ok(answer.liveRow === undefined ? [0] : [0, packRow(answer.liveRow)]);
+      case "refused":
+        return reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
+      case "nodata":
+        return reply.ok([2]);
     }
-  }
+  };
 };
 
-const confirm: Operation = async ({ replica }, reader, _body, reply) => {
-  for (const item of reader.list(CONFIRMS_LIMIT)) replica.confirm(item.name(), item.ballot(), item.flag());
-  reply.ok([]);
+const prepare: Operation = (reader) => {
+  const name = reader.name();
+  const ballot = reader.ballot();
+  const own = ownVersions(reader);
+  return async ({ replica }, reply) => {
+    const answer = await replica.prepare(name, ballot, own);
+    if (answer.kind === "refused") reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
+    else reply.ok([0, packRegister(answer.register), packFates(answer.fates), packRow(answer.liveRow)]);
+  };
 };
 
-const row: Operation = async ({ replica }, reader, _body, reply) => {
+const read: Operation = (reader) => {
+  const name = reader.name();
+  const bodyLimit = Math.min(reader.count(), READ_BODY_LIMIT_BYTES);
+  return async ({ replica }, reply) => {
+    for (let attempt = 0; ; attempt++) {
+      const stored = await replica.read(name);
+      if (stored === undefined) return reply.ok([null]);
+      const { register, body } = stored;
+      const carriesBody = reply.part === 0 && body.kind === "log" && body.length > 0 && body.length <= bodyLimit;
+      if (!carriesBody) return reply.ok([packRegister(register)]);
+      try {
+        const bytes = await replica.engine.readBody(body, 0, body.length);
+        return reply.ok([packRegister(register), 1], bytes);
+      } catch (error) {
+        // The log moved on beneath the reference: the entry is read again, and names the new place.
+        if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
+      }
+    }
+  };
+};
+
+const confirm: Operation = (reader) => {
+  const items = reader.list(CONFIRMS_LIMIT).map((item) => ({
+    name: item.name(),
+    version: item.ballot(),
+    isVoid: item.flag(),
+  }));
+  return async ({ replica }, reply) => {
+    for (const { name, version, isVoid } of items) replica.confirm(name, version, isVoid);
+    reply.ok([]);
+  };
+};
+
+const row: Operation = (reader) => {
   const owner = reader.name();
   const incarnation = reader.incarnation();
   const given: Row = {
@@ -112,11 +160,13 @@ const row: Operation = async ({ replica }, reader, _body, reply) => {
     bytes: reader.integer(),
     payload: reader.bytes(),
   };
-  const answer = await replica.row(owner, incarnation, given);
-  reply.ok([answer.kind]);
+  return async ({ replica }, reply) => {
+    const answer = await replica.row(owner, incarnation, given);
+    reply.ok([answer.kind]);
+  };
 };
 
-const list: Operation = async ({ replica }, reader, _body, reply) => {
+const list: Operation = (reader) => {
   const owner = reader.name();
   const incarnation = reader.incarnation();
   const query = {
@@ -127,29 +177,48 @@ const list: Operation = async ({ replica }, reader, _body, reply) => {
     limit: Math.min(reader.count(), LIST_LIMIT),
     withDeleted: reader.flag(),
   };
-  // The summary is taken before the page: rows stored meanwhile only make the hashes differ, which the proxy settles.
-  const summary = replica.summary(owner);
-  const answer = await replica.list(owner, incarnation, query);
-  if (answer.reply !== undefined) return reply.ok([answer.reply.kind]);
-  reply.ok(["rows", summary.rows, summary.objects, summary.bytes, summary.setHash], answer.body);
+  return async ({ replica }, reply) => {
+    // The summary is taken before the page: rows stored meanwhile only make the hashes differ, which the proxy settles.
+    const summary = replica.summary(owner, incarnation);
+    const answer = await replica.list(owner, incarnation, query);
+    if (answer.reply !== undefined) return reply.ok([answer.reply.kind]);
+    reply.ok(["rows", summary.rows, summary.objects, summary.bytes, summary.setHash], answer.body);
+  };
 };
 
-const readBody: Operation = async ({ replica }, reader, _body, reply) => {
+const readBody: Operation = (reader) => {
   const name = reader.name();
   const bodyVersion = reader.ballot();
   const offset = reader.count();
   const length = Math.min(reader.count(), TRANSFER_BLOCK_BYTES);
-  for (let attempt = 0; ; attempt++) {
-    const stored = await replica.read(name);
-    if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
-      throw new RingsteadError("body-gone", "this replica does not hold that version's body");
+  return async ({ replica }, reply) => {
+    for (let attempt = 0; ; attempt++) {
+      const stored = await replica.read(name);
+      if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
+        throw new RingsteadError("body-gone", "this replica does not hold that version's body");
+      }
+      try {
+        return reply.ok([], await replica.engine.readBody(stored.body, offset, length));
+      } catch (error) {
+        if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
+      }
     }
-    try {
-      return reply.ok([], await replica.engine.readBody(stored.body, offset, length));
-    } catch (error) {
-      if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
-    }
-  }
+  };
+};
+
+const unsettled: Operation = (reader) => {
+  const olderThanMs = reader.count();
+  const from = reader.isNull() ? undefined : reader.bytes();
+  return async ({ replica }, reply) => {
+    const page = from === undefined ? replica.lately(olderThanMs) : await replica.unsettled(from, olderThanMs);
+    const items = page.registers.map(({ name, register }) => [
+      spaceCode(name.space),
+      name.hash32,
+      name.path,
+      packRegister(register),
+    ]);
+    reply.ok([items, page.next ?? null]);
+  };
 };
 
 const OPERATIONS: Readonly<Record<number, Operation>> = {
@@ -160,27 +229,50 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_ROW]: row,
   [METHOD_LIST]: list,
   [METHOD_READ_BODY]: readBody,
-  [METHOD_STAGE_OPEN]: async ({ staging }, _reader, _body, reply) => reply.ok([await staging.open()]),
-  [METHOD_STAGE_WRITE]: async ({ staging }, reader, body, reply) => {
-    await staging.write(reader.count(), body);
-    reply.ok([]);
+  [METHOD_UNSETTLED]: unsettled,
+  [METHOD_STAGE_OPEN]:
+    () =>
+    async ({ staging }, reply) =>
+      reply.ok([await staging.open()]),
+  [METHOD_STAGE_WRITE]: (reader, body) => {
+    const ids = stagedIds(reader);
+    return async ({ staging }, reply) => {
+      await staging.write(idOf(ids, reply), body);
+      reply.ok([]);
+    };
   },
-  [METHOD_STAGE_SEAL]: async ({ staging }, reader, _body, reply) =>
-    reply.ok([(await staging.seal(reader.count())).length]),
-  [METHOD_STAGE_ABANDON]: async ({ staging }, reader, _body, reply) => {
-    await staging.abandon(reader.count());
-    reply.ok([]);
+  [METHOD_STAGE_SEAL]: (reader) => {
+    const ids = stagedIds(reader);
+    return async ({ staging }, reply) => reply.ok([(await staging.seal(idOf(ids, reply))).length]);
+  },
+  [METHOD_STAGE_ABANDON]: (reader) => {
+    const ids = stagedIds(reader);
+    return async ({ staging }, reply) => {
+      await staging.abandon(idOf(ids, reply));
+      reply.ok([]);
+    };
   },
 };
 
-/** Routes a message to its device: `[method, device, …]`. Errors: "bad-message", "no-such-device", the operation's own. */
+/**
+ * Routes a message to its devices: `[method, device or devices, …]`; each answers with its part.
+ * Errors: "bad-message", "no-such-device", the operation's own.
+ */
 export const dispatcher = (devices: ReadonlyMap<string, ServedDevice>): RpcHandler => {
   return (header, body, reply) => {
     const reader = new HeaderReader(header);
     const operation = OPERATIONS[reader.count()];
-    const device = devices.get(reader.text());
-    if (operation === undefined) throw new RingsteadError("bad-message", "unknown method");
-    if (device === undefined) throw new RingsteadError("no-such-device", "this node does not serve that device");
-    operation(device, reader, body, reply).catch((error: unknown) => reply.error(error));
+    const names = reader.texts(PARTS_LIMIT);
+    if (operation === undefined || names.length === 0) throw new RingsteadError("bad-message", "unknown method");
+    const run = operation(reader, body);
+    reply.expect(names.length);
+    for (const [part, name] of names.entries()) {
+      const device = devices.get(name);
+      if (device === undefined) {
+        reply.error(new RingsteadError("no-such-device", "this node does not serve that device"), part);
+      } else {
+        run(device, new DeviceReply(reply, part)).catch((error: unknown) => reply.error(error, part));
+      }
+    }
   };
 };

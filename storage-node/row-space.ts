@@ -1,13 +1,16 @@
+import { RingsteadError } from "../common/errors.ts";
 import { xxh64OfString } from "../common/hash.ts";
 import { decideRow } from "./core/row-admission.ts";
 import type { DeviceEngine, Mutation } from "./engine/device-engine.ts";
-import { type Counters, decodeCounters, encodeCounters } from "./store/counters-format.ts";
+import { COUNTERS_BYTES, type Counters, decodeCounters, encodeCounters, noCounters } from "./store/counters-format.ts";
+import { RowPages, type RowRun } from "./row-pages.ts";
 import { countersKey, rowKey, rowNameOffset, rowPrefixEnd } from "./store/keys.ts";
 import {
   decodeRowValue,
   encodeRowValue,
   type ListQuery,
   type Name,
+  PACKED_ROW_OVERHEAD_BYTES,
   packRows,
   type Row,
   type RowReply,
@@ -18,37 +21,52 @@ import {
 const CACHED_COUNTERS_LIMIT = 20_000;
 const MASK_64 = (1n << 64n) - 1n;
 
+/** A row space's counters with what its commits need of them; one of each as long as they are cached. */
+type Statistics = { readonly key: Uint8Array; readonly counters: Counters; readonly value: () => Uint8Array };
+
 /** The listings of one device: rows of containers and accounts with their statistics, in the engine's log like everything else. */
 export class RowSpace {
   readonly #engine: DeviceEngine;
   readonly #seeds: readonly [bigint, bigint];
-  readonly #counters = new Map<string, Counters>();
+  readonly #statistics = new Map<string, Statistics>();
+  readonly #pages = new RowPages();
 
   constructor(engine: DeviceEngine, seeds: readonly [bigint, bigint]) {
     this.#engine = engine;
     this.#seeds = seeds;
   }
 
-  /** Stores a row and the statistics it changes in one commit. Resolves after the sync. */
+  /**
+   * Stores a row and the statistics it changes in one commit. Resolves after the sync; a refused commit leaves the statistics as they
+   * were. The counters' record is written once per batch of the log, however many rows of the batch change it.
+   */
   async put(owner: Name, row: Row): Promise<RowReply> {
+    const id = idOf(owner);
+    const { key, counters, value } = this.#statisticsOf(owner, id);
     const liveKey = rowKey(owner, row.name, false);
-    const deletedKey = rowKey(owner, row.name, true);
+    const deletedKey = row.isDeleted || counters.deletedRows > 0 ? rowKey(owner, row.name, true) : undefined;
     const live = this.#rowAt(liveKey, row.name, false);
-    const deleted = this.#rowAt(deletedKey, row.name, true);
+    const deleted =
+      deletedKey !== undefined && counters.deletedRows > 0 ? this.#rowAt(deletedKey, row.name, true) : undefined;
     const change = decideRow(live, deleted, row);
     if (!change.stores) {
-      await (this.#engine.durable(liveKey) ?? this.#engine.durable(deletedKey));
+      const durable = this.#engine.durable(liveKey) ?? (deletedKey && this.#engine.durable(deletedKey));
+      if (durable !== undefined) await durable;
       return change.reply;
     }
-    const counters = this.#countersOf(owner);
-    if (change.removesLive !== undefined) this.#count(counters, change.removesLive, -1);
-    if (change.addsLive !== undefined) this.#count(counters, change.addsLive, 1);
     const mutations: Mutation[] = [];
-    const none = { kind: "none" } as const;
-    mutations.push({ kind: "put", key: row.isDeleted ? deletedKey : liveKey, value: encodeRowValue(row), body: none });
+    const put = row.isDeleted && deletedKey !== undefined ? deletedKey : liveKey;
+    mutations.push({ kind: "put", key: put, value: encodeRowValue(row), body: { kind: "none" } });
     if (row.isDeleted && live !== undefined) mutations.push({ kind: "delete", key: liveKey });
-    if (!row.isDeleted && deleted !== undefined) mutations.push({ kind: "delete", key: deletedKey });
-    mutations.push({ kind: "put", key: countersKey(owner), value: encodeCounters(counters), body: none });
+    if (!row.isDeleted && deleted !== undefined && deletedKey !== undefined)
+      mutations.push({ kind: "delete", key: deletedKey });
+    const count = (): void => {
+      this.#pages.touch(id, row.name);
+      if (change.removesLive !== undefined) this.#count(counters, change.removesLive, -1);
+      if (change.addsLive !== undefined) this.#count(counters, change.addsLive, 1);
+      if (row.isDeleted !== (deleted !== undefined)) counters.deletedRows += row.isDeleted ? 1 : -1;
+    };
+    mutations.push({ kind: "late", key, maxBytes: COUNTERS_BYTES, change: count, value });
     await this.#engine.apply(mutations);
     return change.reply;
   }
@@ -67,16 +85,37 @@ export class RowSpace {
   }
 
   summary(owner: Name): RowSummary {
-    const { rows, objects, bytes, setHash } = this.#countersOf(owner);
+    const { rows, objects, bytes, setHash } = this.#statisticsOf(owner, idOf(owner)).counters;
     return { rows, objects, bytes, setHash: setHash.toString(16) };
   }
 
   /** One page of rows, packed, after everything in it is synced. */
   async list(owner: Name, query: ListQuery): Promise<Buffer> {
+    if (query.limit > 0 && !query.isReverse && !query.withDeleted) {
+      const packed = await this.#livePage(owner, query);
+      await this.#engine.sync();
+      return packed;
+    }
     const live = await this.#rows(owner, query, false);
     const rows = query.withDeleted ? merge(live, await this.#rows(owner, query, true), query) : live;
     await this.#engine.sync();
     return packRows(rows);
+  }
+
+  /** The common listing: live rows, forward, out of pages that are kept. */
+  #livePage(owner: Name, query: ListQuery): Promise<Buffer> {
+    const prefix = bytesOf(query.prefix);
+    const marker = query.marker === "" ? "" : `${bytesOf(query.marker)}\0`;
+    const from = marker > prefix ? marker : prefix;
+    const endMarker = query.endMarker === "" ? undefined : bytesOf(query.endMarker);
+    const prefixEnd = endOfPrefix(prefix);
+    const to = endMarker === undefined || (prefixEnd !== undefined && prefixEnd < endMarker) ? prefixEnd : endMarker;
+    const start = rowKey(owner, "", false);
+    const keyOf = (name: string): Buffer => Buffer.concat([start, Buffer.from(name, "latin1")]);
+    return this.#pages.list(idOf(owner), from, to, query.limit, async (first, end, limit) => {
+      const lt = end === undefined ? rowPrefixEnd(owner, "", false) : keyOf(end);
+      return runOf(await this.#engine.scan({ gte: keyOf(first), lt, limit }), start.length);
+    });
   }
 
   async #rows(owner: Name, query: ListQuery, isDeleted: boolean): Promise<PackedRow[]> {
@@ -123,19 +162,23 @@ export class RowSpace {
     return entry === undefined ? undefined : decodeRowValue(name, isDeleted, entry.value);
   }
 
-  #countersOf(owner: Name): Counters {
-    const id = `${owner.space} ${owner.path}`;
-    let counters = this.#counters.get(id);
+  /** Errors (thrown): "counters-damaged" for a record that cannot be understood; counting on from nothing would hide it. */
+  #statisticsOf(owner: Name, id: string): Statistics {
+    const cached = this.#statistics.get(id);
+    if (cached !== undefined) return cached;
+    const key = countersKey(owner);
+    const entry = this.#engine.get(key);
+    const counters = entry === undefined ? noCounters() : decodeCounters(entry.value);
     if (counters === undefined) {
-      const entry = this.#engine.get(countersKey(owner));
-      counters = (entry && decodeCounters(entry.value)) ?? { rows: 0, objects: 0, bytes: 0, setHash: 0n };
-      if (this.#counters.size >= CACHED_COUNTERS_LIMIT) {
-        const oldest = this.#counters.keys().next();
-        if (!oldest.done) this.#counters.delete(oldest.value);
-      }
-      this.#counters.set(id, counters);
+      throw new RingsteadError("counters-damaged", "the statistics of a listing cannot be decoded", { ...owner });
     }
-    return counters;
+    if (this.#statistics.size >= CACHED_COUNTERS_LIMIT) {
+      const oldest = this.#statistics.keys().next();
+      if (!oldest.done) this.#statistics.delete(oldest.value);
+    }
+    const statistics: Statistics = { key, counters, value: () => encodeCounters(counters) };
+    this.#statistics.set(id, statistics);
+    return statistics;
   }
 
   #count(counters: Counters, row: Row, sign: 1 | -1): void {
@@ -147,6 +190,32 @@ export class RowSpace {
     counters.setHash = (sign === 1 ? counters.setHash + hash : counters.setHash - hash) & MASK_64;
   }
 }
+
+const idOf = (owner: Name): string => `${owner.space} ${owner.path}`;
+
+const bytesOf = (text: string): string => Buffer.from(text).toString("latin1");
+
+/** The first name behind all that begin with `prefix`; undefined where none is. UTF-8 has no byte 255. */
+const endOfPrefix = (prefix: string): string | undefined =>
+  prefix === "" ? undefined : prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
+
+const runOf = (
+  entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[],
+  nameAt: number,
+): RowRun => {
+  const rows = entries.map(({ key, value }) => ({
+    name: Buffer.from(key.buffer, key.byteOffset + nameAt, key.length - nameAt),
+    value,
+    isDeleted: false,
+  }));
+  const offsets = [0];
+  let end = 0;
+  for (const { name, value } of rows) {
+    end += PACKED_ROW_OVERHEAD_BYTES + name.length + value.length;
+    offsets.push(end);
+  }
+  return { names: rows.map(({ name }) => name.toString("latin1")), packed: packRows(rows), offsets };
+};
 
 type PackedRow = { readonly name: Buffer; readonly value: Uint8Array; readonly isDeleted: boolean };
 

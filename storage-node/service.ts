@@ -1,6 +1,6 @@
 import { createHmac } from "node:crypto";
 import { systemClock } from "../common/clock.ts";
-import { type ClusterConfig, deviceName } from "../common/config.ts";
+import { type ClusterConfig, deviceName, rpcListenAddress } from "../common/config.ts";
 import { messageOf } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
@@ -62,6 +62,8 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
     log,
   );
   await server.listen(options.socketPath);
+  const forOthers = rpcListenAddress(config, "storage-node");
+  if (forOthers !== undefined) await server.listen(forOthers);
   const workers = runWorkers(
     [
       housekeeper(devices, () => {

@@ -6,7 +6,8 @@ const IDLE_LIMIT_MS = 120_000;
 /** Bodies that may be staged at once on one device. */
 const STAGED_LIMIT = 512;
 
-type Session = { readonly body: StagedBody; touchedMs: number; isSealed: boolean };
+/** `written`: when all blocks so far are written. They arrive while earlier ones still are, and a body takes one at a time. */
+type Session = { readonly body: StagedBody; touchedMs: number; isSealed: boolean; written: Promise<void> };
 
 /** Large bodies that proxies are writing to one device, by a number that only this process knows. */
 export class Staging implements AsyncDisposable {
@@ -22,17 +23,21 @@ export class Staging implements AsyncDisposable {
     if (this.#sessions.size >= STAGED_LIMIT) throw new RingsteadError("staging-full", "too many large uploads at once");
     const body = await this.#engine.stage();
     const id = this.#nextId++;
-    this.#sessions.set(id, { body, touchedMs: performance.now(), isSealed: false });
+    this.#sessions.set(id, { body, touchedMs: performance.now(), isSealed: false, written: Promise.resolve() });
     return id;
   }
 
-  async write(id: number, bytes: Uint8Array): Promise<void> {
-    await this.#session(id).body.write(bytes);
+  /** Blocks are written in the order of the calls; after one that failed none is. */
+  write(id: number, bytes: Uint8Array): Promise<void> {
+    const session = this.#session(id);
+    session.written = session.written.then(() => session.body.write(bytes));
+    return session.written;
   }
 
   /** Resolves after file and folder are synced; the file may then be named in an ACCEPT. */
   async seal(id: number): Promise<{ file: string; length: number }> {
     const session = this.#session(id);
+    await session.written;
     const length = await session.body.seal();
     session.isSealed = true;
     return { file: session.body.file, length };
@@ -46,6 +51,7 @@ export class Staging implements AsyncDisposable {
   async abandon(id: number): Promise<void> {
     const session = this.#sessions.get(id);
     this.#sessions.delete(id);
+    await session?.written.catch(() => {});
     await session?.body.abandon();
   }
 

@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import type { Disk, DiskFile } from "../disk.ts";
+import type { Disk, DiskFile, OpenMode } from "../disk.ts";
 import type { Random } from "../random.ts";
 
 /** What the hardware writes whole or not at all. */
@@ -129,8 +129,9 @@ export class SimulatedDisk implements Disk {
     return [...this.#folder(path).current.keys()].map((name) => name.slice(path.length + 1)).toSorted();
   }
 
-  async open(path: string, mode: "existing" | "create"): Promise<DiskFile> {
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
     if (mode === "existing") return this.#handle(this.#file(path));
+    if (mode === "write-through") return this.#writeThrough(this.#file(path));
     this.#step();
     if (this.#folder(dirname(path)).current.has(path)) throw new SystemError("EEXIST", path);
     const file: File = { durable: new Uint8Array(0), current: new Uint8Array(0), writes: [] };
@@ -169,6 +170,29 @@ export class SimulatedDisk implements Disk {
         file.writes = [];
       },
       close: async () => {},
+    };
+  }
+
+  /** Until it resolves a write is as unsynced as any; then its own bytes are durable, and no others. */
+  #writeThrough(file: File): DiskFile {
+    const handle = this.#handle(file);
+    return {
+      ...handle,
+      write: async (bytes, offset) => {
+        const copy = bytes.slice();
+        await handle.write(copy, offset);
+        this.#step();
+        await nextTurn();
+        if (!this.hasPower) throw new PowerLost("power lost");
+        const end = offset + copy.length;
+        if (end > file.durable.length) {
+          const grown = new Uint8Array(end);
+          grown.set(file.durable);
+          file.durable = grown;
+        }
+        file.durable.set(copy, offset);
+        file.writes = file.writes.filter((write) => write.offset !== offset || write.bytes.length !== copy.length);
+      },
     };
   }
 

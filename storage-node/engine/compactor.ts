@@ -6,7 +6,7 @@ import {
   SEGMENT_DATA_START,
   bodyStartOf,
 } from "./format.ts";
-import type { LogDevice } from "./log-device.ts";
+import type { LiveEntry } from "./index-format.ts";
 import { SegmentReader } from "./segment-reader.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
 
@@ -25,6 +25,19 @@ const MAX_PIECE_BYTES = 4 * 1024 * 1024;
 const MUST_WIN_ABOVE = 1.36;
 const RECORDS_PER_TURN = 128;
 
+/** Figures of compaction since the device was opened. */
+export type CompactorFigures = { readonly movedBytes: number; readonly recycledSegments: number };
+
+/** What compaction needs of the device. */
+export type CompactionTarget = {
+  /** Whether a segment is in no replay any more. */
+  isCheckpointed(segment: Segment): boolean;
+  liveEntry(key: Uint8Array): LiveEntry | undefined;
+  move(key: Uint8Array, live: LiveEntry, body: Uint8Array | undefined): void;
+  carryDelete(key: Uint8Array, firstSequence: number): void;
+  sync(): Promise<void>;
+};
+
 /**
  * Keeps space amplification bounded: takes the segment with the least live share, writes what lives anew at the head of the log,
  * and recycles it. Runs after each checkpoint; segments that recovery would still replay are left alone.
@@ -32,7 +45,7 @@ const RECORDS_PER_TURN = 128;
  * Rejected: emptying in order of age (a log as a ring), which moves cold data again and again.
  */
 export class Compactor {
-  readonly #device: LogDevice;
+  readonly #device: CompactionTarget;
   readonly #store: SegmentStore;
   #running: Promise<void> | undefined;
   #isStopped = false;
@@ -42,7 +55,7 @@ export class Compactor {
   #movedBytes = 0;
   #recycledSegments = 0;
 
-  constructor(device: LogDevice, store: SegmentStore) {
+  constructor(device: CompactionTarget, store: SegmentStore) {
     this.#device = device;
     this.#store = store;
   }
@@ -54,7 +67,11 @@ export class Compactor {
     });
   }
 
-  figures(): { movedBytes: number; recycledSegments: number } {
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
+  figures(): CompactorFigures {
     return { movedBytes: this.#movedBytes, recycledSegments: this.#recycledSegments };
   }
 
@@ -71,7 +88,9 @@ export class Compactor {
         else if (this.#emptied.size === 0) break;
         // Several nearly empty segments share a sync.
         const isEnough = this.#unsyncedBytes >= this.#pieceBytes() || this.#emptied.size >= MAX_EMPTIED;
-        if (!this.#isStopped && (isEnough || victim === undefined)) await this.#recycle();
+        // On a full device the moved bytes must not use up what is kept back for commits that free space.
+        const isDue = isEnough || this.#store.isShort || victim === undefined;
+        if (!this.#isStopped && isDue) await this.#recycle();
       }
     } catch {
       // The device is full or failed; its state says so, and the next checkpoint tries again.

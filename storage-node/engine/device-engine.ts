@@ -9,10 +9,30 @@ export type BodyReference =
 /** One key's present value. `value` is small (at most 64 KiB) and opaque to the engine; the body is opaque bytes. */
 export type Entry = { readonly value: Uint8Array; readonly body: BodyReference };
 
-/** What one commit changes. A put without a body drops the body the key had, unless `keepBody` says to keep it. */
+/** What one commit changes. A put without a body drops the body the key had, unless its body says "keep". */
 export type Mutation =
   | { readonly kind: "put"; readonly key: Uint8Array; readonly value: Uint8Array; readonly body: NewBody }
-  | { readonly kind: "delete"; readonly key: Uint8Array };
+  | { readonly kind: "delete"; readonly key: Uint8Array }
+  | LateMutation;
+
+/**
+ * A put of a value that many commits change and whoever owns it keeps in memory, such as statistics: one record per batch and key,
+ * encoded when the batch is closed, however many commits of the batch asked for it. All commits of such a batch become durable
+ * together or not at all, so what they stored and the late value agree after any power loss.
+ *
+ * Until the batch is closed `get` and `scan` show what `value()` gives then. A key that is changed late gets no body, and belongs in
+ * no other mutation: within a batch the late put comes last.
+ */
+export type LateMutation = {
+  readonly kind: "late";
+  readonly key: Uint8Array;
+  /** Reserved for the value; at most 64 KiB. */
+  readonly maxBytes: number;
+  /** Called in `apply`, once it is certain that the commit is taken and before it is seen: a refused commit changes nothing. */
+  readonly change: () => void;
+  /** The present value, at most `maxBytes`; that of the last commit of a batch is called, once when the batch is closed and by reads. */
+  readonly value: () => Uint8Array;
+};
 
 /** The body of a put: none, bytes for the log, a staged file, or the body the key has already (a metadata change). */
 export type NewBody =
@@ -37,6 +57,22 @@ export type DeviceState =
   | { readonly kind: "full" }
   | { readonly kind: "failed"; readonly reason: RingsteadError };
 
+/** Figures that `status` relies on; engines have more. The first three are 0 or 1. */
+export type DeviceFigures = Readonly<Record<string, number>> & {
+  readonly isFull: number;
+  readonly isFailed: number;
+  /** The file system turned read-only; then `isFailed` is 1 as well. */
+  readonly isReadOnly: number;
+  /** Left of the file system. */
+  readonly freeBytes: number;
+  /** Log bytes, live or not, large bodies not counted. */
+  readonly usedBytes: number;
+  /** Log bytes per byte of it that is still needed. */
+  readonly amplification: number;
+  /** Reads that found something damaged, since the device was opened. */
+  readonly damagedReads: number;
+};
+
 /**
  * One device: a durable ordered map from keys to entries, in a folder.
  *
@@ -45,7 +81,10 @@ export type DeviceState =
  */
 export type DeviceEngine = AsyncDisposable & {
   readonly state: () => DeviceState;
-  /** Requires: mutations.length ≥ 1. Errors: "device-full", "device-failed". */
+  /**
+   * Requires: mutations.length ≥ 1. Errors: "device-full" (not for small records that supersede something: a full device takes what
+   * empties it), "device-overloaded", "device-failed", "device-read-only".
+   */
   apply(mutations: readonly Mutation[]): Promise<void>;
   /** The newest applied entry of a key, synced or not; undefined when absent. */
   get(key: Uint8Array): Entry | undefined;
@@ -70,7 +109,7 @@ export type DeviceEngine = AsyncDisposable & {
     reverse?: boolean;
   }): Promise<{ key: Uint8Array; value: Uint8Array }[]>;
   /** Figures for metrics and `status`. */
-  figures(): Readonly<Record<string, number>>;
+  figures(): DeviceFigures;
 };
 
 /** What opening needs. */

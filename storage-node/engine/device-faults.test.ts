@@ -63,41 +63,120 @@ test("a full device refuses, loses nothing, and goes on when space returns", asy
   expect((await namesIn(again)).length).toBe(count + 1);
 });
 
-test("a full device makes room by compaction when keys are overwritten or deleted", async () => {
+test("a full device still takes deletes, tombstones and confirmations, and serves again after them", async () => {
   const disk = new SimulatedDisk();
   disk.capacity = 16 * SEGMENT_BYTES;
-  const device = await open(disk);
-  for (let round = 0; round < 400; round++) {
-    await put(device, `k${round % 40}`, `${round}`, Buffer.alloc(4000, 1));
+  const platter = emptyIndexPlatter();
+  const device = await open(disk, platter);
+  const count = await fill(device, "k");
+  expect(device.figures().isFull).toBe(1);
+  for (let index = 0; index < count; index++) {
+    const name = `k${index}`;
+    // A confirmation keeps the body, a tombstone drops it; neither nor a delete may be refused, however full the device is.
+    if (index % 3 === 0) await remove(device, name);
+    else if (index % 3 === 1) await put(device, name, "confirmed", { kind: "keep" });
+    else await put(device, name, "tombstone");
   }
-  const count = await fill(device, "more");
-  // A delete takes no new segment as long as the present one has room.
-  for (let index = 0; index < count; index++) await remove(device, `more${index}`).catch(() => {});
+  expect(await codeOfFailure(put(device, "later", "1", Buffer.alloc(4000)))).toMatch(/^(none|device-full)$/);
   await expect
     .poll(() => codeOfFailure(put(device, "later", "1", Buffer.alloc(4000))), { timeout: 10_000 })
     .toBe("none");
+  expect(device.state().kind).toBe("serving");
+  expect(device.figures().isFull).toBe(0);
+  await device[Symbol.asyncDispose]();
+  const again = await open(disk, platter);
+  expect(valueAt(again, "k0")).toBeUndefined();
+  expect(valueAt(again, "k1")).toBe("confirmed");
+  expect((await bodyAt(again, "k1")).length).toBe(3000);
+  expect(valueAt(again, "k2")).toBe("tombstone");
+});
+
+test("a full device refuses new small records, and bodies that supersede others", async () => {
+  const disk = new SimulatedDisk();
+  disk.capacity = 14 * SEGMENT_BYTES;
+  const device = await open(disk);
+  await fill(device, "k");
+  let code = "none";
+  for (let index = 0; index < 5000 && code === "none"; index++)
+    code = await codeOfFailure(put(device, `s${index}`, "1"));
+  expect(code).toBe("device-full");
+  code = "none";
+  for (let index = 0; index < 100 && code === "none"; index++)
+    code = await codeOfFailure(put(device, "k0", "1", Buffer.alloc(3000)));
+  expect(code).toBe("device-full");
+  expect(await codeOfFailure(put(device, "k0", "2"))).toBe("none");
+});
+
+/** A disk of which something is replaced. */
+const altered = (inner: SimulatedDisk, changes: Partial<Disk>): Disk => ({
+  kindOf: (path) => inner.kindOf(path),
+  makeFolder: (path) => inner.makeFolder(path),
+  list: (path) => inner.list(path),
+  rename: (from, to) => inner.rename(from, to),
+  unlink: (path) => inner.unlink(path),
+  syncFolder: (path) => inner.syncFolder(path),
+  freeBytes: () => inner.freeBytes(),
+  open: (path, mode) => inner.open(path, mode),
+  ...changes,
+});
+
+const readOnlyError = (): Error => Object.assign(new Error("EROFS: read-only file system"), { code: "EROFS" });
+
+test("a read-only file system is told as such when the device is opened", async () => {
+  const disk = altered(new SimulatedDisk(), { makeFolder: () => Promise.reject(readOnlyError()) });
+  expect(await codeOfFailure(open(disk))).toBe("device-read-only");
+});
+
+test("a file system that turns read-only is told as such, and nothing is acknowledged from then on", async () => {
+  const inner = new SimulatedDisk();
+  let isReadOnly = false;
+  const disk = altered(inner, {
+    open: async (path, mode) => {
+      const file = await inner.open(path, mode);
+      const write = (bytes: Uint8Array, offset: number): Promise<void> =>
+        isReadOnly ? Promise.reject(readOnlyError()) : file.write(bytes, offset);
+      return { ...file, write };
+    },
+  });
+  const device = await open(disk);
+  await put(device, "a", "1");
+  isReadOnly = true;
+  expect(await codeOfFailure(put(device, "b", "1"))).toBe("device-read-only");
+  isReadOnly = false;
+  expect(await codeOfFailure(put(device, "c", "1"))).toBe("device-read-only");
+  expect(device.state()).toMatchObject({ kind: "failed", reason: { code: "device-read-only" } });
+  expect(device.figures()).toMatchObject({ isFailed: 1, isReadOnly: 1 });
+  expect(valueAt(device, "a")).toBe("1");
+});
+
+test("a file system that is read-only when the next segment is allocated is told as such", async () => {
+  const inner = new SimulatedDisk();
+  let isReadOnly = false;
+  const disk = altered(inner, {
+    open: (path, mode) => (isReadOnly && mode === "create" ? Promise.reject(readOnlyError()) : inner.open(path, mode)),
+  });
+  const device = await open(disk);
+  await put(device, "a", "1");
+  isReadOnly = true;
+  for (let index = 0; index < 40; index++) await codeOfFailure(put(device, `k${index}`, "1", Buffer.alloc(3000)));
+  await expect.poll(() => device.figures().isReadOnly).toBe(1);
+  expect(await codeOfFailure(put(device, "z", "1"))).toBe("device-read-only");
 });
 
 test("a failed sync is final: nothing later is acknowledged, and reopening has everything that was", async () => {
   const inner = new SimulatedDisk();
   let fails = false;
-  const disk: Disk = {
-    kindOf: (path) => inner.kindOf(path),
-    makeFolder: (path) => inner.makeFolder(path),
-    list: (path) => inner.list(path),
-    rename: (from, to) => inner.rename(from, to),
-    unlink: (path) => inner.unlink(path),
-    syncFolder: (path) => inner.syncFolder(path),
-    freeBytes: () => inner.freeBytes(),
+  const disk = altered(inner, {
     open: async (path, mode) => {
       const file = await inner.open(path, mode);
-      const sync = async (): Promise<void> => {
-        if (fails) throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
-        await file.sync();
+      const write = async (bytes: Uint8Array, offset: number): Promise<void> => {
+        await file.write(bytes, offset);
+        // The bytes may have arrived; that they are there for good was never said.
+        if (fails && mode === "write-through") throw Object.assign(new Error("EIO: i/o error"), { code: "EIO" });
       };
-      return { ...file, sync };
+      return { ...file, write };
     },
-  };
+  });
   const platter = emptyIndexPlatter();
   const device = await open(disk, platter);
   await put(device, "a", "1", "body");

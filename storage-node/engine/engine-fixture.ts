@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { closeSync, cpSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DeviceEngine, NewBody } from "./device-engine.ts";
@@ -38,6 +38,31 @@ export class DeviceFixture implements AsyncDisposable {
     rmSync(join(this.path, ".."), { recursive: true, force: true });
   }
 }
+
+/** Log files of segments in use, in order of their numbers. */
+export const logFiles = (fixture: DeviceFixture): { name: string; path: string; number: number }[] => {
+  const folder = join(fixture.path, "log");
+  return readdirSync(folder)
+    .map((name) => {
+      const path = join(folder, name);
+      return { name, path, number: readFileSync(path).readUInt32LE(24) };
+    })
+    .filter(({ number }) => number > 0)
+    .toSorted((left, right) => left.number - right.number);
+};
+
+export const overwrite = (path: string, offset: number, bytes: Uint8Array): void => {
+  const descriptor = openSync(path, "r+");
+  writeSync(descriptor, bytes, 0, bytes.length, offset);
+  closeSync(descriptor);
+};
+
+/** The folder as a power loss would leave it, the device still open: a copy of it without the lock. */
+export const crashed = (fixture: DeviceFixture): DeviceFixture => {
+  const copy = new DeviceFixture();
+  cpSync(fixture.path, copy.path, { recursive: true });
+  return copy;
+};
 
 export const keyOf = (name: string): Uint8Array => Buffer.from(name);
 

@@ -29,27 +29,48 @@ export type LiveEntry = {
   readonly bodyLength: number;
 };
 
-/** The index value of an entry. */
+/** The index values of entries, in one piece of memory; undefined stays undefined. */
+export const encodeLiveEntries = (entries: readonly (LiveEntry | undefined)[]): (Uint8Array | undefined)[] => {
+  let size = 0;
+  for (const entry of entries) if (entry !== undefined) size += encodedSize(entry);
+  const { bytes, view } = regionOf(Buffer.allocUnsafeSlow(size));
+  let at = 0;
+  return entries.map((entry) => {
+    if (entry === undefined) return undefined;
+    const start = at;
+    at += encodedSize(entry);
+    encodeAt(bytes, view, start, entry);
+    return bytes.subarray(start, at);
+  });
+};
+
+/** The index value of one entry. */
 export const encodeLiveEntry = (entry: LiveEntry): Uint8Array => {
-  const { value } = entry;
-  const inline = value !== undefined && value.length <= MAX_INLINE_VALUE_BYTES ? value : undefined;
-  const bytes = Buffer.allocUnsafe(FIXED_BYTES + (inline === undefined ? 0 : inline.length));
-  const { view } = regionOf(bytes);
-  view.setUint32(8, VERSION | (entry.bodyKind << 8), true);
-  view.setUint32(12, entry.segment, true);
-  view.setUint32(16, entry.offset, true);
-  view.setUint32(20, entry.size, true);
-  view.setUint32(24, entry.valueLength, true);
-  view.setUint32(28, entry.keyLength, true);
-  if (entry.bodyKind === BODY_FILE) setCount(view, 32, entry.bodyOffset);
-  else {
-    view.setUint32(32, entry.bodyOffset, true);
-    view.setUint32(36, entry.bodySegment, true);
-  }
-  setCount(view, 40, entry.bodyLength);
-  if (inline !== undefined) bytes.set(inline, FIXED_BYTES);
-  view.setBigUint64(0, xxh64(bytes.subarray(8)), true);
+  const { bytes, view } = regionOf(Buffer.allocUnsafe(encodedSize(entry)));
+  encodeAt(bytes, view, 0, entry);
   return bytes;
+};
+
+const isInline = (value: Uint8Array | undefined): value is Uint8Array =>
+  value !== undefined && value.length <= MAX_INLINE_VALUE_BYTES;
+
+const encodedSize = ({ value }: LiveEntry): number => FIXED_BYTES + (isInline(value) ? value.length : 0);
+
+const encodeAt = (bytes: Uint8Array, view: DataView, at: number, entry: LiveEntry): void => {
+  view.setUint32(at + 8, VERSION | (entry.bodyKind << 8), true);
+  view.setUint32(at + 12, entry.segment, true);
+  view.setUint32(at + 16, entry.offset, true);
+  view.setUint32(at + 20, entry.size, true);
+  view.setUint32(at + 24, entry.valueLength, true);
+  view.setUint32(at + 28, entry.keyLength, true);
+  if (entry.bodyKind === BODY_FILE) setCount(view, at + 32, entry.bodyOffset);
+  else {
+    view.setUint32(at + 32, entry.bodyOffset, true);
+    view.setUint32(at + 36, entry.bodySegment, true);
+  }
+  setCount(view, at + 40, entry.bodyLength);
+  if (isInline(entry.value)) bytes.set(entry.value, at + FIXED_BYTES);
+  view.setBigUint64(at, xxh64(bytes.subarray(at + 8, at + encodedSize(entry))), true);
 };
 
 /** Undefined for what is no index value of this version, or a damaged one: LevelDB does not check what it reads. */

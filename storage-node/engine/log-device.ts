@@ -1,64 +1,44 @@
 import assert from "node:assert/strict";
 import { RingsteadError, messageOf } from "../../common/errors.ts";
 import type { BodyFiles } from "./body-files.ts";
+import type { CompactorFigures } from "./compactor.ts";
 import type {
   BodyReference,
   DeviceEngine,
+  DeviceFigures,
   DeviceState,
   Entry,
   Mutation,
-  NewBody,
   StagedBody,
 } from "./device-engine.ts";
-import { EntryCache } from "./entry-cache.ts";
-import {
-  BODY_ELSEWHERE,
-  BODY_FILE,
-  BODY_HERE,
-  BODY_NONE,
-  FLAG_CARRIED,
-  FLAG_COMMIT_END,
-  KIND_DELETE,
-  KIND_PUT,
-  MAX_KEY_BYTES,
-  MAX_LOG_BODY_BYTES,
-  MAX_VALUE_BYTES,
-  RECORD_HEAD_BYTES,
-  bodyIsValid,
-  bodySpace,
-  decodeRecordHead,
-  emptyRecordFields,
-  encodeRecord,
-  headIsValid,
-  recordSize,
-  regionOf,
-} from "./format.ts";
-import type { Index, IndexOperation } from "./index-port.ts";
-import { type LiveEntry, decodeLiveEntry, encodeCheckpoint, encodeLiveEntry } from "./index-format.ts";
+import type { EngineTimer } from "./engine-timer.ts";
+import { EntryTable } from "./entry-table.ts";
+import { type Checkpoint, type LiveEntry, encodeCheckpoint } from "./index-format.ts";
+import { IndexFeed, type IndexPace } from "./index-feed.ts";
+import type { Index } from "./index-port.ts";
+import { LogAppender } from "./log-appender.ts";
+import { LogReader, bodyReference } from "./log-reader.ts";
 import { type Batch, LogWriter, type Pending } from "./log-writer.ts";
-import { fileIdOfName, nameOfFileId } from "./paths.ts";
-import { type RecoveryReport, bodyIsInside, entryOf } from "./recovery.ts";
-import { mergeScan, nameOf } from "./scan-merge.ts";
+import { Pushback } from "./pushback.ts";
+import type { RecoveryReport } from "./recovery.ts";
+import { lateEntry, mergeScan, nameOf } from "./scan-merge.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
 
-/** One commit must fit a batch's buffer and a segment. */
-const MAX_COMMIT_BYTES = 4 * 1024 * 1024;
-/** Operations per write of the index. */
-const MAX_INDEX_OPERATIONS = 4096;
 /** How often a full device makes a checkpoint, so that compaction may look at its newest segments too. */
 const FULL_CHECKPOINT_INTERVAL_MS = 1000;
-/** Entries that may wait for the index before the log waits too: LevelDB stalls writers when its compaction lags. */
-const MAX_UNINDEXED_ENTRIES = 50_000;
+/** Written since the last checkpoint, in shares of a segment, before another one is worth making for compaction's sake. */
+const CHECKPOINT_SHARE = 4;
 /** Values of a scan read from the log at once. */
 const VALUE_READS = 16;
 const MAX_SCAN_LIMIT = 10_000;
-const EMPTY = new Uint8Array(0);
 
 /** What the device is made of; `open-device.ts` puts it together. */
 export type LogDeviceParts = {
   readonly deviceSeed: bigint;
   readonly segments: SegmentStore;
   readonly index: Index;
+  readonly indexPace: IndexPace;
+  readonly timer: EngineTimer;
   readonly bodies: BodyFiles;
   readonly recovered: RecoveryReport;
   readonly head: Segment;
@@ -68,18 +48,20 @@ export type LogDeviceParts = {
   readonly checkpointBytes: number;
 };
 
-const bodyReference = (live: LiveEntry): BodyReference => {
-  if (live.bodyKind === BODY_FILE)
-    return { kind: "file", file: nameOfFileId(live.bodyOffset), length: live.bodyLength };
-  if (live.bodyKind === BODY_NONE) return { kind: "none" };
-  return { kind: "log", segment: live.bodySegment, offset: live.bodyOffset, length: live.bodyLength };
+/** What the device wants of its compactor. */
+export type CompactorPort = {
+  readonly isRunning: boolean;
+  /** Looks for work, if it does not work already. */
+  kick(): void;
+  figures(): CompactorFigures;
+  stop(): Promise<void>;
 };
 
 /**
  * The device engine over a segmented log and a derived index.
  *
- *     apply ─encode─▶ batch ─write, fdatasync─▶ acknowledged ─▶ index
- *                └─▶ overlay (what get and scan see) ─────────────┘ until the index has it
+ *     apply ─LogAppender─▶ batch ─LogWriter: one synced write─▶ acknowledged ─IndexFeed, some time later─▶ index
+ *                     └──▶ EntryTable (what get and scan see) ───────────────────────────────────────────────┘
  *
  * A 4 KiB put costs one lookup of the entry it supersedes, two xxh64, one copy of the body into the batch, one index operation;
  * system calls and promises are per batch. Measured by `bench/device-engine.ts`.
@@ -92,45 +74,60 @@ export class LogDevice implements DeviceEngine {
   readonly #recovered: RecoveryReport;
   readonly #resources: AsyncDisposable;
   readonly #writer: LogWriter;
-  readonly #overlay = new Map<string, Pending>();
-  readonly #cache = new EntryCache();
-  readonly #fields = emptyRecordFields();
+  readonly #table: EntryTable;
+  readonly #feed: IndexFeed;
+  readonly #reader: LogReader;
+  readonly #appender: LogAppender;
+  readonly #pushback: Pushback;
   readonly #checkpointBytes: number;
   readonly #removals = new Set<Promise<void>>();
-  #toIndex: Batch[] = [];
-  #indexing: Promise<void> | undefined;
-  /** Everything before this sequence number is in the index. */
-  #indexedBefore: number;
-  #sinceCheckpoint = 0;
+  #compactor: CompactorPort | undefined;
+  #checkpointedBytes = 0;
   #checkpointing: Promise<void> | undefined;
   /** Segments before this one are in no replay any more. */
   #checkpointSegment = 0;
   #fullCheckpointAtMs = 0;
-  #recordCount = 0;
-  #damagedReads = 0;
   #isClosed = false;
-  /** Called after each checkpoint. */
-  onCheckpoint: () => void = () => {};
-  compactionFigures: () => Readonly<Record<string, number>> = () => ({});
-  /** Called when the device is closed, before anything is taken from it. */
-  onClose: () => Promise<void> = async () => {};
 
   constructor(parts: LogDeviceParts) {
+    const { segments, index, bodies, recovered, head } = parts;
     this.#deviceSeed = parts.deviceSeed;
-    this.#segments = parts.segments;
-    this.#index = parts.index;
-    this.#bodies = parts.bodies;
-    this.#recovered = parts.recovered;
+    this.#segments = segments;
+    this.#index = index;
+    this.#bodies = bodies;
+    this.#recovered = recovered;
     this.#resources = parts.resources;
     this.#checkpointBytes = parts.checkpointBytes;
-    this.#indexedBefore = parts.recovered.nextSequence;
-    const offset = parts.recovered.head?.offset ?? parts.head.used;
+    const { nextSequence } = recovered;
+    const offset = recovered.head?.offset ?? head.used;
     this.#writer = new LogWriter(
-      parts.segments,
-      { segment: parts.head, offset, nextSequence: parts.recovered.nextSequence },
-      (batch) => this.#synced(batch),
-      () => {},
+      segments,
+      { segment: head, offset, nextSequence },
+      { close: (batch) => this.#appender.closeBatch(batch), synced: (batch) => this.#synced(batch) },
     );
+    this.#table = new EntryTable(index);
+    this.#feed = new IndexFeed(index, this.#table, nextSequence, parts.indexPace, parts.timer, (error) =>
+      this.#indexFailed(error),
+    );
+    this.#feed.onWritten = () => {
+      if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
+    };
+    this.#reader = new LogReader(segments, bodies, this.#writer, this.#table);
+    this.#appender = new LogAppender(segments, bodies, this.#table, this.#writer);
+    this.#pushback = new Pushback(
+      segments,
+      {
+        isWorking: () => this.#compactor?.isRunning === true || this.#checkpointing !== undefined,
+        start: () => this.#startCompaction(),
+      },
+      parts.timer,
+    );
+    segments.onReadOnly = (reason) => this.#writer.fail(reason);
+  }
+
+  /** Requires: called once, before the first `apply`. */
+  attach(compactor: CompactorPort): void {
+    this.#compactor = compactor;
   }
 
   readonly state = (): DeviceState => {
@@ -146,221 +143,38 @@ export class LogDevice implements DeviceEngine {
     assert(!this.#isClosed, "the device is closed");
     let batch: Batch;
     try {
-      batch = this.#writer.reserve(this.#sizeOf(mutations), false);
+      this.#pushback.admit();
+      batch = this.#appender.apply(mutations);
     } catch (error) {
-      // A full device may have something to compact.
-      if (this.#segments.isShort && this.#writer.failure === undefined) this.#checkpointWhenFull();
+      this.#compactWhenFull();
       return Promise.reject(error);
     }
-    try {
-      const last = mutations.length - 1;
-      for (let index = 0; index <= last; index++) {
-        const mutation = mutations[index];
-        if (mutation === undefined) continue;
-        const flags = index === last ? FLAG_COMMIT_END : 0;
-        if (mutation.kind === "put") this.#put(batch, mutation.key, mutation.value, mutation.body, flags);
-        else this.#delete(batch, mutation.key, flags);
-      }
-    } catch (error) {
-      // Half a commit is in the batch, and must not get its end from the next one.
-      this.#writer.fail(new RingsteadError("device-failed", `a commit could not be encoded: ${messageOf(error)}`));
-      throw error;
-    }
-    this.#writer.schedule();
-    return batch.synced;
+    this.#compactWhenFull();
+    return this.#pushback.acknowledge(batch.synced, this.#appender.appendedBytes);
   }
 
-  #checkpointWhenFull(): void {
+  /** A full device may have something to compact. */
+  #compactWhenFull(): void {
+    if (!this.#segments.isShort || this.#writer.failure !== undefined) return;
     if (Date.now() - this.#fullCheckpointAtMs < FULL_CHECKPOINT_INTERVAL_MS) return;
     this.#fullCheckpointAtMs = Date.now();
     void this.checkpoint();
   }
 
-  /** Checks everything before the first record is encoded, so that a refused commit changes nothing. */
-  #sizeOf(mutations: readonly Mutation[]): number {
-    let size = 0;
-    for (const mutation of mutations) {
-      const { key } = mutation;
-      assert(key.length > 0 && key.length <= MAX_KEY_BYTES, "a key has 1 to 4096 bytes");
-      if (mutation.kind === "delete") {
-        size += recordSize(key.length, 0, BODY_NONE, 0);
-        continue;
-      }
-      const { value, body } = mutation;
-      assert(value.length <= MAX_VALUE_BYTES, "a value has at most 64 KiB");
-      if (body.kind === "bytes") {
-        assert(body.bytes.length <= MAX_LOG_BODY_BYTES, "a body in the log has at most 1 MiB");
-        size += recordSize(key.length, value.length, BODY_HERE, body.bytes.length);
-      } else {
-        assert(body.kind !== "staged" || this.#mayName(key, body.file, body.length), "the staged body is not sealed");
-        // Whether there is a body to keep must be known before anything is encoded.
-        if (body.kind === "keep") this.#live(key, nameOf(key));
-        size += recordSize(key.length, value.length, BODY_NONE, 0);
-      }
-    }
-    assert(size <= Math.min(MAX_COMMIT_BYTES, this.#segments.capacity), "a commit has at most 4 MiB");
-    return size;
+  /** Compaction looks at what is behind the last checkpoint, so where it finds nothing more another one is made first. */
+  #startCompaction(): boolean {
+    if (this.#isClosed || this.#writer.failure !== undefined) return false;
+    if (this.#sinceCheckpoint < this.#segments.segmentBytes / CHECKPOINT_SHARE) return false;
+    void this.checkpoint();
+    return true;
   }
 
-  /** A sealed file, or the one that the key has already. */
-  #mayName(key: Uint8Array, file: string, length: number): boolean {
-    if (this.#bodies.isSealed(file, length)) return true;
-    const old = this.#live(key, nameOf(key));
-    return old?.bodyKind === BODY_FILE && old.bodyOffset === fileIdOfName(file) && old.bodyLength === length;
-  }
-
-  /** Errors (thrown): "entry-damaged". */
-  #live(key: Uint8Array, name: string): LiveEntry | undefined {
-    const pending = this.#overlay.get(name);
-    if (pending !== undefined) return pending.live;
-    const cached = this.#cache.get(name);
-    if (cached !== undefined) return cached ?? undefined;
-    const bytes = this.#readIndex(key);
-    if (bytes === undefined) {
-      // Whoever asks is mostly about to put it, which asks again.
-      this.#cache.set(name, null);
-      return undefined;
-    }
-    const live = this.#decoded(bytes);
-    this.#cache.set(name, live);
-    return live;
-  }
-
-  #readIndex(key: Uint8Array): Uint8Array | undefined {
-    try {
-      return this.#index.get(key);
-    } catch (error) {
-      this.#damagedReads++;
-      throw new RingsteadError("entry-damaged", `the index cannot be read: ${messageOf(error)}`);
-    }
-  }
-
-  #decoded(bytes: Uint8Array): LiveEntry {
-    const live = decodeLiveEntry(bytes);
-    if (live !== undefined) return live;
-    this.#damagedReads++;
-    throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
-  }
-
-  /** What a mutation supersedes; a damaged entry is superseded like an absent one, which is how it is healed. */
-  #superseded(key: Uint8Array, name: string): LiveEntry | undefined {
-    try {
-      return this.#live(key, name);
-    } catch (error) {
-      if (error instanceof RingsteadError && error.code === "entry-damaged") return undefined;
-      throw error;
-    }
-  }
-
-  #put(batch: Batch, key: Uint8Array, value: Uint8Array, body: NewBody, flags: number): void {
-    const fields = this.#fields;
-    const name = nameOf(key);
-    const old = this.#superseded(key, name);
-    fields.kind = KIND_PUT;
-    fields.flags = flags;
-    fields.bodySegment = 0;
-    fields.bodyOffset = 0;
-    fields.bodyLength = 0;
-    fields.bodyKind = BODY_NONE;
-    let bytes: Uint8Array | undefined;
-    let keeps = false;
-    if (body.kind === "bytes") {
-      fields.bodyKind = BODY_HERE;
-      fields.bodyLength = body.bytes.length;
-      bytes = body.bytes;
-    } else if (body.kind === "staged") {
-      fields.bodyKind = BODY_FILE;
-      fields.bodyLength = body.length;
-      const isOld = !this.#bodies.isSealed(body.file, body.length);
-      fields.bodyOffset = isOld ? (old?.bodyOffset ?? 0) : this.#bodies.adopt(body.file, body.length);
-      keeps = isOld;
-    } else if (body.kind === "keep" && old !== undefined) {
-      this.#keepBody(old);
-      keeps = true;
-    }
-    this.#supersede(batch, old, keeps);
-    this.#encode(batch, name, key, value, bytes);
-  }
-
-  #keepBody(old: LiveEntry): void {
-    const fields = this.#fields;
-    fields.bodyKind = old.bodyKind;
-    fields.bodySegment = old.bodySegment;
-    fields.bodyOffset = old.bodyOffset;
-    fields.bodyLength = old.bodyLength;
-  }
-
-  #delete(batch: Batch, key: Uint8Array, flags: number): void {
-    const fields = this.#fields;
-    const name = nameOf(key);
-    fields.kind = KIND_DELETE;
-    fields.flags = flags;
-    fields.bodyKind = BODY_NONE;
-    fields.bodySegment = 0;
-    fields.bodyOffset = this.#writer.position.nextSequence;
-    fields.bodyLength = 0;
-    this.#supersede(batch, this.#superseded(key, name), false);
-    this.#encode(batch, name, key, EMPTY, undefined);
-  }
-
-  /** Accounts for what the next record supersedes, in the record and in the segments. */
-  #supersede(batch: Batch, old: LiveEntry | undefined, keepsBody: boolean): void {
-    const fields = this.#fields;
-    fields.freedRecordSegment = 0;
-    fields.freedRecordBytes = 0;
-    fields.freedBodySegment = 0;
-    fields.freedBodyBytes = 0;
-    fields.freedFile = 0;
-    if (old === undefined) return;
-    const isInside = old.bodyKind === BODY_ELSEWHERE && bodyIsInside(old);
-    fields.freedRecordSegment = old.segment;
-    fields.freedRecordBytes = isInside && keepsBody ? old.size - bodySpace(old.bodyLength) : old.size;
-    this.#free(old.segment, fields.freedRecordBytes);
-    if (keepsBody) return;
-    if (old.bodyKind === BODY_FILE) {
-      fields.freedFile = old.bodyOffset;
-      batch.freedFiles.push(old.bodyOffset);
-      this.#bodies.supersede(old.bodyOffset);
-    } else if (old.bodyKind === BODY_ELSEWHERE && !isInside) {
-      fields.freedBodySegment = old.bodySegment;
-      fields.freedBodyBytes = bodySpace(old.bodyLength);
-      this.#free(old.bodySegment, fields.freedBodyBytes);
-    }
-  }
-
-  #free(number: number, bytes: number): void {
-    const segment = this.#segments.segments.get(number);
-    if (segment !== undefined) segment.live -= bytes;
-  }
-
-  /** Encodes the record that `#fields` describe at the head of the log, and shows it. */
-  #encode(batch: Batch, name: string, key: Uint8Array, value: Uint8Array, body: Uint8Array | undefined): void {
-    const fields = this.#fields;
-    const { segment } = batch;
-    const at = batch.length;
-    const offset = batch.offset + at;
-    fields.sequence = this.#writer.position.nextSequence;
-    fields.batchFirst = batch.firstSequence;
-    fields.keyLength = key.length;
-    fields.valueLength = value.length;
-    const size = encodeRecord(batch.region, at, fields, key, value, body, segment.seed, offset);
-    this.#writer.advance(batch, size);
-    this.#sinceCheckpoint += size;
-    this.#recordCount++;
-    const keyAt = at + RECORD_HEAD_BYTES;
-    const ownKey = batch.region.bytes.subarray(keyAt, keyAt + key.length);
-    const isPut = fields.kind === KIND_PUT;
-    if (isPut) segment.live += size;
-    else segment.deletes += size;
-    const live = isPut ? entryOf(segment.number, offset, size, fields, new Uint8Array(value)) : undefined;
-    const pending: Pending = { name, key: ownKey, live, batch };
-    batch.pendings.push(pending);
-    this.#overlay.set(name, pending);
+  get #sinceCheckpoint(): number {
+    return this.#appender.appendedBytes - this.#checkpointedBytes;
   }
 
   /** A promise where the log is to wait: the index lags behind. */
   #synced(batch: Batch): Promise<void> | undefined {
-    this.#toIndex.push(batch);
     for (const fileId of batch.freedFiles) {
       // A file left behind by a failing unlink stays among the loose files and goes at the next recovery.
       const removal: Promise<void> = this.#bodies
@@ -369,84 +183,29 @@ export class LogDevice implements DeviceEngine {
         .finally(() => this.#removals.delete(removal));
       this.#removals.add(removal);
     }
-    this.#indexing ??= this.#runIndexing();
-    return this.#overlay.size > MAX_UNINDEXED_ENTRIES ? this.#indexing : undefined;
-  }
-
-  async #runIndexing(): Promise<void> {
-    try {
-      while (this.#toIndex.length > 0) {
-        const batches = this.#toIndex;
-        this.#toIndex = [];
-        await this.#writeIndex(batches);
-        for (const batch of batches) this.#indexed(batch);
-        if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
-      }
-    } catch (error) {
-      this.#writer.fail(new RingsteadError("device-failed", `the index cannot be written: ${messageOf(error)}`));
-    } finally {
-      this.#indexing = undefined;
-    }
-  }
-
-  async #writeIndex(batches: readonly Batch[]): Promise<void> {
-    let operations: IndexOperation[] = [];
-    for (const batch of batches) {
-      for (const { key, live } of batch.pendings) {
-        operations.push(live === undefined ? { type: "del", key } : { type: "put", key, value: encodeLiveEntry(live) });
-      }
-      if (operations.length >= MAX_INDEX_OPERATIONS) {
-        await this.#index.write(operations);
-        operations = [];
-      }
-    }
-    if (operations.length > 0) await this.#index.write(operations);
-  }
-
-  #indexed(batch: Batch): void {
-    for (const pending of batch.pendings) {
-      const { name, live } = pending;
-      if (this.#overlay.get(name) !== pending) continue;
-      this.#overlay.delete(name);
-      this.#cache.set(name, live ?? null);
-    }
-    this.#indexedBefore = batch.firstSequence + batch.pendings.length;
+    const wait = this.#feed.take(batch);
     this.#writer.recycle(batch);
+    return wait;
+  }
+
+  #indexFailed(error: unknown): void {
+    this.#writer.fail(new RingsteadError("device-failed", `the index cannot be written: ${messageOf(error)}`));
   }
 
   get(key: Uint8Array): Entry | undefined {
-    const live = this.#live(key, nameOf(key));
+    const name = nameOf(key);
+    const late = this.#writer.open?.lates.get(name);
+    if (late !== undefined) return { value: late.value(), body: { kind: "none" } };
+    const live = this.#table.live(key, name);
     if (live === undefined) return undefined;
-    return { value: live.value ?? this.#readValueNow(live), body: bodyReference(live) };
-  }
-
-  /** Errors (thrown): "entry-damaged". */
-  #readValueNow(live: LiveEntry): Uint8Array {
-    const bytes = Buffer.allocUnsafe(RECORD_HEAD_BYTES + live.keyLength + live.valueLength);
-    const slot = this.#segments.segments.get(live.segment)?.slot;
-    const count = slot?.file.readSync(bytes, live.offset) ?? 0;
-    return this.#checkedValue(live, bytes, count);
-  }
-
-  #checkedValue(live: LiveEntry, bytes: Buffer, count: number): Uint8Array {
-    const segment = this.#segments.segments.get(live.segment);
-    const region = regionOf(bytes);
-    const fields = emptyRecordFields();
-    const isValid =
-      segment !== undefined &&
-      count === bytes.length &&
-      decodeRecordHead(region.view, 0, fields) === live.size &&
-      fields.keyLength === live.keyLength &&
-      fields.valueLength === live.valueLength &&
-      headIsValid(region, 0, fields, segment.seed, live.offset);
-    if (isValid) return bytes.subarray(RECORD_HEAD_BYTES + live.keyLength);
-    this.#damagedReads++;
-    const { segment: number, offset } = live;
-    throw new RingsteadError("entry-damaged", "an entry's record is damaged", { segment: number, offset });
+    return { value: this.#reader.valueNow(live), body: bodyReference(live) };
   }
 
   durable(key: Uint8Array): Promise<void> | undefined {
-    const pending = this.#overlay.get(nameOf(key));
+    const name = nameOf(key);
+    const { open } = this.#writer;
+    if (open?.lates.has(name) === true) return open.synced;
+    const pending = this.#table.pending(name);
     return pending === undefined || pending.batch.isSynced ? undefined : pending.batch.synced;
   }
 
@@ -454,42 +213,8 @@ export class LogDevice implements DeviceEngine {
     return this.#writer.sync();
   }
 
-  async readBody(body: BodyReference, offset: number, length: number): Promise<Uint8Array> {
-    assert(offset >= 0 && length >= 0, "a range begins at or behind 0");
-    if (body.kind === "none") return EMPTY;
-    const count = Math.max(0, Math.min(length, body.length - offset));
-    if (body.kind === "log") {
-      const whole = await this.#readLogBody(body.segment, body.offset, body.length);
-      return count === whole.length ? whole : whole.subarray(offset, offset + count);
-    }
-    const fileId = fileIdOfName(body.file);
-    assert(fileId !== undefined, "a body file has an engine's name");
-    try {
-      return await this.#bodies.read(fileId, body.length, offset, count);
-    } catch (error) {
-      if (error instanceof RingsteadError && error.code === "body-damaged") this.#damagedReads++;
-      throw error;
-    }
-  }
-
-  async #readLogBody(number: number, offset: number, length: number): Promise<Uint8Array> {
-    const inMemory = this.#writer.inMemory(number, offset, length);
-    if (inMemory !== undefined) return new Uint8Array(inMemory);
-    const segment = this.#segments.segments.get(number);
-    const bytes = Buffer.allocUnsafe(8 + length);
-    let isThere = false;
-    let cause: unknown;
-    try {
-      isThere = segment !== undefined && (await this.#segments.read(segment, bytes, offset - 8));
-    } catch (error) {
-      cause = error;
-    }
-    if (segment === undefined || this.#segments.segments.get(number) !== segment) {
-      throw new RingsteadError("body-gone", "the body was superseded", { segment: number, offset });
-    }
-    if (isThere && bodyIsValid(regionOf(bytes), 8, length, segment.seed, offset)) return bytes.subarray(8);
-    this.#damagedReads++;
-    throw new RingsteadError("body-damaged", "a body in the log is damaged", { segment: number, offset, cause });
+  readBody(body: BodyReference, offset: number, length: number): Promise<Uint8Array> {
+    return this.#reader.body(body, offset, length);
   }
 
   async stage(): Promise<StagedBody> {
@@ -511,14 +236,17 @@ export class LogDevice implements DeviceEngine {
     // The cursor sees the index as it is in this turn; so the overlay of this turn is what it lacks.
     const cursor = this.#index.cursor({ gte, lt, reverse });
     try {
-      const found = await mergeScan(cursor, this.#overlayIn(nameOf(gte), nameOf(lt), reverse), limit, reverse);
+      const found = await mergeScan(cursor, this.#unindexedIn(nameOf(gte), nameOf(lt), reverse), limit, reverse);
       const entries: { key: Uint8Array; value: Uint8Array }[] = [];
       for (let at = 0; at < found.length; at += VALUE_READS) {
         const part = found.slice(at, at + VALUE_READS);
         const isInline = part.every(([, live]) => live.value !== undefined);
         const values = isInline
           ? part.map(([, live]) => live.value)
-          : await Promise.all(part.map(async ([key, live]) => live.value ?? this.#readValue(key, live)));
+          : // Undefined: superseded or moved since the cursor was made.
+            await Promise.all(
+              part.map(async ([key, live]) => (await this.#reader.value(live)) ?? this.get(key)?.value),
+            );
         for (const [index, value] of values.entries()) {
           const key = part[index]?.[0];
           if (key !== undefined && value !== undefined) entries.push({ key, value });
@@ -530,29 +258,26 @@ export class LogDevice implements DeviceEngine {
     }
   }
 
-  #overlayIn(low: string, high: string, reverse: boolean): Pending[] {
-    const found: Pending[] = [];
-    for (const pending of this.#overlay.values()) if (pending.name >= low && pending.name < high) found.push(pending);
+  /** What the index lacks of a range, in order; late changes as they would be written now. */
+  #unindexedIn(low: string, high: string, reverse: boolean): Pending[] {
+    let found = this.#table.pendingIn(low, high);
+    const { open } = this.#writer;
+    if (open !== undefined && open.lates.size > 0) {
+      found = found.filter(({ name }) => !open.lates.has(name));
+      for (const [name, late] of open.lates) {
+        if (name >= low && name < high) found.push({ name, live: lateEntry(late), batch: open });
+      }
+    }
     const sign = reverse ? -1 : 1;
     return found.toSorted((left, right) => (left.name < right.name ? -sign : sign));
-  }
-
-  /** A value that is too long for the index; undefined when its key was deleted meanwhile. */
-  async #readValue(key: Uint8Array, live: LiveEntry): Promise<Uint8Array | undefined> {
-    const segment = this.#segments.segments.get(live.segment);
-    const bytes = Buffer.allocUnsafe(RECORD_HEAD_BYTES + live.keyLength + live.valueLength);
-    if (segment !== undefined && (await this.#segments.read(segment, bytes, live.offset))) {
-      return this.#checkedValue(live, bytes, bytes.length);
-    }
-    // Superseded or moved since the cursor was made.
-    return this.get(key)?.value;
   }
 
   /** Makes the index durable up to here, so that recovery begins here. One at a time. */
   checkpoint(): Promise<void> {
     this.#checkpointing ??= this.#runCheckpoint().finally(() => {
       this.#checkpointing = undefined;
-      if (this.#sinceCheckpoint >= this.#checkpointBytes && !this.#isClosed) void this.checkpoint();
+      const goesOn = !this.#isClosed && this.#writer.failure === undefined;
+      if (goesOn && this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
     });
     return this.#checkpointing;
   }
@@ -560,28 +285,40 @@ export class LogDevice implements DeviceEngine {
   async #runCheckpoint(): Promise<void> {
     if (this.#writer.failure !== undefined) return;
     try {
-      const { segment, offset, nextSequence } = this.#writer.position;
-      this.#sinceCheckpoint = 0;
-      const segments = [...this.#segments.segments.values()].map(({ number, used, live, deletes }) => ({
-        number,
-        used,
-        live,
-        deletes,
-      }));
-      const looseFiles = this.#bodies.looseFiles();
-      const { nextFileId } = this.#bodies;
+      const checkpoint = this.#checkpointHere();
       await this.#writer.sync();
-      while (this.#indexedBefore < nextSequence && this.#writer.failure === undefined) {
-        await (this.#indexing ?? new Promise(setImmediate));
+      while (this.#feed.indexedBefore < checkpoint.nextSequence && this.#writer.failure === undefined) {
+        await this.#feed.flush();
       }
       if (this.#writer.failure !== undefined) return;
-      const checkpoint = { segment: segment.number, offset, nextSequence, nextFileId, segments, looseFiles };
       await this.#index.checkpoint(encodeCheckpoint(checkpoint, this.#deviceSeed));
-      this.#checkpointSegment = segment.number;
+      this.#checkpointSegment = checkpoint.segment;
     } catch (error) {
-      this.#writer.fail(new RingsteadError("device-failed", `the index cannot be written: ${messageOf(error)}`));
+      this.#indexFailed(error);
     }
-    this.onCheckpoint();
+    this.#compactor?.kick();
+  }
+
+  #checkpointHere(): Checkpoint {
+    // Between batches, so that no late record is counted before it is there.
+    this.#writer.closeBatch();
+    const { segment, offset, nextSequence } = this.#writer.position;
+    this.#checkpointedBytes = this.#appender.appendedBytes;
+    const segments = [...this.#segments.segments.values()].map(({ number, used, live, deletes }) => ({
+      number,
+      used,
+      live,
+      deletes,
+    }));
+    const { nextFileId } = this.#bodies;
+    return {
+      segment: segment.number,
+      offset,
+      nextSequence,
+      nextFileId,
+      segments,
+      looseFiles: this.#bodies.looseFiles(),
+    };
   }
 
   /** For compaction: whether a segment is in no replay any more. */
@@ -589,57 +326,37 @@ export class LogDevice implements DeviceEngine {
     return segment.number < this.#checkpointSegment;
   }
 
-  /** For compaction: the present entry of a key. */
+  /** For compaction: the present entry of a key, late changes not counted. */
   liveEntry(key: Uint8Array): LiveEntry | undefined {
-    return this.#live(key, nameOf(key));
+    return this.#table.live(key, nameOf(key));
   }
 
-  /**
-   * For compaction: writes the key's present entry anew at the head of the log, with `body` as its body where that is to move too.
-   * Requires: `live` was got in this turn. Errors (thrown): those of `apply`.
-   */
+  /** For compaction: writes the key's present entry anew, see LogAppender. */
   move(key: Uint8Array, live: LiveEntry, body: Uint8Array | undefined): void {
-    const value = live.value ?? this.#readValueNow(live);
-    const size = recordSize(key.length, value.length, body === undefined ? BODY_NONE : BODY_HERE, live.bodyLength);
-    const batch = this.#writer.reserve(size, true);
-    const fields = this.#fields;
-    fields.kind = KIND_PUT;
-    fields.flags = FLAG_COMMIT_END | FLAG_CARRIED;
-    this.#keepBody(live);
-    if (body !== undefined) {
-      fields.bodyKind = BODY_HERE;
-      fields.bodySegment = 0;
-      fields.bodyOffset = 0;
-    }
-    this.#supersede(batch, live, body === undefined);
-    this.#encode(batch, nameOf(key), key, value, body);
-    this.#writer.schedule();
+    this.#appender.move(key, live, this.#reader.valueNow(live), body);
   }
 
   /** For compaction: takes a delete along. Requires: the key is absent in this turn. */
   carryDelete(key: Uint8Array, firstSequence: number): void {
-    const batch = this.#writer.reserve(recordSize(key.length, 0, BODY_NONE, 0), true);
-    const fields = this.#fields;
-    fields.kind = KIND_DELETE;
-    fields.flags = FLAG_COMMIT_END | FLAG_CARRIED;
-    fields.bodyKind = BODY_NONE;
-    fields.bodySegment = 0;
-    fields.bodyOffset = firstSequence;
-    fields.bodyLength = 0;
-    this.#supersede(batch, undefined, false);
-    this.#encode(batch, nameOf(key), key, EMPTY, undefined);
-    this.#writer.schedule();
+    this.#appender.carryDelete(key, firstSequence);
   }
 
-  figures(): Readonly<Record<string, number>> {
+  figures(): DeviceFigures {
     const recovered = this.#recovered;
+    const store = this.#segments.figures();
+    const { failure } = this.#writer;
     return {
-      ...this.#segments.figures(),
-      ...this.compactionFigures(),
-      records: this.#recordCount,
+      ...store,
+      ...(this.#compactor?.figures() ?? { movedBytes: 0, recycledSegments: 0 }),
+      isFull: this.#segments.isShort ? 1 : 0,
+      isFailed: failure === undefined ? 0 : 1,
+      isReadOnly: failure?.code === "device-read-only" ? 1 : 0,
+      amplification: store.usedBytes / Math.max(1, store.liveBytes + store.deleteBytes),
+      records: this.#appender.recordCount,
       batches: this.#writer.batchCount,
-      overlayEntries: this.#overlay.size,
-      damagedReads: this.#damagedReads,
+      overlayEntries: this.#table.unindexedCount,
+      heldCommits: this.#pushback.heldCount,
+      damagedReads: this.#table.damagedReads,
       recoveredRecords: recovered.replayedRecords,
       recoveredBytes: recovered.replayedBytes,
       quarantinedRanges: recovered.quarantinedRanges,
@@ -653,10 +370,11 @@ export class LogDevice implements DeviceEngine {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    await this.onClose();
+    this.#pushback.close();
+    await this.#compactor?.stop();
     await this.#checkpointing;
     await this.#writer.sync().catch(() => {});
-    await this.#indexing;
+    await this.#feed.flush();
     await Promise.all(this.#removals);
     await this.checkpoint();
     await this.#resources[Symbol.asyncDispose]();

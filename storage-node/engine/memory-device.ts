@@ -1,5 +1,5 @@
 import { RingsteadError } from "../../common/errors.ts";
-import type { BodyReference, DeviceEngine, Entry, Mutation, StagedBody } from "./device-engine.ts";
+import type { BodyReference, DeviceEngine, DeviceFigures, Entry, Mutation, StagedBody } from "./device-engine.ts";
 
 /** Decides when the sync of a commit is over; simulation uses its virtual clock. */
 export type SyncAfter = (done: () => void) => void;
@@ -12,7 +12,7 @@ export class MemoryDevice implements DeviceEngine {
   readonly #syncAfter: SyncAfter;
   readonly #entries = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>();
   readonly #durable: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>;
-  #unsynced: { readonly mutations: readonly Mutation[]; readonly done: Promise<void> }[] = [];
+  #unsynced: { readonly mutations: readonly SettledMutation[]; readonly done: Promise<void> }[] = [];
 
   constructor(syncAfter: SyncAfter, durable = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>()) {
     this.#syncAfter = syncAfter;
@@ -30,16 +30,17 @@ export class MemoryDevice implements DeviceEngine {
   }
 
   apply(mutations: readonly Mutation[]): Promise<void> {
-    for (const mutation of mutations) change(this.#entries, mutation);
+    const settled = mutations.map(settle);
+    for (const mutation of settled) change(this.#entries, mutation);
     const done = new Promise<void>((resolve) => {
       this.#syncAfter(() => {
-        const index = this.#unsynced.findIndex((commit) => commit.mutations === mutations);
+        const index = this.#unsynced.findIndex((commit) => commit.mutations === settled);
         for (const commit of this.#unsynced.splice(0, index + 1))
           for (const mutation of commit.mutations) change(this.#durable, mutation);
         resolve();
       });
     });
-    this.#unsynced.push({ mutations, done });
+    this.#unsynced.push({ mutations: settled, done });
     return done;
   }
 
@@ -81,14 +82,27 @@ export class MemoryDevice implements DeviceEngine {
     return found.slice(0, range.limit);
   }
 
-  figures(): Readonly<Record<string, number>> {
-    return { entries: this.#entries.size };
+  figures(): DeviceFigures {
+    const size = this.#entries.size;
+    return { isFull: 0, isFailed: 0, isReadOnly: 0, freeBytes: 0, usedBytes: size, amplification: 1, damagedReads: 0 };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {}
 }
 
-const change = (entries: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>, mutation: Mutation): void => {
+type SettledMutation = Exclude<Mutation, { kind: "late" }>;
+
+/** Here every commit is a batch of its own, so that a late put is a put of the value after its commit's change. */
+const settle = (mutation: Mutation): SettledMutation => {
+  if (mutation.kind !== "late") return mutation;
+  mutation.change();
+  return { kind: "put", key: mutation.key, value: mutation.value(), body: { kind: "none" } };
+};
+
+const change = (
+  entries: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>,
+  mutation: SettledMutation,
+): void => {
   const key = Buffer.from(mutation.key).toString("latin1");
   if (mutation.kind === "delete") {
     entries.delete(key);

@@ -4,9 +4,23 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RingsteadError } from "../../common/errors.ts";
+import { seededRandom } from "../../common/random.ts";
 import type { DeviceEngine } from "./device-engine.ts";
 import { SEGMENT_DATA_START } from "./format.ts";
-import { DeviceFixture, bodyAt, identity, keyOf, namesIn, put, remove, smallParts, valueAt } from "./engine-fixture.ts";
+import {
+  DeviceFixture,
+  bodyAt,
+  crashed,
+  identity,
+  keyOf,
+  logFiles,
+  namesIn,
+  overwrite,
+  put,
+  remove,
+  smallParts,
+  valueAt,
+} from "./engine-fixture.ts";
 import { openDevice } from "./open-device.ts";
 
 const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
@@ -20,33 +34,6 @@ const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
 };
 
 const largeText = (length: number): string => "0123456789abcdef".repeat(Math.ceil(length / 16)).slice(0, length);
-
-/** Log files in order of their segment numbers. */
-const logFiles = (fixture: DeviceFixture): { path: string; number: number }[] => {
-  const folder = join(fixture.path, "log");
-  return fs
-    .readdirSync(folder)
-    .map((name) => {
-      const path = join(folder, name);
-      const header = fs.readFileSync(path).subarray(0, 64);
-      return { path, number: header.readUInt32LE(24) };
-    })
-    .filter(({ number }) => number > 0)
-    .toSorted((left, right) => left.number - right.number);
-};
-
-const overwrite = (path: string, offset: number, bytes: Uint8Array): void => {
-  const descriptor = fs.openSync(path, "r+");
-  fs.writeSync(descriptor, bytes, 0, bytes.length, offset);
-  fs.closeSync(descriptor);
-};
-
-/** Leaves the folder as a power loss would, the device still open: a copy of it without the lock. */
-const crash = async (fixture: DeviceFixture): Promise<DeviceFixture> => {
-  const copy = new DeviceFixture();
-  fs.cpSync(fixture.path, copy.path, { recursive: true });
-  return copy;
-};
 
 test("what was put is got, scanned and read, before and after reopening", async () => {
   await using fixture = new DeviceFixture();
@@ -141,7 +128,7 @@ test("a batch of mutations is there whole or not at all after a torn write", asy
     { kind: "put", key: keyOf("y"), value: Buffer.from("1"), body: { kind: "bytes", bytes: Buffer.alloc(3000, 1) } },
   ]);
   const end = Number(device.figures()["usedBytes"]);
-  await using after = await crash(fixture);
+  await using after = crashed(fixture);
   overwrite(join(after.path, "log", path.split("/").at(-1)!), SEGMENT_DATA_START + end - 512, new Uint8Array(512));
   fs.rmSync(join(after.path, "index"), { recursive: true });
   let recovered = await after.open();
@@ -158,7 +145,7 @@ test("garbage behind the tail is cut, and the log goes on", async () => {
   await put(device, "a", "1", "body");
   const { path } = logFiles(fixture)[0]!;
   const end = SEGMENT_DATA_START + Number(device.figures()["usedBytes"]);
-  await using after = await crash(fixture);
+  await using after = crashed(fixture);
   overwrite(join(after.path, "log", path.split("/").at(-1)!), end, Buffer.alloc(5000, 0x5a));
   let recovered = await after.open();
   await put(recovered, "b", "2", "body");
@@ -174,7 +161,7 @@ test("a valid record of an earlier use behind the tail is never taken for a new 
   await put(device, "a", "2");
   const { path } = logFiles(fixture)[0]!;
   const used = Number(device.figures()["usedBytes"]);
-  await using after = await crash(fixture);
+  await using after = crashed(fixture);
   const log = join(after.path, "log", path.split("/").at(-1)!);
   const bytes = fs.readFileSync(log).subarray(SEGMENT_DATA_START, SEGMENT_DATA_START + used);
   overwrite(log, SEGMENT_DATA_START + used, bytes);
@@ -221,7 +208,7 @@ test("a record damaged in the middle is quarantined, and what is behind it is ke
   await put(device, "b", "1", "body of b");
   await put(device, "c", "1", "body of c");
   const { path } = logFiles(fixture)[0]!;
-  await using after = await crash(fixture);
+  await using after = crashed(fixture);
   overwrite(join(after.path, "log", path.split("/").at(-1)!), SEGMENT_DATA_START + from + 90, Buffer.from([255, 254]));
   fs.rmSync(join(after.path, "index"), { recursive: true });
   const recovered = await after.open();
@@ -324,7 +311,7 @@ test("a staged body that was abandoned, or that no commit named, leaves nothing"
   const open = await device.stage();
   await open.write(Buffer.from("never sealed"));
   expect(largeFiles(fixture).length).toBe(3);
-  await using after = await crash(fixture);
+  await using after = crashed(fixture);
   let recovered = await after.open();
   expect(largeFiles(after).length).toBe(1);
   expect(await bodyAt(recovered, "kept")).toBe(largeText(70_000));
@@ -345,34 +332,34 @@ test("a damaged block of a large body is told, others are served", async () => {
   expect(await codeOfFailure(device.readBody(body, 65_536, 1))).toBe("body-damaged");
 });
 
-test("after a load of overwrites space amplification is at most 1.5, and everything readable", async () => {
+test("space amplification is never above 1.5 during a steady load of overwrites, and everything stays readable", async () => {
   await using fixture = new DeviceFixture();
   let device = await fixture.open();
   const keys = 4000;
   const body = Buffer.alloc(16_000, 3);
   const latest = new Map<string, string>();
+  const random = seededRandom(5n);
+  let worst = 0;
   for (let round = 0; round < 20_000; round += 50) {
     const applied: Promise<void>[] = [];
     for (let index = round; index < round + 50; index++) {
-      const name = `k${index < keys ? index : Math.floor(Math.random() * keys)}`;
+      const name = `k${index < keys ? index : random.below(keys)}`;
       latest.set(name, `v${index}`);
       applied.push(put(device, name, `v${index}`, body));
     }
     await Promise.all(applied);
+    worst = Math.max(worst, device.figures().amplification);
   }
-  // Compaction gives way to the load; how far it falls behind depends on the machine, that it catches up does not.
-  const amplification = (): number => {
-    const { usedBytes = 0, liveBytes = 1 } = device.figures();
-    return usedBytes / liveBytes;
-  };
-  await expect.poll(amplification, { timeout: 30_000 }).toBeLessThan(1.5);
+  expect(worst).toBeLessThanOrEqual(1.5);
+  // Not because nothing was overwritten: without compaction the log would be five times the live bytes.
+  expect(device.figures()["recycledSegments"]).toBeGreaterThan(200);
   for (let round = 0; round < 2; round++) {
     for (const [name, value] of latest) {
       expect(valueAt(device, name)).toBe(value);
       if (name.endsWith("7")) expect((await bodyAt(device, name)).length).toBe(16_000);
     }
-    const { usedBytes = 0, liveBytes = 1 } = device.figures();
-    expect(usedBytes / liveBytes).toBeLessThan(1.5);
+    const { liveBytes, amplification } = device.figures();
+    expect(amplification).toBeLessThanOrEqual(1.5);
     await fixture.close();
     if (round === 0) fs.rmSync(join(fixture.path, "index"), { recursive: true });
     device = await fixture.open();

@@ -1,4 +1,4 @@
-import { RingsteadError, messageOf } from "../../common/errors.ts";
+import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import { BodyFiles } from "./body-files.ts";
 import { Compactor } from "./compactor.ts";
 import type { DeviceEngine, OpenDeviceOptions } from "./device-engine.ts";
@@ -6,6 +6,8 @@ import { claimDeviceFolder, makeDeviceFolder } from "./device-folder.ts";
 import { lockDevice } from "./device-lock.ts";
 import type { Disk } from "../../common/disk.ts";
 import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
+import { type EngineTimer, systemTimer } from "./engine-timer.ts";
+import { type IndexPace, defaultIndexPace } from "./index-feed.ts";
 import type { Index, OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
 import { openLevelIndex } from "./level-index.ts";
@@ -22,6 +24,8 @@ export type DeviceParts = {
   readonly lock: (paths: DevicePaths) => Promise<AsyncDisposable>;
   readonly segmentBytes: number;
   readonly checkpointBytes: number;
+  readonly indexPace: IndexPace;
+  readonly timer: EngineTimer;
   /** Free space that staging large bodies leaves alone. */
   readonly reservedBytes?: number;
 };
@@ -32,12 +36,14 @@ const production: DeviceParts = {
   lock: lockDevice,
   segmentBytes: SEGMENT_BYTES,
   checkpointBytes: SEGMENT_BYTES,
+  indexPace: defaultIndexPace,
+  timer: systemTimer,
 };
 
 /**
  * Opens a device folder, made where it is absent, and recovers it. Resolves when everything acknowledged before is visible.
  * Errors: "device-busy", "device-foreign", "format-newer", "device-path-not-folder", "device-full",
- * "device-failed" (what the file system said).
+ * "device-read-only", "device-failed" (what the file system said).
  */
 export const openDevice = async (
   options: OpenDeviceOptions,
@@ -48,12 +54,13 @@ export const openDevice = async (
   } catch (error) {
     if (error instanceof RingsteadError) throw error;
     const { path } = options;
-    throw new RingsteadError("device-failed", `${path} cannot be opened: ${messageOf(error)}`, { path });
+    const code = codeOf(error) === "EROFS" ? "device-read-only" : "device-failed";
+    throw new RingsteadError(code, `${path} cannot be opened: ${messageOf(error)}`, { path });
   }
 };
 
 const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<DeviceEngine> => {
-  const { disk, openIndex, lock, segmentBytes, checkpointBytes, reservedBytes } = parts;
+  const { disk, openIndex, lock, segmentBytes, checkpointBytes, indexPace, timer, reservedBytes } = parts;
   const paths = devicePaths(options.path);
   const deviceSeed = deviceSeedOf(options.identity);
   await makeDeviceFolder(disk, paths);
@@ -66,17 +73,25 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   const { index, checkpoint } = await openUsableIndex(openIndex, paths, segments, deviceSeed);
   opened.defer(() => index.close());
   const recovered = await new Recovery(disk, paths, segments, index, checkpoint).run();
-  await segments.replenish();
+  await segments.prepare();
   const head = recovered.head?.segment ?? segments.claim(1, recovered.nextSequence);
   const bodies = opened.adopt(new BodyFiles(disk, paths, deviceSeed, recovered.nextFileId, reservedBytes), (files) =>
     files.close(),
   );
   const resources = opened.move();
-  const device = new LogDevice({ deviceSeed, segments, index, bodies, recovered, head, resources, checkpointBytes });
-  const compactor = new Compactor(device, segments);
-  device.onCheckpoint = () => compactor.kick();
-  device.compactionFigures = () => compactor.figures();
-  device.onClose = () => compactor.stop();
+  const device = new LogDevice({
+    deviceSeed,
+    segments,
+    index,
+    indexPace,
+    timer,
+    bodies,
+    recovered,
+    head,
+    resources,
+    checkpointBytes,
+  });
+  device.attach(new Compactor(device, segments));
   // What was replayed is not replayed again, and compaction knows what it may touch.
   void device.checkpoint();
   return device;

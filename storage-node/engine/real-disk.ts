@@ -1,7 +1,13 @@
 import * as fs from "node:fs";
 import * as promises from "node:fs/promises";
 import { codeOf } from "../../common/errors.ts";
-import type { Disk, DiskFile } from "../../common/disk.ts";
+import type { Disk, DiskFile, OpenMode } from "../../common/disk.ts";
+
+const FLAGS: Readonly<Record<OpenMode, string | number>> = {
+  create: "wx+",
+  existing: "r+",
+  "write-through": fs.constants.O_RDWR | fs.constants.O_DSYNC,
+};
 
 /** Callbacks, not `node:fs/promises`: a FileHandle costs several promises and objects per operation. */
 const realFile = (descriptor: number): DiskFile => ({
@@ -114,7 +120,7 @@ export const realDisk: Disk = {
   list: async (path) => (await promises.readdir(path)).toSorted(),
   open: (path, mode) =>
     new Promise((resolve, reject) => {
-      fs.open(path, mode === "create" ? "wx+" : "r+", 0o600, (error, descriptor) =>
+      fs.open(path, FLAGS[mode], 0o600, (error, descriptor) =>
         error === null ? resolve(realFile(descriptor)) : reject(error),
       );
     }),

@@ -120,7 +120,8 @@ export class Recovery {
       if (segment?.slot === undefined) continue;
       reader.turnTo(segment.slot.file, segment.seed, this.#store.segmentBytes);
       // Segments between that compaction recycled took their sequence numbers along.
-      if (segments[at - 1]?.number !== segment.number - 1 && at > 0) {
+      // The first batch of all may be torn as well, so what is expected is known there too.
+      if (segments[at - 1]?.number !== segment.number - 1 && (at > 0 || from === undefined)) {
         this.#commit();
         this.#expected = segment.firstSequence;
       }
@@ -163,7 +164,7 @@ export class Recovery {
       }
       segment.used = offset;
       this.#report.head = { segment, offset };
-      const expected = this.#expected ?? 0;
+      const expected = this.#expected ?? segment.firstSequence;
       const found = await reader.find(offset);
       if (found === undefined) return false;
       const next = reader.fields.sequence;

@@ -1,13 +1,21 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { IndexCursor } from "./index-port.ts";
 import { type LiveEntry, decodeLiveEntry } from "./index-format.ts";
-import type { Pending } from "./log-writer.ts";
+import { BODY_NONE } from "./format.ts";
+import type { LateRecord, Pending } from "./log-writer.ts";
 
 const PAGE_ENTRIES = 1000;
 
 /** A key as latin1 string: such strings compare like the bytes, and are what maps are keyed by. */
 export const nameOf = (key: Uint8Array): string =>
   (Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength)).toString("latin1");
+
+/** A late change as it would be written now; it has no place yet. */
+export const lateEntry = ({ key, value: valueNow }: LateRecord): LiveEntry => {
+  const value = valueNow();
+  const place = { segment: 0, offset: 0, size: 0, bodyKind: BODY_NONE, bodySegment: 0, bodyOffset: 0, bodyLength: 0 };
+  return { ...place, keyLength: key.length, valueLength: value.length, value };
+};
 
 /**
  * The first `limit` entries of the index with the changes that it lacks laid over it, in the cursor's order.

@@ -1,4 +1,4 @@
-import { RingsteadError } from "../../common/errors.ts";
+import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import type { Disk, DiskFile } from "../../common/disk.ts";
 import {
   SEGMENT_DATA_START,
@@ -13,11 +13,26 @@ import { type DevicePaths, slotOfName } from "./paths.ts";
 
 /** Free segments kept allocated ahead of need, so that no write waits for an allocation. */
 const SPARES = 1;
+/** The same where space is getting short: a full device's reserve must be there before it is full. */
+const SPARES_WHEN_SHORT = 2;
+/** Free space, in segments, below which it is getting short. */
+const AMPLE_SEGMENTS = 32;
 /** Free segments beyond this are given back to the file system. */
-const MAX_SPARES = 2;
+const MAX_SPARES = 3;
+/** Spares that must be left when the log goes on to another segment. */
+const SPARES_LEFT: Readonly<Record<SpaceUse, number>> = { growing: 2, freeing: 1, moving: 0 };
 /** How often a full device looks for space again. */
 const PROBE_INTERVAL_MS = 500;
+/** Written and synced at once while a segment is allocated, which is how long a commit may wait behind it. */
 const ZEROS = new Uint8Array(1024 * 1024);
+/** After a piece allocation leaves the disk to commits for as long as the piece took, at most this long. */
+const MAX_REST_MS = 20;
+
+/**
+ * What space is wanted for. On a full device "growing" gets none; commits that free some ("freeing") and, behind them, compaction
+ * ("moving") still do, from spares kept back for them: otherwise nobody could delete a way out.
+ */
+export type SpaceUse = "growing" | "freeing" | "moving";
 
 /** A segment in use. The figures count what was applied, synced or not. */
 export type Segment = {
@@ -46,6 +61,8 @@ export type StoreFigures = {
   readonly usedBytes: number;
   readonly liveBytes: number;
   readonly deleteBytes: number;
+  /** What the file system has left. */
+  readonly freeBytes: number;
 };
 
 type Slot = { readonly number: number; readonly file: DiskFile; readers: number };
@@ -53,8 +70,9 @@ type Slot = { readonly number: number; readonly file: DiskFile; readers: number 
 /**
  * The segment files of a device: allocated full of zeros, used under ascending numbers, recycled.
  *
- * The log claims a segment when it reaches it (`mayClaim`, `claim`) and activates it when it first writes there. One spare is kept
- * back for compaction, which is what makes space on a full device.
+ * The log claims a segment when it reaches it (`mayClaim`, `claim`) and activates it when it first writes there. A write into space
+ * that was never written costs a commit of the file system's journal with each sync (measured: 1.5 to 2 times the latency), so
+ * segments are filled with zeros ahead of need, in pieces that leave the disk to commits in between.
  */
 export class SegmentStore {
   readonly segments = new Map<number, Segment>();
@@ -70,6 +88,11 @@ export class SegmentStore {
   #allocating: Promise<void> | undefined;
   #closed = false;
   #unreadable = 0;
+  /** Writes wait for an allocation. */
+  #isUrgent = false;
+  #spareArrived: () => void = () => {};
+  /** Called when the file system turned out to be read-only. */
+  onReadOnly: (reason: RingsteadError) => void = () => {};
 
   constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number) {
     this.#disk = disk;
@@ -87,7 +110,7 @@ export class SegmentStore {
         continue;
       }
       this.#nextSlot = Math.max(this.#nextSlot, slotNumber + 1);
-      const file = await this.#disk.open(this.#paths.segment(slotNumber), "existing");
+      const file = await this.#disk.open(this.#paths.segment(slotNumber), "write-through");
       const header = await this.#readHeader(file);
       if (header === undefined || header.sizeBytes !== this.segmentBytes || this.segments.has(header.number)) {
         this.#unreadable++;
@@ -127,11 +150,17 @@ export class SegmentStore {
   }
 
   /** Whether the log may go on to another segment; false on a full device, which then looks for space in the background. */
-  mayClaim(forCompaction: boolean): boolean {
-    if (forCompaction && this.#spares.length > this.#claimed) return true;
-    if (!this.isShort) return true;
+  mayClaim(use: SpaceUse): boolean {
+    if (this.#hasSpaceFor(use)) return true;
     this.lookForSpace();
     return false;
+  }
+
+  #hasSpaceFor(use: SpaceUse): boolean {
+    const missing = SPARES_LEFT[use] - (this.#spares.length - this.#claimed - 1);
+    if (missing <= 0) return true;
+    // As much again stays free: LevelDB and large bodies in flight need room to end in order.
+    return use !== "moving" && this.#freeBytes >= (missing + 1) * this.segmentBytes;
   }
 
   /** Bytes of records that fit a segment. */
@@ -141,8 +170,7 @@ export class SegmentStore {
 
   /** Whether the foreground would get no further segment. */
   get isShort(): boolean {
-    const missing = SPARES - (this.#spares.length - this.#claimed - 1);
-    return missing > 0 && this.#freeBytes < (missing + 1) * this.segmentBytes;
+    return !this.#hasSpaceFor("growing");
   }
 
   /** Takes the next number. Requires: `mayClaim` said yes in the same turn. */
@@ -154,12 +182,9 @@ export class SegmentStore {
 
   /** Gives a claimed segment its file, header synced. Errors: "device-full"; what the disk says. */
   async activate(segment: Segment): Promise<DiskFile> {
-    while (this.#spares.length === 0) {
-      await this.replenish();
-      if (this.#spares.length === 0) throw new RingsteadError("device-full", "no space for the log");
-    }
+    await this.prepare();
     const slot = this.#spares.shift();
-    if (slot === undefined) throw new Error("unreachable: a spare was there");
+    if (slot === undefined) throw new RingsteadError("device-full", "no space for the log");
     this.#claimed--;
     await this.#writeHeader(slot.file, true, segment.number, segment.firstSequence);
     segment.slot = slot;
@@ -167,13 +192,13 @@ export class SegmentStore {
     return slot.file;
   }
 
+  /** Durable when it resolves where the file is open for writing through, else with the next sync. */
   async #writeHeader(file: DiskFile, inUse: boolean, number: number, firstSequence: number): Promise<void> {
     const header = encodeSegmentHeader(
       { inUse, number, sizeBytes: this.segmentBytes, firstSequence },
       this.#deviceSeed,
     );
     for (const at of SEGMENT_HEADER_COPIES) await file.write(header, at);
-    await file.sync();
   }
 
   /** Frees a segment for the next use; its records are gone for good when this resolves. Requires: nothing durable depends on it. */
@@ -198,6 +223,17 @@ export class SegmentStore {
     return this.#allocating;
   }
 
+  /** Resolves when a spare is there, or none can be had; the other spares are allocated in the background. One call at a time. */
+  async prepare(): Promise<void> {
+    const allocating = this.replenish();
+    if (this.#spares.length > 0) return;
+    this.#isUrgent = true;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#spareArrived = resolve;
+    await Promise.race([promise, allocating]);
+    this.#isUrgent = false;
+  }
+
   /** Looks, at most every PROBE_INTERVAL_MS, whether a full device has space again. */
   lookForSpace(): void {
     if (Date.now() - this.#probedAtMs < PROBE_INTERVAL_MS) return;
@@ -213,15 +249,22 @@ export class SegmentStore {
     return this.#freeBytes >= 2 * this.segmentBytes;
   }
 
+  #wantedSpares(): number {
+    return this.#freeBytes > AMPLE_SEGMENTS * this.segmentBytes ? SPARES : SPARES_WHEN_SHORT;
+  }
+
   async #allocateSpares(): Promise<void> {
-    while (!this.#closed && this.#spares.length - this.#claimed < SPARES) {
+    while (!this.#closed && this.#spares.length - this.#claimed < this.#wantedSpares()) {
       const isFirst = this.segments.size + this.#spares.length === 0;
       if (!(await this.#probe()) && !isFirst) return;
       try {
         await this.#allocate();
-      } catch {
+      } catch (error) {
         // Full, or failing; if it is failing, the next write finds out, finally.
         this.#freeBytes = 0;
+        if (codeOf(error) === "EROFS") {
+          this.onReadOnly(new RingsteadError("device-read-only", `no space can be allocated: ${messageOf(error)}`));
+        }
         return;
       }
     }
@@ -230,22 +273,37 @@ export class SegmentStore {
   async #allocate(): Promise<void> {
     const number = this.#nextSlot++;
     const path = this.#paths.newSegment(number);
-    const file = await this.#disk.open(path, "create");
     try {
-      for (let at = 0; at < this.segmentBytes; at += ZEROS.length) {
-        await file.write(ZEROS.subarray(0, Math.min(ZEROS.length, this.segmentBytes - at)), at);
+      const file = await this.#disk.open(path, "create");
+      try {
+        await this.#fill(file);
+        await this.#writeHeader(file, false, 0, 0);
+        await file.sync();
+      } finally {
+        await file.close();
       }
-      await this.#writeHeader(file, false, 0, 0);
       await this.#disk.rename(path, this.#paths.segment(number));
       await this.#disk.syncFolder(this.#paths.log);
     } catch (error) {
-      await file.close();
       await this.#disk.unlink(path).catch(() => {});
       throw error;
     }
     this.#freeBytes -= this.segmentBytes;
+    const file = await this.#disk.open(this.#paths.segment(number), "write-through");
     if (this.#closed) await file.close();
     else this.#spares.push({ number, file, readers: 0 });
+    this.#spareArrived();
+  }
+
+  async #fill(file: DiskFile): Promise<void> {
+    for (let at = 0; at < this.segmentBytes; at += ZEROS.length) {
+      const beganMs = performance.now();
+      await file.write(ZEROS.subarray(0, Math.min(ZEROS.length, this.segmentBytes - at)), at);
+      if (this.#isUrgent || at + ZEROS.length >= this.segmentBytes || this.#closed) continue;
+      await file.sync();
+      const restMs = Math.min(MAX_REST_MS, performance.now() - beganMs);
+      await new Promise((resolve) => void setTimeout(resolve, restMs));
+    }
   }
 
   /** Reads from a segment. Resolves with false when it was recycled meanwhile or ends before the buffer is full. */
@@ -277,6 +335,7 @@ export class SegmentStore {
       usedBytes,
       liveBytes,
       deleteBytes,
+      freeBytes: this.#freeBytes,
     };
   }
 

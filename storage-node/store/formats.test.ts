@@ -22,9 +22,14 @@ test("a register, a row key and counters have the bytes of FORMAT.md", () => {
   const name = { space: "container", hash32: 0xdeadbeef, path: "/a/c" } as const;
   expect(registerKey(name).toString("hex")).toBe("deadbeef632f612f63");
   expect(rowKey(name, "o", true).toString("hex")).toBe("deadbeef742f612f63006f");
-  expect(encodeCounters({ rows: 1, objects: 2, bytes: 3, setHash: 0xffn }).toString("hex")).toBe(
-    "013ff00000000000004000000000000000400800000000000000000000000000ff",
-  );
+  const counters = { rows: 1, objects: 2, bytes: 3, setHash: 0xffn, deletedRows: 4 };
+  const format1 = "3ff00000000000004000000000000000400800000000000000000000000000ff";
+  expect(encodeCounters(counters).toString("hex")).toBe(`02${format1}4010000000000000`);
+  expect(decodeCounters(encodeCounters(counters))).toEqual(counters);
+  expect(decodeCounters(Buffer.from(`01${format1}`, "hex"))).toEqual({
+    ...counters,
+    deletedRows: Number.POSITIVE_INFINITY,
+  });
 });
 
 test("every register reads back as it was written", () => {

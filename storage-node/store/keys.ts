@@ -5,6 +5,7 @@ import type { Name, Space } from "../wire.ts";
  * The hash comes first, so that a partition of any power is one range.
  */
 const KIND_BYTES: Readonly<Record<Space, number>> = { object: 0x6f, container: 0x63, account: 0x61 };
+const SPACES: readonly Space[] = ["object", "container", "account"];
 const KIND_COUNTERS = 0x43;
 const KIND_LIVE_ROW = 0x72;
 const KIND_DELETED_ROW = 0x74;
@@ -22,6 +23,13 @@ const keyOf = (hash32: number, kind: number, text: string): Buffer => {
 };
 
 export const registerKey = (name: Name): Buffer => keyOf(name.hash32, KIND_BYTES[name.space], name.path);
+
+/** The name whose register lies under `key`; undefined for keys of rows, counters and the device. */
+export const nameOfRegisterKey = (key: Uint8Array): Name | undefined => {
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
+  const space = SPACES.find((candidate) => KIND_BYTES[candidate] === bytes[4]);
+  return space === undefined ? undefined : { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5) };
+};
 
 export const countersKey = (owner: Name): Buffer => keyOf(owner.hash32, KIND_COUNTERS, owner.path);
 

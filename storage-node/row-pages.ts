@@ -1,0 +1,161 @@
+/** Rows of one page: enough that a listing takes few of them, few enough that one is cheap to read anew. */
+const PAGE_ROWS = 256;
+/** What one device keeps of listings. */
+const KEPT_BYTES = 8 * 1024 * 1024;
+/** What a page costs beside its rows. */
+const PAGE_OVERHEAD_BYTES = 512;
+
+/** Names as latin1 strings of their UTF-8 bytes, which compare as the bytes do. */
+type NameBytes = string;
+
+/** Some rows in name order, packed as they travel: row `i` is at `offsets[i]`, the end of the last one at `offsets[count]`. */
+export type RowRun = {
+  readonly names: readonly NameBytes[];
+  readonly packed: Buffer;
+  readonly offsets: readonly number[];
+};
+
+/** All rows from `from` on and before `to`; undefined: to the end. */
+type Page = RowRun & { readonly from: NameBytes; readonly to: NameBytes | undefined };
+
+type Fill = { readonly from: NameBytes; readonly to: NameBytes | undefined; isTouched: boolean };
+
+type Owner = { readonly pages: Page[]; readonly fills: Set<Fill>; bytes: number };
+
+/** Reads at most `limit` rows of a range from the engine. */
+export type ReadRows = (from: NameBytes, to: NameBytes | undefined, limit: number) => Promise<RowRun>;
+
+const isBefore = (name: NameBytes, end: NameBytes | undefined): boolean => end === undefined || name < end;
+
+/**
+ * Pages of the listings that were asked for lately, so that a listing of many names after a change of one reads one page from the
+ * engine. A page holds what the engine shows, written or not: who lists waits for the sync afterwards, as without pages.
+ *
+ *     unknown ──read──▶ kept ──a row in its range changes──▶ unknown
+ *
+ * A read during which a row of its range changed is used, and not kept.
+ */
+export class RowPages {
+  /** In the order in which they were last listed. */
+  readonly #owners = new Map<string, Owner>();
+  #bytes = 0;
+
+  /** A row of `owner` changes, in this turn. */
+  touch(owner: string, name: string): void {
+    const known = this.#owners.get(owner);
+    if (known === undefined) return;
+    const bytes = Buffer.from(name).toString("latin1");
+    for (const fill of known.fills) if (bytes >= fill.from && isBefore(bytes, fill.to)) fill.isTouched = true;
+    const index = indexOf(known.pages, bytes);
+    const page = known.pages[index];
+    if (page === undefined || !isBefore(bytes, page.to) || bytes < page.from) return;
+    known.pages.splice(index, 1);
+    this.#forget(known, page);
+  }
+
+  /** The first `limit` rows from `from` on and before `to`, packed. */
+  async list(
+    owner: string,
+    from: NameBytes,
+    to: NameBytes | undefined,
+    limit: number,
+    read: ReadRows,
+  ): Promise<Buffer> {
+    const known = this.#owners.get(owner) ?? { pages: [], fills: new Set(), bytes: 0 };
+    this.#owners.delete(owner);
+    this.#owners.set(owner, known);
+    const parts: Buffer[] = [];
+    let left = limit;
+    let at: NameBytes | undefined = from;
+    while (left > 0 && at !== undefined && isBefore(at, to)) {
+      const page: Page = keptAt(known, at) ?? (await this.#read(owner, known, at, read));
+      const first = page.from >= at ? 0 : lowerBound(page.names, at);
+      const behind =
+        to === undefined || (page.to !== undefined && page.to <= to) ? page.names.length : lowerBound(page.names, to);
+      const last = Math.min(behind, first + left);
+      if (last > first) parts.push(page.packed.subarray(page.offsets[first], page.offsets[last]));
+      left -= Math.max(0, last - first);
+      at = page.to;
+    }
+    return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
+  }
+
+  async #read(id: string, owner: Owner, from: NameBytes, read: ReadRows): Promise<Page> {
+    const next = owner.pages[indexOf(owner.pages, from) + 1];
+    const fill: Fill = { from, to: next?.from, isTouched: false };
+    owner.fills.add(fill);
+    try {
+      const run = await read(from, fill.to, PAGE_ROWS);
+      const lastName = run.names.at(-1);
+      const isFull = run.names.length >= PAGE_ROWS && lastName !== undefined;
+      const page: Page = { ...run, from, to: isFull ? `${lastName}\0` : fill.to };
+      if (!fill.isTouched && this.#owners.get(id) === owner) this.#keep(owner, page);
+      return page;
+    } finally {
+      owner.fills.delete(fill);
+    }
+  }
+
+  #keep(owner: Owner, page: Page): void {
+    const index = indexOf(owner.pages, page.from) + 1;
+    const before = owner.pages[index - 1];
+    const after = owner.pages[index];
+    // Somebody else read the same range meanwhile.
+    if (before !== undefined && isBefore(page.from, before.to)) return;
+    if (after !== undefined && isBefore(after.from, page.to)) return;
+    owner.pages.splice(index, 0, page);
+    const bytes = page.packed.length * 2 + PAGE_OVERHEAD_BYTES;
+    owner.bytes += bytes;
+    this.#bytes += bytes;
+    for (const [id, oldest] of this.#owners) {
+      if (this.#bytes <= KEPT_BYTES || (oldest === owner && this.#owners.size === 1)) break;
+      this.#owners.delete(id);
+      this.#bytes -= oldest.bytes;
+      oldest.bytes = 0;
+    }
+    if (this.#bytes > KEPT_BYTES) this.#drop(owner);
+  }
+
+  /** One listing larger than all that may be kept: it begins anew. */
+  #drop(owner: Owner): void {
+    this.#bytes -= owner.bytes;
+    owner.bytes = 0;
+    owner.pages.length = 0;
+  }
+
+  #forget(owner: Owner, page: Page): void {
+    const bytes = page.packed.length * 2 + PAGE_OVERHEAD_BYTES;
+    owner.bytes -= bytes;
+    this.#bytes -= bytes;
+  }
+}
+
+/** Index of the last page that begins at or before `name`; -1 where all begin behind it. */
+const indexOf = (pages: readonly Page[], name: NameBytes): number => {
+  let low = 0;
+  let high = pages.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const page = pages[middle];
+    if (page !== undefined && page.from <= name) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+};
+
+const keptAt = ({ pages }: Owner, name: NameBytes): Page | undefined => {
+  const page = pages[indexOf(pages, name)];
+  return page !== undefined && isBefore(name, page.to) ? page : undefined;
+};
+
+/** Index of the first name that is not before `name`. */
+const lowerBound = (names: readonly NameBytes[], name: NameBytes): number => {
+  let low = 0;
+  let high = names.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((names[middle] ?? "") < name) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+};
