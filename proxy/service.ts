@@ -1,27 +1,59 @@
 import { readFileSync } from "node:fs";
+import type { Server } from "node:http";
 import { systemClock } from "../common/clock.ts";
 import { portOf } from "../common/config.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
-import { RpcClient } from "../common/rpc/client.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
-import { createIdentityClient, createTokenVerifier } from "../identity/client.ts";
+import { createTokenVerifier } from "../identity/client.ts";
+import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
+import { DeviceClient } from "../storage-node/client.ts";
 import { accountReporter } from "./daemons/account-reporter.ts";
+import { expirer } from "./daemons/expirer.ts";
+import { settler } from "./daemons/settler.ts";
+import { NodePeers } from "./node-peers.ts";
 import { Accounts } from "./object-service/accounts.ts";
 import { Ballots } from "./object-service/ballots.ts";
 import { Containers } from "./object-service/containers.ts";
+import { DueIndex } from "./object-service/due-index.ts";
+import { settleWith, unsettledAt } from "./object-service/left-behind.ts";
 import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
-import { Replicas } from "./object-service/replicas.ts";
+import { Replicas, type Rings } from "./object-service/replicas.ts";
 import { RowReader } from "./object-service/row-reader.ts";
+import { ScriptRunner } from "./object-service/script-runner.ts";
+import { createS3Server, takeS3Requests } from "./s3-api/s3-server.ts";
 import { createSwiftServer } from "./swift-api/swift-server.ts";
 
 /** How long a stopping proxy lets requests end. */
 const DRAIN_LIMIT_MS = 25_000;
 
-/** Starts the object service with its Swift face on the public port. */
+/** Connections that wait to be accepted while many clients come at once. */
+const LISTEN_BACKLOG = 4096;
+
+const listen = (server: Server, port: number, host: string): Promise<void> =>
+  new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, LISTEN_BACKLOG, () => resolve());
+  });
+
+/** Takes no more connections, waits for the requests under way, cuts what is left. */
+const drain = async (server: Server): Promise<void> => {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  await Promise.race([closed, sleep(DRAIN_LIMIT_MS)]);
+  server.closeAllConnections();
+};
+
+/** Every device that some ring names, once. */
+const devicesOf = (rings: Rings): readonly RingDevice[] => {
+  const devices = Object.values(rings).flatMap((ring) => ring.devices.filter((device) => device !== undefined));
+  return [...new Map(devices.map((device) => [`${device.node}/${device.device}`, device])).values()];
+};
+
+/** Starts the object service: its Swift face and signed S3 requests on the object port, S3 alone on a port of its own. */
 export const startProxy = async ({
   config,
   paths,
@@ -34,46 +66,51 @@ export const startProxy = async ({
     container: loadRing(paths.ringFile("container")),
     object: loadRing(paths.ringFile("object-0")),
   };
-  const rpc = new RpcClient(paths.socket("storage-node"), clusterKey);
-  const replicas = new Replicas(rings, () => rpc);
+  const peers = new NodePeers(config, paths, clusterKey);
+  for (const ring of Object.values(rings)) peers.checkKnown(ring.devices);
+  const replicas = new Replicas(rings, (node) => peers.storageNode(node));
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
   const io = new RegisterIo(ballots);
-  const rows = new RowReader(io);
-  const containers = new Containers(replicas, io, rows, ballots);
-  const services = {
-    accounts: new Accounts(replicas, io, rows),
-    containers,
-    objects: new Objects(replicas, io, containers, systemClock),
-    clock: systemClock,
-  };
+  const runner = new ScriptRunner(io, new RowReader(io));
+  const containers = new Containers(replicas, runner, ballots);
+  const objects = new Objects(replicas, io, runner, containers, systemClock);
+  const services = { accounts: new Accounts(replicas, runner), containers, objects, clock: systemClock };
+  const backgroundWorkers = [
+    accountReporter(containers),
+    expirer(new DueIndex(replicas, runner), (...due) => objects.expire(...due), systemClock),
+    settler(
+      devicesOf(rings).map(({ node, device }) => unsettledAt(new DeviceClient(peers.storageNode(node), device))),
+      settleWith(services),
+      systemClock,
+    ),
+  ];
+  const identity = peers.identity();
+  const tls =
+    config.tlsCert === undefined || config.tlsKey === undefined
+      ? undefined
+      : { cert: readFileSync(config.tlsCert), key: readFileSync(config.tlsKey) };
   const server = createSwiftServer({
     services,
     verifier: createTokenVerifier({ keysDir: paths.identityDir, clock: systemClock }),
-    identity: createIdentityClient(paths.socket("control")),
+    identity: identity.client,
     version: version(),
     log,
     metrics,
-    tls:
-      config.tlsCert === undefined || config.tlsKey === undefined
-        ? undefined
-        : { cert: readFileSync(config.tlsCert), key: readFileSync(config.tlsKey) },
+    tls,
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(portOf(config, "object"), config.bind, 4096, () => resolve());
-  });
-  const workers = runWorkers([accountReporter(containers)], { log });
-  log.info("proxy serves", { port: portOf(config, "object"), bind: config.bind });
+  takeS3Requests(server, log);
+  const s3Server = createS3Server(log, tls);
+  await listen(server, portOf(config, "object"), config.bind);
+  await listen(s3Server, portOf(config, "s3"), config.bind);
+  const workers = runWorkers([...backgroundWorkers, ...identity.workers], { log });
+  log.info("proxy serves", { port: portOf(config, "object"), s3Port: portOf(config, "s3"), bind: config.bind });
   return {
     async [Symbol.asyncDispose]() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeIdleConnections();
-      await Promise.race([closed, sleep(DRAIN_LIMIT_MS)]);
-      server.closeAllConnections();
+      await Promise.all([drain(server), drain(s3Server)]);
       await workers[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.
       await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));
-      rpc[Symbol.dispose]();
+      peers[Symbol.dispose]();
     },
   };
 };

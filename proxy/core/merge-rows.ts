@@ -1,5 +1,8 @@
 import type { Row } from "../../storage-node/wire.ts";
 
+/** A row that one of the merged pages lacks, or has in an older version. */
+export type MissingRow = { readonly page: number; readonly row: Row };
+
 /**
  * Merges pages of several replicas, each in name order and at most `limit` long, deleted rows included ([B2]): name by name
  * the higher version wins, deleted ones are dropped afterwards.
@@ -11,7 +14,7 @@ export const mergeRows = (
   pages: readonly (readonly Row[])[],
   limit: number,
   isReverse: boolean,
-): { live: Row[]; next: string | undefined } => {
+): { live: Row[]; next: string | undefined; missing: MissingRow[] } => {
   const sign = isReverse ? -1 : 1;
   let horizon: Buffer | undefined;
   for (const page of pages) {
@@ -27,11 +30,19 @@ export const mergeRows = (
       if (known === undefined || row.version > known.version) newest.set(row.name, row);
     }
   }
+  const isWithin = (name: Buffer): boolean => horizon === undefined || sign * Buffer.compare(name, horizon) <= 0;
   const live: { key: Buffer; row: Row }[] = [];
   for (const row of newest.values()) {
     const key = Buffer.from(row.name);
-    if (!row.isDeleted && (horizon === undefined || sign * Buffer.compare(key, horizon) <= 0)) live.push({ key, row });
+    if (!row.isDeleted && isWithin(key)) live.push({ key, row });
   }
   live.sort((a, b) => sign * Buffer.compare(a.key, b.key));
-  return { live: live.slice(0, limit).map(({ row }) => row), next: horizon?.toString("utf8") };
+  const missing: MissingRow[] = [];
+  for (const [page, rows] of pages.entries()) {
+    const held = new Map(rows.map((row) => [row.name, row.version]));
+    for (const row of newest.values()) {
+      if (held.get(row.name) !== row.version && isWithin(Buffer.from(row.name))) missing.push({ page, row });
+    }
+  }
+  return { live: live.slice(0, limit).map(({ row }) => row), next: horizon?.toString("utf8"), missing };
 };

@@ -1,5 +1,5 @@
 import type { Ballot } from "../../common/ballot.ts";
-import type { AcceptReply, Fate, PrepareReply, Register } from "../../storage-node/wire.ts";
+import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../storage-node/wire.ts";
 
 /**
  * One write of one name: PROTOCOL section 3, and the finishing of an unsettled version of section 4 ([R2]), as a state machine.
@@ -14,6 +14,10 @@ import type { AcceptReply, Fate, PrepareReply, Register } from "../../storage-no
  *                      │   │                                                    └──▶ done: unfinished    [C1]
  *                      │   └─(d) cannot tell ──▶ waiting ──▶ preparing, in the end done: unknown          [W3]
  *     finish ──▶ accepting (the version found)  ──▶ done: established, or superseded
+ *     inspect ──▶ preparing ──W promises──▶ done: inspected                                             [B5]
+ *
+ * While accepting, a replica that answers `nodata` is sent the record once more with its body; it counts when it answers that [A4].
+ * Refusals that name a ballot of a later incarnation end an own write as outdated: nothing of this incarnation can win any more [B6].
  */
 export type WriteRecord = {
   readonly isTombstone: boolean;
@@ -25,13 +29,25 @@ export type WriteRecord = {
   readonly bodyVersion: Ballot | undefined;
 };
 
+/** What one replica promised on, with what it knows of the name. */
+export type Promised = {
+  readonly register: Register | undefined;
+  readonly fates: readonly Fate[];
+  readonly liveRow: Row | undefined;
+};
+
 /** What a write under `ballot` does given the settled base: undefined is a name that nobody wrote. */
-type Decide = (base: Register | undefined, ballot: Ballot) => WriteRecord | "stop";
+type Decide = (base: Register | undefined, ballot: Ballot, promises: readonly Promised[]) => WriteRecord | "stop";
 
 export type WriteMode =
   | { readonly kind: "plain"; readonly record: WriteRecord }
   | { readonly kind: "conditional"; readonly decide: Decide }
-  | { readonly kind: "finish"; readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord };
+  | { readonly kind: "finish"; readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord }
+  /** Writes nothing: what W promising replicas hold, and what became of `version`. */
+  | { readonly kind: "inspect"; readonly version: Ballot | undefined };
+
+/** What became of a version, as far as the replicas can tell together: `never` also stands for void. */
+export type Verdict = "confirmed" | "never" | "unclear";
 
 export type WriteOutcome =
   | {
@@ -39,6 +55,18 @@ export type WriteOutcome =
       readonly version: Ballot;
       readonly ballot: Ballot;
       readonly base: Register | undefined;
+      /** Somebody else finished the version: its row is in, and nobody here looked at rows. */
+      readonly isConfirmed: boolean;
+      /** Of a container: the first live row of each replica that accepted, where it has one. Undefined: nobody looked. */
+      readonly liveRows: readonly Row[] | undefined;
+    }
+  /** The register holds a later incarnation. `own`: versions of this write whose fate is open. */
+  | { readonly kind: "outdated"; readonly seen: Ballot; readonly own: readonly Ballot[] }
+  | {
+      readonly kind: "inspected";
+      readonly highest: Register | undefined;
+      readonly ballot: Ballot;
+      readonly verdict: Verdict;
     }
   | { readonly kind: "stopped"; readonly base: Register | undefined }
   | { readonly kind: "unfinished"; readonly base: Register }
@@ -54,6 +82,16 @@ export type WriteEffect =
       readonly record: WriteRecord;
       readonly own: readonly Ballot[];
     }
+  /** [A4]: the same ACCEPT again, to this replica alone, with the body of `bodyVersion`. */
+  | {
+      readonly kind: "supply";
+      readonly round: number;
+      readonly replica: number;
+      readonly version: Ballot;
+      readonly ballot: Ballot;
+      readonly record: WriteRecord;
+      readonly own: readonly Ballot[];
+    }
   | { readonly kind: "prepare"; readonly round: number; readonly ballot: Ballot; readonly own: readonly Ballot[] }
   | { readonly kind: "wait"; readonly round: number; readonly atMostMs: number }
   | { readonly kind: "done"; readonly outcome: WriteOutcome };
@@ -62,7 +100,9 @@ export type WriteEffect =
 const ATTEMPT_LIMIT = 12;
 const FIRST_WAIT_MS = 4;
 
-type Promised = { readonly register: Register | undefined; readonly fates: readonly Fate[] };
+const NO_ROWS: readonly Row[] = [];
+
+const incarnationIn = (ballot: Ballot): string => ballot.slice(0, 24);
 
 type State =
   | {
@@ -72,6 +112,7 @@ type State =
       accepted: number;
       readonly refusedFates: (readonly Fate[])[];
       failed: number;
+      liveRows: readonly Row[];
     }
   | {
       readonly kind: "preparing";
@@ -91,6 +132,10 @@ export class RegisterWrite {
   readonly #newBallot: () => Ballot;
   readonly #own: Ballot[] = [];
   readonly #records = new Map<Ballot, WriteRecord>();
+  /** The last proposal, kept for replicas that ask for its body, also after W accepted it. */
+  #sent: { readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord } | undefined;
+  #supplied: Set<number> | undefined;
+  #seen: Ballot | undefined;
   #base: Register | undefined;
   #state: State = { kind: "waiting" };
   #round = 0;
@@ -115,20 +160,34 @@ export class RegisterWrite {
         this.#own.push(this.#mode.version);
         this.#records.set(this.#mode.version, this.#mode.record);
         return this.#accept(this.#mode.version, this.#mode.ballot);
+      case "inspect":
+        if (this.#mode.version !== undefined) this.#own.push(this.#mode.version);
+        return this.#prepare();
     }
   }
 
-  /** A replica's answer to the ACCEPT of `round`; undefined when it failed or did not answer in time. */
-  onAccept(round: number, reply: AcceptReply | undefined): WriteEffect | undefined {
+  /** The answer of `replica` to the ACCEPT of `round`; undefined when it failed or did not answer in time. */
+  onAccept(round: number, reply: AcceptReply | undefined, replica: number): WriteEffect | undefined {
+    if (round !== this.#round) return undefined;
+    if (reply?.kind === "nodata") {
+      const supply = this.#supply(replica);
+      if (supply !== undefined) return supply;
+    }
     const state = this.#state;
-    if (round !== this.#round || state.kind !== "accepting") return undefined;
+    if (state.kind !== "accepting") return undefined;
     if (reply?.kind === "accepted") {
       state.accepted += 1;
+      if (reply.liveRow !== undefined) state.liveRows = [...state.liveRows, reply.liveRow];
       if (state.accepted < this.#writeQuorum) return undefined;
-      return this.#done({ kind: "established", version: state.version, ballot: state.ballot, base: this.#base });
+      const { version, ballot, liveRows } = state;
+      return this.#done({ kind: "established", version, ballot, base: this.#base, isConfirmed: false, liveRows });
     }
-    if (reply?.kind === "refused") state.refusedFates.push(reply.fates);
-    else state.failed += 1;
+    if (reply?.kind === "refused") {
+      state.refusedFates.push(reply.fates);
+      this.#notice(reply.seen);
+    } else {
+      state.failed += 1;
+    }
     const missing = state.refusedFates.length + state.failed;
     if (missing <= this.#replicaCount - this.#writeQuorum) return undefined;
     const areAllNever =
@@ -137,6 +196,8 @@ export class RegisterWrite {
       state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
     if (areAllNever && this.#mode.kind === "plain") {
       if (missing < this.#replicaCount) return undefined;
+      const outdated = this.#outdated(state.ballot, []);
+      if (outdated !== undefined) return outdated;
       this.#attempts += 1;
       if (this.#attempts < ATTEMPT_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
@@ -153,12 +214,16 @@ export class RegisterWrite {
       if (effect !== undefined) return effect;
     } else if (reply?.kind === "refused") {
       state.refused += 1;
+      this.#notice(reply.seen);
     } else {
       state.failed += 1;
     }
     const answered = state.promises.length + state.refused + state.failed;
     const isHopeless = this.#replicaCount - state.refused - state.failed < this.#writeQuorum;
-    return answered === this.#replicaCount || isHopeless ? this.#waitAndRetry() : undefined;
+    if (answered < this.#replicaCount && !isHopeless) return undefined;
+    if (this.#mode.kind === "inspect" && state.promises.length >= this.#writeQuorum)
+      return this.#inspected(state.ballot, state.promises, "unclear");
+    return this.#outdated(state.ballot, this.#own) ?? this.#waitAndRetry();
   }
 
   /** The wait of `round` is over. */
@@ -168,26 +233,36 @@ export class RegisterWrite {
 
   /** [W2] over W or more promises; undefined when more answers could tell more. */
   #judge(ballot: Ballot, promises: readonly Promised[]): WriteEffect | undefined {
+    const highest = highestOf(promises);
+    const isOwnHighest = highest !== undefined && this.#records.has(highest.version);
+    // Who finishes also wants to bring it where it lacks, and to hear what the accepting replicas tell of rows.
+    if (isOwnHighest && this.#mode.kind === "finish") return this.#accept(highest.version, ballot);
     for (const [index, version] of this.#own.entries()) {
       if (promises.some((promise) => promise.fates[index] === "confirmed")) {
-        return this.#done({ kind: "established", version, ballot: version, base: this.#base });
+        if (this.#mode.kind === "inspect") return this.#inspected(ballot, promises, "confirmed");
+        const base = this.#base;
+        return this.#done({
+          kind: "established",
+          version,
+          ballot: version,
+          base,
+          isConfirmed: true,
+          liveRows: undefined,
+        });
       }
     }
-    let highest: Register | undefined;
-    for (const { register } of promises) {
-      if (register !== undefined && (highest === undefined || register.ballot > highest.ballot)) highest = register;
-    }
-    if (highest !== undefined && this.#records.has(highest.version)) return this.#accept(highest.version, ballot);
+    if (isOwnHighest) return this.#accept(highest.version, ballot);
     const cannotTakeEffect = this.#own.every(
       (_, index) =>
         promises.filter((promise) => promise.fates[index] === "never" || promise.fates[index] === "void").length >=
         this.#readQuorum,
     );
+    if (this.#mode.kind === "inspect") return this.#judgeInspection(ballot, promises, cannotTakeEffect);
     if (!cannotTakeEffect) return undefined;
     if (this.#mode.kind === "finish") return this.#done({ kind: "superseded" });
     if (this.#mode.kind === "plain") return this.#propose(ballot, this.#mode.record);
     if (highest !== undefined && highest.state === "accepted") return this.#done({ kind: "unfinished", base: highest });
-    const record = this.#mode.decide(highest, ballot);
+    const record = this.#mode.decide(highest, ballot, promises);
     if (record === "stop") return this.#done({ kind: "stopped", base: highest });
     this.#base = highest;
     return this.#propose(ballot, record);
@@ -200,11 +275,54 @@ export class RegisterWrite {
   }
 
   #accept(version: Ballot, ballot: Ballot): WriteEffect {
-    const record = this.#records.get(version);
+    let record = this.#records.get(version);
     if (record === undefined) throw new Error("a version without a record was to be accepted");
+    // Where it was accepted before, its body is there, and what was staged for it is used up.
+    if (record.body === "given" && version !== ballot) record = { ...record, body: "keep", bodyVersion: version };
     this.#round += 1;
-    this.#state = { kind: "accepting", version, ballot, accepted: 0, refusedFates: [], failed: 0 };
+    this.#sent = { version, ballot, record };
+    this.#supplied = undefined;
+    this.#state = { kind: "accepting", version, ballot, accepted: 0, refusedFates: [], failed: 0, liveRows: NO_ROWS };
     return { kind: "accept", round: this.#round, version, ballot, record, own: [...this.#own] };
+  }
+
+  /** Once for each replica, also when W others have accepted already: that replica would lack the version until it is repaired. */
+  #supply(replica: number): WriteEffect | undefined {
+    const sent = this.#sent;
+    if (sent === undefined || this.#supplied?.has(replica) === true) return undefined;
+    this.#supplied ??= new Set();
+    this.#supplied.add(replica);
+    const record: WriteRecord = { ...sent.record, body: "given" };
+    const { version, ballot } = sent;
+    return { kind: "supply", round: this.#round, replica, version, ballot, record, own: [...this.#own] };
+  }
+
+  #notice(seen: Ballot): void {
+    if (this.#seen === undefined || seen > this.#seen) this.#seen = seen;
+  }
+
+  #outdated(ballot: Ballot, own: readonly Ballot[]): WriteEffect | undefined {
+    const seen = this.#seen;
+    if (seen === undefined || incarnationIn(seen) <= incarnationIn(ballot)) return undefined;
+    if (this.#mode.kind === "finish") return this.#done({ kind: "superseded" });
+    return this.#done({ kind: "outdated", seen, own: [...own] });
+  }
+
+  /** Undefined while more answers could tell more. A version that is still the highest cannot have been confirmed unseen: see [B5]. */
+  #judgeInspection(ballot: Ballot, promises: readonly Promised[], cannotTakeEffect: boolean): WriteEffect | undefined {
+    const version = this.#own[0];
+    const isKnown =
+      version === undefined ||
+      cannotTakeEffect ||
+      highestOf(promises)?.version === version ||
+      promises.some(({ fates }) => fates[0] === "void");
+    return isKnown || promises.length === this.#replicaCount
+      ? this.#inspected(ballot, promises, isKnown ? "never" : "unclear")
+      : undefined;
+  }
+
+  #inspected(ballot: Ballot, promises: readonly Promised[], verdict: Verdict): WriteEffect {
+    return this.#done({ kind: "inspected", highest: highestOf(promises), ballot, verdict });
   }
 
   #prepare(): WriteEffect {
@@ -227,3 +345,11 @@ export class RegisterWrite {
     return { kind: "done", outcome };
   }
 }
+
+const highestOf = (promises: readonly Promised[]): Register | undefined => {
+  let highest: Register | undefined;
+  for (const { register } of promises) {
+    if (register !== undefined && (highest === undefined || register.ballot > highest.ballot)) highest = register;
+  }
+  return highest;
+};

@@ -122,9 +122,11 @@ class SimulatedProxy {
               );
             }
             return;
+          case "supply":
+            throw new Error("nothing here keeps a body that could be missing");
           case "accept": {
             const proposal: Proposal = { ...effect.record, bodyVersion: effect.version, body: "none" };
-            for (const replica of replicas) {
+            for (const [index, replica] of replicas.entries()) {
               this.#ask(
                 replica,
                 (it) => it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own),
@@ -133,7 +135,7 @@ class SimulatedProxy {
                     this.#heard(reply.seen);
                     this.#clock.advancePast(reply.floor);
                   }
-                  perform(machine.onAccept(effect.round, reply));
+                  perform(machine.onAccept(effect.round, reply, index));
                 },
               );
             }

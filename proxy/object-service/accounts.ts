@@ -1,36 +1,38 @@
 import { NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
-import { decodeContainerRecord, encodeContainerRecord, type Row, type RowSummary } from "../../storage-node/wire.ts";
-import type { RegisterIo } from "./register-io.ts";
+import type { Register, Row, RowSummary } from "../../storage-node/wire.ts";
+import { finishAccount, postAccount, readAccount } from "../core/account-script.ts";
+import { countRows, listRows } from "../core/list-rows.ts";
 import type { Replicas } from "./replicas.ts";
-import type { PageQuery, RowReader } from "./row-reader.ts";
-
-const RETRY_LIMIT = 10;
+import type { PageQuery } from "./row-reader.ts";
+import type { ScriptRunner } from "./script-runner.ts";
 
 export type Account = {
   readonly headers: Readonly<Record<string, string>>;
   readonly changed: HybridTimestamp | undefined;
 };
 
+const unavailable = (account: string): RingsteadError =>
+  new RingsteadError("quorum-unavailable", "too few replicas of the account answer", { account });
+
 /** Accounts exist as soon as somebody may use them; their record holds headers only. */
 export class Accounts {
   readonly #replicas: Replicas;
-  readonly #io: RegisterIo;
-  readonly #rows: RowReader;
+  readonly #runner: ScriptRunner;
 
-  constructor(replicas: Replicas, io: RegisterIo, rows: RowReader) {
+  constructor(replicas: Replicas, runner: ScriptRunner) {
     this.#replicas = replicas;
-    this.#io = io;
-    this.#rows = rows;
+    this.#runner = runner;
   }
 
+  /** Errors: "quorum-unavailable". */
   async get(account: string): Promise<Account> {
-    const read = await this.#io.read(this.#replicas.account(account), 0);
-    if (read.register === undefined) return { headers: {}, changed: undefined };
+    const found = await this.#runner.run(readAccount(this.#replicas.account(account)));
+    if (found === "unavailable") throw unavailable(account);
     return {
-      headers: decodeContainerRecord(read.register.metadata).headers,
-      changed: timestampIn(read.register.version),
+      headers: found.headers,
+      changed: found.version === undefined ? undefined : timestampIn(found.version),
     };
   }
 
@@ -39,46 +41,26 @@ export class Accounts {
     account: string,
     change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
   ): Promise<void> {
-    const set = this.#replicas.account(account);
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const { outcome } = await this.#io.write(
-        set,
-        {
-          kind: "conditional",
-          decide: (base) => {
-            const headers = change(base === undefined ? {} : decodeContainerRecord(base.metadata).headers);
-            const metadata = encodeContainerRecord({ status: "open", incarnation: NO_INCARNATION, headers });
-            return { isTombstone: false, bodyLength: 0, metadata, body: "none", bodyVersion: undefined };
-          },
-        },
-        { kind: "none" },
-        () => NO_INCARNATION,
-      );
-      if (outcome.kind === "established") {
-        this.#io.confirm(set, outcome.version);
-        return;
-      }
-      // An account has no row of its own anywhere, so what is left unfinished is finished by accepting it again.
-      if (outcome.kind === "unfinished") {
-        const { version, ballot, metadata, bodyVersion } = outcome.base;
-        const record = { isTombstone: false, bodyLength: 0, metadata, body: "none", bodyVersion } as const;
-        const finished = await this.#io.write(
-          set,
-          { kind: "finish", version, ballot, record },
-          { kind: "none" },
-          () => NO_INCARNATION,
-        );
-        if (finished.outcome.kind === "established") this.#io.confirm(set, version);
-      }
-    }
+    if (await this.#runner.run(postAccount(this.#replicas.account(account), change))) return;
     throw new RingsteadError("outcome-unknown", "the write may or may not take effect", { account });
   }
 
-  page(account: string, query: PageQuery): Promise<Row[]> {
-    return this.#rows.page(this.#replicas.account(account), NO_INCARNATION, query);
+  /** [B7]: finishes what a replica reports as left behind. Errors: "quorum-unavailable". */
+  async settle(account: string, register: Register): Promise<void> {
+    if (!(await this.#runner.run(finishAccount(this.#replicas.account(account), register)))) throw unavailable(account);
   }
 
-  summary(account: string): Promise<RowSummary> {
-    return this.#rows.summary(this.#replicas.account(account), NO_INCARNATION);
+  /** Errors: "quorum-unavailable". */
+  async page(account: string, query: PageQuery): Promise<Row[]> {
+    const rows = await this.#runner.run(listRows(this.#replicas.account(account), NO_INCARNATION, query));
+    if (typeof rows === "string") throw unavailable(account);
+    return rows;
+  }
+
+  /** Errors: "quorum-unavailable". */
+  async summary(account: string): Promise<RowSummary> {
+    const summary = await this.#runner.run(countRows(this.#replicas.account(account), NO_INCARNATION));
+    if (typeof summary === "string") throw unavailable(account);
+    return summary;
   }
 }

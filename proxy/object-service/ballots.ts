@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
-import { type HybridClock, type HybridTimestamp, millisecondsOf } from "../../common/hybrid-clock.ts";
+import { type HybridClock, type HybridTimestamp, millisecondsOf, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { Clock } from "../../common/clock.ts";
 
 /** What is heard further ahead than this is not followed: one wrong clock must not drag all others along. */
@@ -11,6 +11,8 @@ export class Ballots {
   readonly #hybrid: HybridClock;
   readonly #clock: Clock;
   readonly #process = randomBytes(4).toString("hex");
+  /** The latest timestamp that was followed: most of what is heard is older. */
+  #heard: HybridTimestamp = TIMESTAMP_ZERO;
 
   constructor(hybrid: HybridClock, clock: Clock) {
     this.#hybrid = hybrid;
@@ -27,6 +29,8 @@ export class Ballots {
   }
 
   #follow(timestamp: HybridTimestamp): void {
+    if (timestamp <= this.#heard) return;
+    this.#heard = timestamp;
     if (millisecondsOf(timestamp) - this.#clock.nowMs() < FOLLOW_LIMIT_MS) this.#hybrid.advancePast(timestamp);
   }
 }

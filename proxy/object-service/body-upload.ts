@@ -1,10 +1,15 @@
-import { createHash, type Hash } from "node:crypto";
+import assert from "node:assert/strict";
+import { createHash, hash as hashOf } from "node:crypto";
 import { RingsteadError } from "../../common/errors.ts";
-import { INLINE_BODY_LIMIT_BYTES, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
 import type { WriteBody } from "./register-io.ts";
-import type { Replica, ReplicaSet } from "./replicas.ts";
+import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
+import { uploadBudget } from "./transfer-budget.ts";
+import { groupByNode, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
 
-const STAGE_TIMEOUT_MS = 30_000;
+/** A device that takes longer for one block is left out of the upload. */
+const STAGE_TIMEOUT_MS = 10_000;
+/** What a block of an upload has: memory per upload is three of them and what the connection holds. */
+const UPLOAD_BLOCK_BYTES = 256 * 1024;
 /** Blocks under way to the replicas per upload: one is written while the next arrives. */
 const WINDOW_BLOCKS = 2;
 
@@ -14,121 +19,194 @@ export type UploadedBody = {
   readonly length: number;
   /** Lower-case hexadecimal. */
   readonly md5: string;
+  /** Called once when the write is over, however it ended: memory that the body took is free again. */
+  release(): void;
   /** Removes what was staged; harmless after the write was established. */
   abandon(): void;
 };
 
-const NO_STAGE = (): void => {};
+const NOTHING = (): void => {};
 
 /**
- * Receives a body. Up to 128 KiB it stays in memory and goes into the log; a longer one is staged block by block at all replicas,
- * at the pace of the slowest that still answers. Memory per upload: at most four blocks of 512 KiB.
+ * Receives a body of unknown or great length. Up to UPLOAD_BLOCK_BYTES it stays in memory and goes into the log; a longer one is
+ * staged block by block at all replicas, at the pace of the slowest that still answers.
  * Errors: "quorum-unavailable" when fewer than W replicas hold it; whatever `source` throws.
  */
 export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>): Promise<UploadedBody> => {
   const hash = createHash("md5");
   let chunks: Buffer[] = [];
+  let collected = 0;
   let length = 0;
   let stage: StagedUpload | undefined;
+  const flush = async (): Promise<void> => {
+    const block = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+    chunks = [];
+    collected = 0;
+    stage ??= new StagedUpload(set.replicas, set.name.path);
+    await stage.write(block);
+  };
   try {
     for await (const chunk of source) {
+      const granted = uploadBudget.take(chunk.length);
+      if (granted !== undefined) {
+        // Under pressure what was collected goes out as it is: it must not wait for bytes that may never be granted.
+        if (collected > 0) await flush();
+        await granted;
+      }
       hash.update(chunk);
       chunks.push(chunk);
+      collected += chunk.length;
       length += chunk.length;
-      if (stage === undefined && length <= INLINE_BODY_LIMIT_BYTES) continue;
-      stage ??= new StagedUpload(set);
-      if (length - stage.length >= TRANSFER_BLOCK_BYTES) {
-        await stage.write(Buffer.concat(chunks));
-        chunks = [];
-      }
+      if (collected >= UPLOAD_BLOCK_BYTES) await flush();
     }
-    if (stage === undefined) return inMemory(chunks, length, hash);
-    if (chunks.length > 0) await stage.write(Buffer.concat(chunks));
-    const ids = await stage.seal();
-    const finished = stage;
-    return { body: { kind: "staged", ids }, length, md5: hash.digest("hex"), abandon: () => finished.abandon() };
+    const staged: StagedUpload | undefined = stage;
+    if (staged === undefined) {
+      const held = collected;
+      collected = 0;
+      return inMemory(chunks, length, hash.digest("hex"), () => uploadBudget.give(held));
+    }
+    if (collected > 0) await flush();
+    const ids = await staged.seal();
+    return {
+      body: { kind: "staged", ids },
+      length,
+      md5: hash.digest("hex"),
+      release: () => {},
+      abandon: () => staged.abandon(),
+    };
   } catch (error) {
+    uploadBudget.give(collected);
     stage?.abandon();
     throw error;
   }
 };
 
-/** A body that is in memory already. */
-export const uploadOf = (bytes: Buffer): UploadedBody =>
-  inMemory([bytes], bytes.length, createHash("md5").update(bytes));
-
-const inMemory = (chunks: readonly Buffer[], length: number, hash: Hash): UploadedBody => {
-  const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
-  const body: WriteBody = length === 0 || bytes === undefined ? { kind: "none" } : { kind: "bytes", bytes };
-  return { body, length, md5: hash.digest("hex"), abandon: NO_STAGE };
+/** Stages a body at one replica and gives its number there. Errors: "quorum-unavailable" when it fails; whatever `source` throws. */
+export const stageAt = async (replica: Replica, path: string, source: AsyncIterable<Buffer>): Promise<number> => {
+  const upload = new StagedUpload([replica], path);
+  try {
+    for await (const block of source) {
+      await uploadBudget.take(block.length);
+      await upload.write(block);
+    }
+    const [id] = await upload.seal();
+    assert(id !== undefined, "what is sealed has a number");
+    return id;
+  } catch (error) {
+    upload.abandon();
+    throw error;
+  }
 };
 
-/** One body on its way into a staged file at each replica of a set. */
+/** A body that is in memory already; `release` gives back what it took of the budget. */
+export const uploadOf = (bytes: Buffer, md5 = hashOf("md5", bytes), release = NOTHING): UploadedBody =>
+  inMemory([bytes], bytes.length, md5, release);
+
+const inMemory = (chunks: readonly Buffer[], length: number, md5: string, release: () => void): UploadedBody => {
+  const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+  const body: WriteBody = length === 0 || bytes === undefined ? { kind: "none" } : { kind: "bytes", bytes };
+  return { body, length, md5, release, abandon: NOTHING };
+};
+
+/** One body on its way into a staged file at each replica of a set. A replica that fails is left out of the rest. */
 class StagedUpload {
   readonly #replicas: readonly Replica[];
+  readonly #path: string;
   readonly #ids: (number | undefined)[];
   readonly #writeQuorum: number;
-  readonly #path: string;
+  #groups: readonly ReplicaGroup[];
   #opened: Promise<void> | undefined;
   #underWay: Promise<void>[] = [];
   length = 0;
 
-  constructor(set: ReplicaSet) {
-    this.#replicas = set.replicas;
-    this.#path = set.name.path;
-    this.#ids = set.replicas.map(() => undefined);
-    this.#writeQuorum = Math.floor(set.replicas.length / 2) + 1;
+  constructor(replicas: readonly Replica[], path: string) {
+    this.#replicas = replicas;
+    this.#path = path;
+    this.#ids = replicas.map(() => undefined);
+    this.#writeQuorum = Math.floor(replicas.length / 2) + 1;
+    this.#groups = groupByNode(replicas.filter((replica) => !replica.isSuspect));
   }
 
-  async write(bytes: Buffer): Promise<void> {
-    this.#opened ??= this.#each(async (replica, index) => {
-      if (replica.isSuspect) throw new RingsteadError("rpc-unreachable", "the replica does not answer lately");
-      this.#ids[index] = await replica.client.stageOpen(STAGE_TIMEOUT_MS);
-    }, false);
-    await this.#opened;
-    this.#checkQuorum();
-    this.length += bytes.length;
-    for (let offset = 0; offset < bytes.length; offset += TRANSFER_BLOCK_BYTES) {
-      const block = bytes.subarray(offset, offset + TRANSFER_BLOCK_BYTES);
-      this.#underWay.push(
-        this.#each((replica, _index, id) => replica.client.stageWrite(id, block, STAGE_TIMEOUT_MS), true),
-      );
-      if (this.#underWay.length >= WINDOW_BLOCKS) await this.#underWay.shift();
-      this.#checkQuorum();
+  /** Resolves when fewer than WINDOW_BLOCKS are under way. What the block took of the budget is given back when it is written. */
+  async write(block: Buffer): Promise<void> {
+    try {
+      this.#opened ??= this.#open();
+      await this.#opened;
+    } catch (error) {
+      uploadBudget.give(block.length);
+      throw error;
     }
+    this.length += block.length;
+    const written = this.#each((client, ids, answer) => client.stageWrite(ids, block, STAGE_TIMEOUT_MS, answer));
+    this.#underWay.push(written.finally(() => uploadBudget.give(block.length)));
+    if (this.#underWay.length >= WINDOW_BLOCKS) await this.#underWay.shift();
+    this.#checkQuorum();
   }
 
-  async seal(): Promise<(number | undefined)[]> {
+  async seal(): Promise<readonly (number | undefined)[]> {
     await Promise.all(this.#underWay);
-    await this.#each(async (replica, _index, id) => {
-      const length = await replica.client.stageSeal(id, STAGE_TIMEOUT_MS);
-      if (length !== this.length) throw new RingsteadError("staging-short", "a staged body has the wrong length");
-    }, true);
+    await this.#each((client, ids, answer) => {
+      client.stageSeal(ids, STAGE_TIMEOUT_MS, (error, length, part) => {
+        const isShort = error === undefined && length !== this.length;
+        answer(
+          isShort ? new RingsteadError("staging-short", "a staged body has the wrong length") : error,
+          undefined,
+          part,
+        );
+      });
+    });
     this.#checkQuorum();
     return this.#ids;
   }
 
   abandon(): void {
-    for (const [index, id] of this.#ids.entries()) {
-      if (id !== undefined) this.#replicas[index]?.client.stageAbandon(id, STAGE_TIMEOUT_MS);
-    }
+    for (const { client, members } of this.#groups) client.stageAbandon(this.#idsOf(members), STAGE_TIMEOUT_MS);
   }
 
-  /** Does one thing at each replica that is still with us; one that fails is out of this upload. */
-  async #each(work: (replica: Replica, index: number, id: number) => Promise<void>, needsId: boolean): Promise<void> {
-    await Promise.all(
-      this.#replicas.map(async (replica, index) => {
-        const id = this.#ids[index];
-        if (needsId && id === undefined) return;
-        try {
-          await work(replica, index, id ?? 0);
-        } catch (error) {
-          if (!(error instanceof RingsteadError)) throw error;
-          if (error.code === "rpc-timeout") replica.failed(true);
-          this.#ids[index] = undefined;
-        }
-      }),
-    );
+  async #open(): Promise<void> {
+    await this.#each((client, _ids, answer, members) => {
+      client.stageOpen(STAGE_TIMEOUT_MS, (error, id, part) => {
+        const member = members[part];
+        if (member !== undefined) this.#ids[this.#replicas.indexOf(member)] = id;
+        answer(error, undefined, part);
+      });
+    });
+    this.#checkQuorum();
+  }
+
+  /** Does one thing at all replicas that are still with us, and resolves when each has answered. */
+  #each(
+    send: (
+      client: DevicesClient,
+      ids: readonly number[],
+      answer: PartAnswer<undefined>,
+      members: readonly Replica[],
+    ) => void,
+  ): Promise<void> {
+    return new Promise((resolve) => {
+      let waiting = 0;
+      for (const { members } of this.#groups) waiting += members.length;
+      if (waiting === 0) resolve();
+      for (const { client, members } of this.#groups) {
+        const answer: PartAnswer<undefined> = (error, _value, part) => {
+          if (error !== undefined) this.#leaveOut(members[part], error);
+          waiting -= 1;
+          if (waiting === 0) resolve();
+        };
+        send(client, this.#idsOf(members), answer, members);
+      }
+    });
+  }
+
+  #leaveOut(replica: Replica | undefined, error: RingsteadError): void {
+    if (replica === undefined) return;
+    if (error.code === "rpc-timeout") replica.failed(true);
+    this.#ids[this.#replicas.indexOf(replica)] = undefined;
+    this.#groups = groupByNode(this.#groups.flatMap(({ members }) => members).filter((member) => member !== replica));
+  }
+
+  #idsOf(members: readonly Replica[]): number[] {
+    return members.map((member) => this.#ids[this.#replicas.indexOf(member)] ?? 0);
   }
 
   #checkQuorum(): void {

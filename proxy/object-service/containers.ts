@@ -1,19 +1,24 @@
-import { type Ballot, incarnationMadeBy, type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
+import { type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
+import type { Register, Row, RowSummary } from "../../storage-node/wire.ts";
 import {
-  type ContainerRecord,
-  decodeContainerRecord,
-  encodeContainerRecord,
-  type Register,
-  type Row,
-  type RowSummary,
-} from "../../storage-node/wire.ts";
-import type { WriteRecord } from "../core/register-write.ts";
+  accountRow,
+  type ContainerPlace,
+  deleteContainer,
+  finishContainer,
+  type OpenContainer,
+  presentContainer,
+  putContainer,
+  readContainer,
+  settleContainer,
+} from "../core/container-script.ts";
+import { countRows, type ListObstacle, listRows } from "../core/list-rows.ts";
+import { row, type Script } from "../core/script.ts";
 import type { Ballots } from "./ballots.ts";
-import type { RegisterIo } from "./register-io.ts";
 import type { Replicas, ReplicaSet } from "./replicas.ts";
-import type { PageQuery, RowReader } from "./row-reader.ts";
+import type { PageQuery } from "./row-reader.ts";
+import type { ScriptRunner } from "./script-runner.ts";
 
 /** A container as faces see it. */
 export type Container = {
@@ -28,41 +33,35 @@ export type Container = {
 /** Records that this proxy remembers, and for how long: other proxies may change one meanwhile; ROW checks it anyway. */
 const CACHE_LIMIT = 20_000;
 const CACHE_MS = 1000;
-const RETRY_LIMIT = 10;
-const HIGHEST_STAMP = "ffffffffffffffffffffffff";
-const NOTHING = new Uint8Array();
+/** Listings begun anew because the container changed under them. */
+const RETRY_LIMIT = 5;
 
-const recordOf = (record: ContainerRecord, isTombstone = false): WriteRecord => ({
-  isTombstone,
-  bodyLength: 0,
-  metadata: encodeContainerRecord(record),
-  body: "none",
-  bodyVersion: undefined,
-});
+const absent = (account: string, name: string): RingsteadError =>
+  new RingsteadError("no-such-container", "The resource could not be found.", { account, container: name });
+const unavailable = (account: string, name: string): RingsteadError =>
+  new RingsteadError("quorum-unavailable", "the container's state cannot be settled", { account, container: name });
+const unknown = (account: string, name: string): RingsteadError =>
+  new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect", {
+    account,
+    container: name,
+  });
 
-const liveRecord = (register: Register | undefined): ContainerRecord | undefined =>
-  register === undefined || register.isTombstone || register.state === "void"
-    ? undefined
-    : decodeContainerRecord(register.metadata);
-
-/** Containers: registers of their own (PROTOCOL section 5), listed in their account. */
+/** Containers: registers of their own (PROTOCOL section 5), listed in their account. `core/container-script.ts` decides. */
 export class Containers {
   readonly #replicas: Replicas;
-  readonly #io: RegisterIo;
-  readonly #rows: RowReader;
+  readonly #runner: ScriptRunner;
   readonly #ballots: Ballots;
   readonly #cache = new Map<string, { readonly container: Container; readonly untilMs: number }>();
   readonly #changedRows = new Map<string, Container>();
 
-  constructor(replicas: Replicas, io: RegisterIo, rows: RowReader, ballots: Ballots) {
+  constructor(replicas: Replicas, runner: ScriptRunner, ballots: Ballots) {
     this.#replicas = replicas;
-    this.#io = io;
-    this.#rows = rows;
+    this.#runner = runner;
     this.#ballots = ballots;
   }
 
   /** The container, from memory for up to a second. Errors: "no-such-container", "quorum-unavailable". */
-  async known(account: string, name: string): Promise<Container> {
+  known(account: string, name: string): Container | Promise<Container> {
     const cached = this.#cache.get(`${account}/${name}`);
     if (cached !== undefined && cached.untilMs > performance.now()) return cached.container;
     return this.get(account, name);
@@ -70,28 +69,8 @@ export class Containers {
 
   /** The container by an established read. Errors: as `known`. */
   async get(account: string, name: string): Promise<Container> {
-    const set = this.#replicas.container(account, name);
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const read = await this.#io.read(set, 0);
-      if (!read.isSettled && read.register !== undefined) {
-        await this.#finish(account, name, set, read.register);
-        continue;
-      }
-      const record = liveRecord(read.register);
-      if (record?.status === "closing") {
-        await this.#finishClosing(account, name, set, record);
-        continue;
-      }
-      if (record === undefined || read.register === undefined) {
-        this.#cache.delete(`${account}/${name}`);
-        throw new RingsteadError("no-such-container", "The resource could not be found.", { account, container: name });
-      }
-      return this.#remember(account, name, record, read.register.version);
-    }
-    throw new RingsteadError("quorum-unavailable", "the container's state cannot be settled", {
-      account,
-      container: name,
-    });
+    const found = await this.#runner.run(readContainer(this.placeOf(account, name)));
+    return this.#found(account, name, found);
   }
 
   /** Makes the container, or changes the headers of the one that is there. `change` gives the headers to keep from those there were. */
@@ -101,290 +80,115 @@ export class Containers {
     change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
     mustExist: boolean,
   ): Promise<{ isNew: boolean }> {
-    const set = this.#replicas.container(account, name);
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      let written: ContainerRecord | undefined;
-      let isNew = false;
-      const { outcome } = await this.#io.write(
-        set,
-        {
-          kind: "conditional",
-          decide: (base, ballot) => {
-            const record = liveRecord(base);
-            if (record?.status === "closing" || (record === undefined && mustExist)) return "stop";
-            isNew = record === undefined;
-            const headers = change(record?.headers ?? {});
-            written = { status: "open", incarnation: record?.incarnation ?? incarnationMadeBy(ballot), headers };
-            return recordOf(written);
-          },
-        },
-        { kind: "none" },
-        () => NO_INCARNATION,
-      );
-      if (outcome.kind === "established" && written !== undefined) {
-        await this.#listInAccount(
-          account,
-          name,
-          written.incarnation,
-          { rows: 0, objects: 0, bytes: 0, setHash: "" },
-          !isNew,
-        );
-        this.#io.confirm(set, outcome.version);
-        this.#remember(account, name, written, outcome.version);
-        return { isNew };
-      }
-      if (outcome.kind === "stopped") {
-        const record = liveRecord(outcome.base);
-        if (record === undefined) throw new RingsteadError("no-such-container", "The resource could not be found.");
-        await this.#finishClosing(account, name, set, record);
-        continue;
-      }
-      await this.#afterFailure(account, name, set, outcome);
-    }
-    throw new RingsteadError("outcome-unknown", "the write may or may not take effect", { account, container: name });
+    this.forget(account, name);
+    const result = await this.#runner.run(putContainer(this.placeOf(account, name), change, mustExist));
+    if (result === "absent") throw absent(account, name);
+    if (result === "unknown") throw unknown(account, name);
+    this.#remember(account, name, result);
+    return { isNew: result.isNew };
   }
 
   /** [B3], [B4]. Errors: "no-such-container", "container-not-empty", "outcome-unknown". */
   async delete(account: string, name: string): Promise<void> {
-    const set = this.#replicas.container(account, name);
-    let hasProposed = false;
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const promisedRows: { row: Row; record: ContainerRecord | undefined }[] = [];
-      let closing: ContainerRecord | undefined;
-      let found: Row | undefined;
-      const { outcome } = await this.#io.write(
-        set,
-        {
-          kind: "conditional",
-          decide: (base) => {
-            const record = liveRecord(base);
-            if (record === undefined) return "stop";
-            if (!hasProposed) found = promisedRows.find((item) => item.record?.incarnation === record.incarnation)?.row;
-            if (found !== undefined) return "stop";
-            hasProposed = true;
-            closing = { ...record, status: "closing" };
-            return recordOf(closing);
-          },
-        },
-        { kind: "none" },
-        () => NO_INCARNATION,
-        (row, register) => promisedRows.push({ row, record: liveRecord(register) }),
-      );
-      if (outcome.kind === "stopped") {
-        const record = liveRecord(outcome.base);
-        if (record === undefined) throw new RingsteadError("no-such-container", "The resource could not be found.");
-        if (found !== undefined) {
-          await this.#io.row(set, record.incarnation, found);
-          throw new RingsteadError("container-not-empty", "There was a conflict when trying to complete your request.");
-        }
-      }
-      if (outcome.kind === "established" && closing !== undefined) {
-        this.#cache.delete(`${account}/${name}`);
-        this.#io.confirm(set, outcome.version);
-        if (await this.#finishClosing(account, name, set, closing)) return;
+    this.forget(account, name);
+    const result = await this.#runner.run(deleteContainer(this.placeOf(account, name)));
+    this.forget(account, name);
+    switch (result) {
+      case "deleted":
+        return;
+      case "absent":
+        throw absent(account, name);
+      case "not-empty":
         throw new RingsteadError("container-not-empty", "There was a conflict when trying to complete your request.");
-      }
-      await this.#afterFailure(account, name, set, outcome);
+      case "unknown":
+        throw unknown(account, name);
     }
-    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", {
-      account,
-      container: name,
-    });
   }
 
-  /** Live rows of one page. */
+  /** Live rows of one page; fewer than asked for only at the end. Errors: as `known`. */
   page(container: Container, query: PageQuery): Promise<Row[]> {
-    return this.#rows.page(this.#replicas.container(container.account, container.name), container.incarnation, query);
+    return this.#listed(container, (set) => listRows(set, container.incarnation, query));
   }
 
+  /** Errors: as `known`. */
   summary(container: Container): Promise<RowSummary> {
-    return this.#rows.summary(this.#replicas.container(container.account, container.name), container.incarnation);
+    return this.#listed(container, (set) => countRows(set, container.incarnation));
   }
 
-  /** Writes an object's row. Resolves to the container's present state when the row was refused because its incarnation is over ([B5]). */
-  async writeRow(container: Container, row: Row): Promise<"stored" | "moved"> {
-    const set = this.#replicas.container(container.account, container.name);
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const outcome = await this.#io.row(set, container.incarnation, row);
-      if (outcome === "stored") {
-        this.#changedRows.set(`${container.account}/${container.name}`, container);
-        return "stored";
-      }
-      if (row.isDeleted && outcome === "moved") return "stored";
-      if (outcome === "unavailable") break;
-      this.#cache.delete(`${container.account}/${container.name}`);
-      const present = await this.#presentByPrepare(container, set);
-      if (present === undefined || present.incarnation !== container.incarnation) return "moved";
-      if (present.status === "closing") await this.#finishClosing(container.account, container.name, set, present);
-    }
-    throw new RingsteadError("quorum-unavailable", "too few replicas of the container answer", {
-      container: container.name,
-    });
+  /** Where a container's record and its row in the account are kept. */
+  placeOf(account: string, name: string): ContainerPlace<ReplicaSet> {
+    return {
+      container: this.#replicas.container(account, name),
+      account: this.#replicas.account(account),
+      name,
+    };
   }
 
-  /** Containers whose rows changed since the last call, for the account's statistics. */
+  /** What this proxy remembers of the container is out of date. */
+  forget(account: string, name: string): void {
+    this.#cache.delete(`${account}/${name}`);
+  }
+
+  /** Its rows changed: the account's statistics have to follow. */
+  changed(container: Container): void {
+    this.#changedRows.set(`${container.account}/${container.name}`, container);
+  }
+
+  /** Containers whose rows changed since the last call. */
   takeChanged(): Container[] {
     const changed = [...this.#changedRows.values()];
     this.#changedRows.clear();
     return changed;
   }
 
-  /** Brings a container's statistics into its account's listing. */
+  /** Brings a container's statistics into its account's listing; where it is gone there is nothing to bring. */
   async report(container: Container): Promise<void> {
-    const summary = await this.summary(container);
-    await this.#listInAccount(container.account, container.name, container.incarnation, summary, false);
+    const set = this.#replicas.container(container.account, container.name);
+    const summary = await this.#runner.run(countRows(set, container.incarnation));
+    if (summary === "moved") return;
+    if (typeof summary === "string") throw unavailable(container.account, container.name);
+    const listed = accountRow(container.name, this.#ballots.next(container.incarnation), summary);
+    const outcome = await this.#runner.run(row(this.#replicas.account(container.account), NO_INCARNATION, listed));
+    if (outcome !== "stored") throw unavailable(container.account, container.name);
   }
 
-  /** [B5]: through a PREPARE, not a plain read. A container that lags behind on some replicas is brought up to date by it. */
-  async #presentByPrepare(container: Container, set: ReplicaSet): Promise<ContainerRecord | undefined> {
+  /** [B7]: finishes what a replica reports as left behind. `isThorough`: and brings replicas that lag to it. Errors: "quorum-unavailable". */
+  async settle(account: string, name: string, register: Register, isThorough: boolean): Promise<void> {
+    const place = this.placeOf(account, name);
+    const isLeft = register.state === "accepted";
+    if (isLeft && (await this.#runner.run(finishContainer(place, register))) === "unavailable") {
+      throw unavailable(account, name);
+    }
+    const end = isThorough
+      ? await this.#runner.run(settleContainer(place))
+      : await this.#runner.run(readContainer(place));
+    if (end === "unavailable") throw unavailable(account, name);
+  }
+
+  /** A listing bound to one incarnation. That it is over means that the container was deleted after it was found: 404. */
+  async #listed<T extends object>(
+    container: Container,
+    script: (set: ReplicaSet) => Script<ReplicaSet, T | ListObstacle>,
+  ): Promise<T> {
+    const { account, name } = container;
+    const place = this.placeOf(account, name);
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      let record: ContainerRecord | undefined;
-      const { outcome } = await this.#io.write(
-        set,
-        {
-          kind: "conditional",
-          decide: (base) => {
-            record = liveRecord(base);
-            return record === undefined ? "stop" : recordOf(record);
-          },
-        },
-        { kind: "none" },
-        () => NO_INCARNATION,
-      );
-      if (outcome.kind === "stopped") return undefined;
-      if (outcome.kind === "established") {
-        this.#io.confirm(set, outcome.version);
-        return record;
-      }
-      await this.#afterFailure(container.account, container.name, set, outcome);
+      const listed = await this.#runner.run(script(place.container));
+      if (typeof listed !== "string") return listed;
+      if (listed === "unavailable") break;
+      const present = this.#found(account, name, await this.#runner.run(presentContainer(place)));
+      if (present.incarnation !== container.incarnation) throw absent(account, name);
     }
-    return undefined;
+    throw unavailable(account, name);
   }
 
-  /** After *closing* is established: looks at the rows of W replicas that accept it; true when the container is gone, false when it was reopened. */
-  async #finishClosing(account: string, name: string, set: ReplicaSet, closing: ContainerRecord): Promise<boolean> {
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const look = await this.#replaceRecord(set, closing, recordOf({ ...closing, status: "closing" }));
-      if (look === "other") return false;
-      if (look === "failed") continue;
-      const isEmpty = look.every((row) => row.isDeleted);
-      const end: WriteRecord = isEmpty
-        ? recordOf({ ...closing, status: "closing" }, true)
-        : recordOf({ ...closing, status: "open" });
-      const result = await this.#replaceRecord(set, closing, end);
-      if (result === "other") return isEmpty;
-      if (result === "failed") continue;
-      this.#cache.delete(`${account}/${name}`);
-      if (isEmpty) await this.#removeFromAccount(account, name, closing.incarnation);
-      return isEmpty;
-    }
-    throw new RingsteadError("outcome-unknown", "the deletion may or may not take effect", {
-      account,
-      container: name,
-    });
+  #found(account: string, name: string, found: OpenContainer | "absent" | "unavailable"): Container {
+    if (typeof found !== "string") return this.#remember(account, name, found);
+    this.forget(account, name);
+    throw found === "absent" ? absent(account, name) : unavailable(account, name);
   }
 
-  /** Replaces a closing record of one incarnation; gives the live rows that the accepting replicas hold. */
-  async #replaceRecord(
-    set: ReplicaSet,
-    closing: ContainerRecord,
-    next: WriteRecord,
-  ): Promise<readonly Row[] | "other" | "failed"> {
-    const { outcome, liveRows } = await this.#io.write(
-      set,
-      {
-        kind: "conditional",
-        decide: (base) => {
-          const record = liveRecord(base);
-          return record?.status === "closing" && record.incarnation === closing.incarnation ? next : "stop";
-        },
-      },
-      { kind: "none" },
-      () => NO_INCARNATION,
-    );
-    if (outcome.kind === "stopped") return "other";
-    if (outcome.kind === "established") {
-      this.#io.confirm(set, outcome.version);
-      return liveRows;
-    }
-    if (outcome.kind === "unfinished") await this.#finishRegister(set, outcome.base);
-    return "failed";
-  }
-
-  /** [R2] for a container: the version found is accepted at a quorum, listed in the account, confirmed. */
-  async #finish(account: string, name: string, set: ReplicaSet, register: Register): Promise<void> {
-    if (!(await this.#finishRegister(set, register))) return;
-    const record = decodeContainerRecord(register.metadata);
-    if (register.isTombstone) await this.#removeFromAccount(account, name, record.incarnation);
-    else if (record.status === "open") {
-      await this.#listInAccount(
-        account,
-        name,
-        record.incarnation,
-        { rows: 0, objects: 0, bytes: 0, setHash: "" },
-        true,
-      );
-    }
-    this.#io.confirm(set, register.version);
-  }
-
-  async #finishRegister(set: ReplicaSet, register: Register): Promise<boolean> {
-    const record: WriteRecord = {
-      isTombstone: register.isTombstone,
-      bodyLength: 0,
-      metadata: register.metadata,
-      body: "none",
-      bodyVersion: register.bodyVersion,
-    };
-    const mode = { kind: "finish", version: register.version, ballot: register.ballot, record } as const;
-    const { outcome } = await this.#io.write(set, mode, { kind: "none" }, () => NO_INCARNATION);
-    if (outcome.kind === "established") this.#io.confirm(set, register.version);
-    return outcome.kind === "established";
-  }
-
-  async #afterFailure(
-    account: string,
-    name: string,
-    set: ReplicaSet,
-    outcome: { readonly kind: string; readonly base?: Register | undefined },
-  ): Promise<void> {
-    this.#cache.delete(`${account}/${name}`);
-    if (outcome.kind === "unfinished" && outcome.base !== undefined)
-      await this.#finish(account, name, set, outcome.base);
-    else if (outcome.kind === "unknown") {
-      throw new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect", {
-        account,
-        container: name,
-      });
-    }
-  }
-
-  /**
-   * The row's version begins with the container's incarnation, so that no late figure of an earlier life covers a later one; a
-   * deletion ends the incarnation with the highest stamp.
-   */
-  async #listInAccount(
-    account: string,
-    name: string,
-    incarnation: Incarnation,
-    summary: RowSummary,
-    onlyIfAbsent: boolean,
-  ): Promise<void> {
-    // A version of its own incarnation and no later stamp: it is there already unless its maker died before this row.
-    const version = onlyIfAbsent ? ((incarnation + incarnation) as Ballot) : this.#ballots.next(incarnation);
-    const row: Row = { name, version, isDeleted: false, objects: summary.rows, bytes: summary.bytes, payload: NOTHING };
-    const outcome = await this.#io.row(this.#replicas.account(account), NO_INCARNATION, row);
-    if (outcome !== "stored")
-      throw new RingsteadError("quorum-unavailable", "too few replicas of the account answer", { account });
-  }
-
-  async #removeFromAccount(account: string, name: string, incarnation: Incarnation): Promise<void> {
-    const version = (incarnation + HIGHEST_STAMP) as Ballot;
-    const row: Row = { name, version, isDeleted: true, objects: 0, bytes: 0, payload: NOTHING };
-    await this.#io.row(this.#replicas.account(account), NO_INCARNATION, row);
-  }
-
-  #remember(account: string, name: string, record: ContainerRecord, version: Ballot): Container {
+  #remember(account: string, name: string, { record, version }: OpenContainer): Container {
     const container: Container = {
       account,
       name,

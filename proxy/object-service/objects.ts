@@ -1,18 +1,31 @@
-import type { Ballot } from "../../common/ballot.ts";
-import { timestampIn } from "../../common/ballot.ts";
+import { type Ballot, type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { type HybridTimestamp, millisecondsOf } from "../../common/hybrid-clock.ts";
 import type { Clock } from "../../common/clock.ts";
-import { INLINE_BODY_LIMIT_BYTES, type Register, type Row, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
-import type { WriteMode, WriteRecord } from "../core/register-write.ts";
+import { READ_BODY_LIMIT_BYTES, type Register, type Row } from "../../storage-node/wire.ts";
+import { isDue } from "../core/expiry.ts";
+import type { ContainerPlace } from "../core/container-script.ts";
+import {
+  type DueRow,
+  finishObject,
+  type ObjectPlace,
+  type ObjectWrite,
+  settleObject,
+  type Shown,
+  writeObject,
+} from "../core/object-script.ts";
+import type { WriteRecord } from "../core/register-write.ts";
+import { isFinal } from "../core/script.ts";
+import { streamBody } from "./body-stream.ts";
 import type { UploadedBody } from "./body-upload.ts";
 import type { Container, Containers } from "./containers.ts";
+import { dueRowOf } from "./due-index.ts";
 import { decodeObjectMetadata, encodeObjectMetadata, encodeObjectRow, type ObjectMetadata } from "./object-metadata.ts";
 import type { RegisterIo, WriteBody } from "./register-io.ts";
-import type { Replica, Replicas, ReplicaSet } from "./replicas.ts";
+import type { Replicas, ReplicaSet } from "./replicas.ts";
+import type { ScriptRunner } from "./script-runner.ts";
 
 const RETRY_LIMIT = 10;
-const BODY_TIMEOUT_MS = 10_000;
 const NOTHING = new Uint8Array();
 const NO_BODY: WriteBody = { kind: "none" };
 
@@ -33,20 +46,30 @@ export type Present = { readonly metadata: ObjectMetadata; readonly changed: Hyb
 /** Throws the face's refusal, or returns when the write may go on. */
 export type Condition = (present: Present) => void;
 
-const notFound = (): RingsteadError => new RingsteadError("no-such-object", "The resource could not be found.");
-const unknown = (): RingsteadError =>
-  new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect");
+const TOMBSTONE: WriteRecord = {
+  isTombstone: true,
+  bodyLength: 0,
+  metadata: NOTHING,
+  body: "none",
+  bodyVersion: undefined,
+};
 
-/** Objects: registers whose rows stand in their container (PROTOCOL sections 3 to 5). */
+const notFound = (): RingsteadError => new RingsteadError("no-such-object", "The resource could not be found.");
+const unavailable = (): RingsteadError =>
+  new RingsteadError("quorum-unavailable", "the object's state cannot be settled");
+
+/** Objects: registers whose rows stand in their container (PROTOCOL sections 3 to 5). `core/object-script.ts` decides. */
 export class Objects {
   readonly #replicas: Replicas;
   readonly #io: RegisterIo;
+  readonly #runner: ScriptRunner;
   readonly #containers: Containers;
   readonly #clock: Clock;
 
-  constructor(replicas: Replicas, io: RegisterIo, containers: Containers, clock: Clock) {
+  constructor(replicas: Replicas, io: RegisterIo, runner: ScriptRunner, containers: Containers, clock: Clock) {
     this.#replicas = replicas;
     this.#io = io;
+    this.#runner = runner;
     this.#containers = containers;
     this.#clock = clock;
   }
@@ -63,13 +86,13 @@ export class Objects {
   async get(account: string, containerName: string, name: string, withBody: boolean): Promise<StoredObject> {
     const set = this.#replicas.object(account, containerName, name);
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const read = await this.#io.read(set, withBody ? INLINE_BODY_LIMIT_BYTES : 0);
+      const read = await this.#io.read(set, withBody ? READ_BODY_LIMIT_BYTES : 0);
       const { register } = read;
-      if (!read.isSettled && register !== undefined) {
-        await this.#finish(account, containerName, name, set, register, read.holders);
+      if (register !== undefined && !isFinal(read)) {
+        await this.#finish(this.#placeOf(account, containerName, name, set), register, read.isSettled);
         continue;
       }
-      const metadata = this.#metadataOf(register);
+      const metadata = metadataAt(register, this.#clock.nowMs());
       if (register === undefined || metadata === undefined) throw notFound();
       const { holders, body } = read;
       return {
@@ -78,10 +101,10 @@ export class Objects {
         length: register.bodyLength,
         metadata,
         small: register.bodyLength === 0 ? Buffer.alloc(0) : body,
-        stream: (offset, length) => streamBody(set, register, holders, offset, length),
+        stream: (offset, length) => streamBody(set, register.bodyVersion, holders, offset, length),
       };
     }
-    throw new RingsteadError("quorum-unavailable", "the object's state cannot be settled");
+    throw unavailable();
   }
 
   /** Stores a new version. With a condition it is decided atomically against the version that is there. Errors: "no-such-container", "outcome-unknown", the condition's. */
@@ -99,22 +122,10 @@ export class Objects {
       body: uploaded.length === 0 ? "none" : "given",
       bodyVersion: undefined,
     };
-    const row = (version: Ballot): Row => ({
-      name,
-      version,
-      isDeleted: false,
-      objects: 1,
-      bytes: uploaded.length,
-      payload: encodeObjectRow(metadata),
-    });
-    const version = await this.#write(
-      container,
-      name,
-      condition === undefined ? record : () => record,
-      condition,
-      uploaded.body,
-      row,
-    );
+    const version =
+      condition === undefined
+        ? await this.#write(container, name, record, metadata, uploaded.body)
+        : await this.#writeIf(container, name, condition, () => record, uploaded.body);
     return { version, changed: timestampIn(version) };
   }
 
@@ -124,223 +135,204 @@ export class Objects {
     name: string,
     change: (present: ObjectMetadata) => ObjectMetadata,
   ): Promise<{ changed: HybridTimestamp }> {
-    let length = 0;
-    let next: ObjectMetadata | undefined;
-    const version = await this.#write(
-      container,
-      name,
-      (base) => {
-        const present = this.#metadataOf(base);
-        if (base === undefined || present === undefined) throw notFound();
-        next = change(present);
-        length = base.bodyLength;
-        const body = base.bodyLength === 0 ? "none" : "keep";
-        return {
-          isTombstone: false,
-          bodyLength: base.bodyLength,
-          metadata: encodeObjectMetadata(next),
-          body,
-          bodyVersion: base.bodyVersion,
-        };
-      },
-      () => {},
-      NO_BODY,
-      (written) => ({
-        name,
-        version: written,
-        isDeleted: false,
-        objects: 1,
-        bytes: length,
-        payload: encodeObjectRow(next ?? { etag: "", contentType: "" }),
-      }),
-    );
+    const replaced = (base: Register | undefined, present: ObjectMetadata | undefined): WriteRecord => {
+      if (base === undefined || present === undefined) throw notFound();
+      return {
+        isTombstone: false,
+        bodyLength: base.bodyLength,
+        metadata: encodeObjectMetadata(change(present)),
+        body: base.bodyLength === 0 ? "none" : "keep",
+        bodyVersion: base.bodyVersion,
+      };
+    };
+    const version = await this.#writeIf(container, name, () => {}, replaced, NO_BODY);
     return { changed: timestampIn(version) };
   }
 
   /** Deletes the object; 404 where there is none. Errors: "no-such-object", "outcome-unknown", the condition's. */
   async delete(container: Container, name: string, condition: Condition): Promise<void> {
-    const tombstone: WriteRecord = {
-      isTombstone: true,
-      bodyLength: 0,
-      metadata: NOTHING,
-      body: "none",
-      bodyVersion: undefined,
+    const mustExist: Condition = (present) => {
+      if (present === undefined) throw notFound();
+      condition(present);
     };
-    await this.#write(
-      container,
-      name,
-      () => tombstone,
-      (present) => {
-        if (present === undefined) throw notFound();
-        condition(present);
-      },
-      NO_BODY,
-      (version) => ({ name, version, isDeleted: true, objects: 0, bytes: 0, payload: NOTHING }),
-    );
+    await this.#writeIf(container, name, mustExist, () => TOMBSTONE, NO_BODY);
   }
 
-  /** Register at W, then row at W, then CONFIRM, then the answer (PROTOCOL section 3). */
-  async #write(
-    container: Container,
-    name: string,
-    make: WriteRecord | ((base: Register | undefined) => WriteRecord),
-    condition: Condition | undefined,
-    body: WriteBody,
-    row: (version: Ballot) => Row,
-  ): Promise<Ballot> {
-    const set = this.#replicas.object(container.account, container.name, name);
-    for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      let refusal: unknown;
-      const mode: WriteMode =
-        typeof make !== "function"
-          ? { kind: "plain", record: make }
-          : {
-              kind: "conditional",
-              decide: (base) => {
-                try {
-                  condition?.(this.#presentOf(base));
-                  return make(base);
-                } catch (error) {
-                  refusal = error;
-                  return "stop";
-                }
-              },
-            };
-      const { outcome } = await this.#io.write(set, mode, body, () => container.incarnation);
-      switch (outcome.kind) {
-        case "established": {
-          if ((await this.#containers.writeRow(container, row(outcome.version))) === "moved") {
-            this.#io.confirm(set, outcome.version, true);
-            throw new RingsteadError("no-such-container", "The resource could not be found.");
-          }
-          this.#io.confirm(set, outcome.version);
-          return outcome.version;
-        }
-        case "stopped":
-          throw refusal;
-        case "unfinished":
-          await this.#finishBase(container.account, container.name, name, set);
-          continue;
-        case "superseded":
-          continue;
-        case "unknown":
-          throw unknown();
-      }
-    }
-    throw unknown();
+  /**
+   * Deletes the object if it is still due at exactly `deleteAt`, and that time has come; else leaves it alone.
+   * Errors: "no-such-container", "outcome-unknown".
+   */
+  async expire(account: string, containerName: string, name: string, deleteAt: number): Promise<void> {
+    const container = await this.#containers.known(account, containerName);
+    const isStillDue = (base: Register | undefined): boolean =>
+      base !== undefined &&
+      !base.isTombstone &&
+      base.state !== "void" &&
+      isDue(decodeObjectMetadata(base.metadata).deleteAt, deleteAt, this.#clock.nowMs());
+    const given: ObjectWrite = {
+      kind: "conditional",
+      decide: (base) => (isStillDue(base) ? TOMBSTONE : "stop"),
+    };
+    await this.#run(container, name, given, NO_BODY);
   }
 
-  /** [C1]: an unconfirmed base is finished before a condition is judged on it. */
-  async #finishBase(account: string, containerName: string, name: string, set: ReplicaSet): Promise<void> {
-    const read = await this.#io.read(set, 0);
-    if (read.register !== undefined) await this.#finish(account, containerName, name, set, read.register, read.holders);
-  }
-
-  /** [R2]: the version found is accepted again at W, its row written, then confirmed. */
-  async #finish(
+  /**
+   * [B7]: finishes what a replica reports as left behind, as a reader would. `isThorough`: and brings replicas that lag to what is settled.
+   * Errors: "quorum-unavailable".
+   */
+  async settle(
     account: string,
     containerName: string,
     name: string,
-    set: ReplicaSet,
-    register: Register,
-    holders: readonly Replica[],
+    left: Register,
+    isThorough: boolean,
   ): Promise<void> {
-    const hasBody = register.bodyLength > 0 && !register.isTombstone;
-    let body: WriteBody = NO_BODY;
-    if (hasBody && register.bodyLength <= INLINE_BODY_LIMIT_BYTES) {
-      const chunks: Buffer[] = [];
-      for await (const chunk of streamBody(set, register, holders, 0, register.bodyLength)) chunks.push(chunk);
-      body = { kind: "bytes", bytes: Buffer.concat(chunks) };
+    const set = this.#replicas.object(account, containerName, name);
+    const place = this.#placeOf(account, containerName, name, set);
+    const read = await this.#io.read(set, 0);
+    const { register } = read;
+    // Most that is reported only missed its CONFIRM. A minority may hold what this read did not see, so what was reported is finished.
+    if (register?.version === left.version && isFinal(read)) {
+      this.#io.confirm(set, left.version, register.state === "void");
+    } else {
+      await this.#finish(place, left, register?.version === left.version && read.isSettled);
     }
-    const record: WriteRecord = {
-      isTombstone: register.isTombstone,
-      bodyLength: register.bodyLength,
-      metadata: register.metadata,
-      body: body.kind === "bytes" ? "given" : hasBody ? "keep" : "none",
-      bodyVersion: register.bodyVersion,
-    };
-    const mode = { kind: "finish", version: register.version, ballot: register.ballot, record } as const;
-    const container = await this.#containers.get(account, containerName).catch((error: unknown) => {
-      if (error instanceof RingsteadError && error.code === "no-such-container") return undefined;
-      throw error;
-    });
-    const { outcome } = await this.#io.write(
-      set,
-      mode,
-      body,
-      () => register.ballot.slice(0, 24) as Container["incarnation"],
-    );
-    if (outcome.kind === "unknown") throw unknown();
-    if (outcome.kind !== "established") return;
-    const isOfContainer = container !== undefined && register.version.startsWith(container.incarnation);
-    const metadata = register.isTombstone ? undefined : decodeObjectMetadata(register.metadata);
-    const row: Row = {
-      name,
-      version: register.version,
-      isDeleted: register.isTombstone,
-      objects: register.isTombstone ? 0 : 1,
-      bytes: register.bodyLength,
-      payload: metadata === undefined ? NOTHING : encodeObjectRow(metadata),
-    };
-    const isListed =
-      register.isTombstone || (isOfContainer && (await this.#containers.writeRow(container, row)) === "stored");
-    if (register.isTombstone && isOfContainer) await this.#containers.writeRow(container, row);
-    this.#io.confirm(set, register.version, !isListed);
+    if (isThorough && (await this.#runner.run(settleObject(place, NO_INCARNATION))) === "unavailable") {
+      throw unavailable();
+    }
   }
 
-  #metadataOf(register: Register | undefined): ObjectMetadata | undefined {
-    if (register === undefined || register.isTombstone || register.state === "void") return undefined;
-    const metadata = decodeObjectMetadata(register.metadata);
-    return metadata.deleteAt !== undefined && metadata.deleteAt * 1000 <= this.#clock.nowMs() ? undefined : metadata;
+  async #finish(place: ObjectPlace<ReplicaSet>, register: Register, isEstablished: boolean): Promise<void> {
+    if ((await this.#runner.run(finishObject(place, register, isEstablished))) === "unavailable") throw unavailable();
   }
 
-  #presentOf(register: Register | undefined): Present {
-    const metadata = this.#metadataOf(register);
-    return register === undefined || metadata === undefined
-      ? undefined
-      : { metadata, changed: timestampIn(register.version) };
+  async #writeIf(
+    container: Container,
+    name: string,
+    condition: Condition,
+    make: (base: Register | undefined, present: ObjectMetadata | undefined) => WriteRecord,
+    body: WriteBody,
+  ): Promise<Ballot> {
+    let refusal: unknown;
+    // One moment for all rounds: what an earlier one proposed may yet take effect, so that no later one may find the same base expired.
+    const nowMs = this.#clock.nowMs();
+    const decide = (base: Register | undefined): WriteRecord | "stop" => {
+      const metadata = metadataAt(base, nowMs);
+      try {
+        condition(
+          base === undefined || metadata === undefined ? undefined : { metadata, changed: timestampIn(base.version) },
+        );
+        return make(base, metadata);
+      } catch (error) {
+        refusal = error;
+        return "stop";
+      }
+    };
+    const version = await this.#run(container, name, { kind: "conditional", decide }, body);
+    if (version === undefined) throw refusal;
+    return version;
+  }
+
+  async #write(
+    container: Container,
+    name: string,
+    record: WriteRecord,
+    metadata: ObjectMetadata,
+    body: WriteBody,
+  ): Promise<Ballot> {
+    const version = await this.#run(container, name, { kind: "plain", record }, body, metadata);
+    if (version === undefined) throw new Error("a plain write was stopped");
+    return version;
+  }
+
+  /** Undefined when the write's own decision stopped it. */
+  async #run(
+    container: Container,
+    name: string,
+    given: ObjectWrite,
+    body: WriteBody,
+    metadata?: ObjectMetadata,
+  ): Promise<Ballot | undefined> {
+    const { account } = container;
+    const set = this.#replicas.object(account, container.name, name);
+    const place = this.#placeOf(account, container.name, name, set, metadata);
+    const script = writeObject(place, container.incarnation, given, body.kind === "staged");
+    const result = await this.#runner.run(script, body);
+    switch (result.kind) {
+      case "done":
+        this.#changed(container, result.version);
+        return result.version;
+      case "stopped":
+        return undefined;
+      case "no-container":
+        this.#containers.forget(account, container.name);
+        throw new RingsteadError("no-such-container", "The resource could not be found.");
+      case "unknown":
+        throw new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect");
+    }
+  }
+
+  /** The row went into the life that the version names, which may be a later one than this proxy remembered. */
+  #changed(container: Container, version: Ballot): void {
+    if (version.startsWith(container.incarnation)) return this.#containers.changed(container);
+    this.#containers.forget(container.account, container.name);
+    this.#containers.changed({ ...container, incarnation: version.slice(0, 24) as Incarnation });
+  }
+
+  #placeOf(
+    account: string,
+    containerName: string,
+    name: string,
+    object: ReplicaSet,
+    metadata?: ObjectMetadata,
+  ): ObjectPlace<ReplicaSet> {
+    return new Place(this.#replicas, object, this.#containers.placeOf(account, containerName), name, metadata);
   }
 }
 
-/** [R3]: blocks of exactly one body version; where one replica fails, the next goes on at the same offset. */
-async function* streamBody(
-  set: ReplicaSet,
-  register: Register,
-  holders: readonly Replica[],
-  offset: number,
-  length: number,
-): AsyncGenerator<Buffer, void, void> {
-  const sources = [...holders, ...set.replicas.filter((replica) => !holders.includes(replica) && !replica.isSuspect)];
-  let source = 0;
-  const end = offset + length;
-  const ask = async (at: number): Promise<Buffer> => {
-    for (; source < sources.length; source++) {
-      const replica = sources[source];
-      if (replica === undefined) break;
-      try {
-        const bytes = await replica.client.readBody(
-          set.name,
-          register.bodyVersion,
-          at,
-          Math.min(TRANSFER_BLOCK_BYTES, end - at),
-          BODY_TIMEOUT_MS,
-        );
-        if (bytes.length > 0) return bytes;
-      } catch (error) {
-        if (!(error instanceof RingsteadError)) throw error;
-        if (error.code === "rpc-timeout") replica.failed(true);
-      }
-    }
-    throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: set.name.path });
-  };
-  let at = offset;
-  let next: Promise<Buffer> | undefined = length > 0 ? ask(at) : undefined;
-  while (next !== undefined) {
-    const bytes: Buffer = await next;
-    at += bytes.length;
-    next = at < end ? ask(at) : undefined;
-    next?.catch(() => {});
-    yield bytes;
+/** What there is to see of a register at a moment; undefined where there is no object, or none any more. */
+const metadataAt = (register: Register | undefined, nowMs: number): ObjectMetadata | undefined => {
+  if (register === undefined || register.isTombstone || register.state === "void") return undefined;
+  const metadata = decodeObjectMetadata(register.metadata);
+  return metadata.deleteAt !== undefined && metadata.deleteAt * 1000 <= nowMs ? undefined : metadata;
+};
+
+/** Where one object lives. `given`: what a plain PUT encoded a moment ago, so that it is not decoded again. */
+class Place implements ObjectPlace<ReplicaSet> {
+  readonly object: ReplicaSet;
+  readonly container: ContainerPlace<ReplicaSet>;
+  readonly #replicas: Replicas;
+  readonly #name: string;
+  readonly #given: ObjectMetadata | undefined;
+
+  constructor(
+    replicas: Replicas,
+    object: ReplicaSet,
+    container: ContainerPlace<ReplicaSet>,
+    name: string,
+    given: ObjectMetadata | undefined,
+  ) {
+    this.object = object;
+    this.container = container;
+    this.#replicas = replicas;
+    this.#name = name;
+    this.#given = given;
+  }
+
+  rowOf(shown: Shown): Row {
+    const { version, isTombstone, bodyLength } = shown;
+    const name = this.#name;
+    if (isTombstone) return { name, version, isDeleted: true, objects: 0, bytes: 0, payload: NOTHING };
+    const payload = encodeObjectRow(this.#given ?? decodeObjectMetadata(shown.metadata));
+    return { name, version, isDeleted: false, objects: 1, bytes: bodyLength, payload };
+  }
+
+  dueRowOf(shown: Shown): DueRow<ReplicaSet> | undefined {
+    if (shown.isTombstone) return undefined;
+    const { deleteAt } = this.#given ?? decodeObjectMetadata(shown.metadata);
+    return deleteAt === undefined
+      ? undefined
+      : dueRowOf(this.#replicas, this.object.name.path, deleteAt, shown.version);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { Confirm } from "../../storage-node/client.ts";
-import type { AcceptReply, Name, PrepareReply, Proposal, Register, Row } from "../../storage-node/wire.ts";
+import type { AcceptReply, Name, PrepareReply, Proposal, ReadReply, Register, Row } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import {
   RegisterWrite,
@@ -12,7 +12,16 @@ import {
 } from "../core/register-write.ts";
 import { type RowOutcome, RowQuorum } from "../core/row-write.ts";
 import type { Ballots } from "./ballots.ts";
-import type { Replica, ReplicaSet } from "./replicas.ts";
+import { supplyBody } from "./body-stream.ts";
+import {
+  groupByNode,
+  type ReadOrder,
+  readOrderOf,
+  readQuorumOf,
+  type Replica,
+  type ReplicaGroup,
+  type ReplicaSet,
+} from "./replicas.ts";
 
 /** One message's time; a replica that needs longer is suspected. */
 export const MESSAGE_TIMEOUT_MS = 2000;
@@ -28,8 +37,6 @@ export type WriteBody =
   | { readonly kind: "bytes"; readonly bytes: Uint8Array }
   | { readonly kind: "staged"; readonly ids: readonly (number | undefined)[] };
 
-export type WriteResult = { readonly outcome: WriteOutcome; readonly liveRows: readonly Row[] };
-
 export type ReadResult = {
   readonly register: Register | undefined;
   /** The whole body, where it is small and came with the answer. */
@@ -39,13 +46,18 @@ export type ReadResult = {
   readonly isSettled: boolean;
 };
 
+const healthyFirst = (replicas: readonly Replica[]): readonly Replica[] => [
+  ...replicas.filter((replica) => !replica.isSuspect),
+  ...replicas.filter((replica) => replica.isSuspect),
+];
+
 const unavailable = (name: Name): RingsteadError =>
   new RingsteadError("quorum-unavailable", "too few replicas answer", { path: name.path });
 
 /** Drives the pure protocol of `core/` over the storage nodes' clients. */
 export class RegisterIo {
   readonly #ballots: Ballots;
-  readonly #confirms = new Map<Replica, Confirm[]>();
+  readonly #confirms = new Map<ReplicaGroup, Confirm[]>();
   #confirmTimer: NodeJS.Timeout | undefined;
   #turn = 0;
 
@@ -53,69 +65,96 @@ export class RegisterIo {
     this.#ballots = ballots;
   }
 
-  /** Runs one write to its outcome. `onLiveRows` of a conditional container write hears the rows in the promises before `decide` is asked. */
-  write(
-    set: ReplicaSet,
-    mode: WriteMode,
-    body: WriteBody,
-    incarnation: () => Incarnation,
-    onLiveRow?: (row: Row, register: Register | undefined) => void,
-  ): Promise<WriteResult> {
-    const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation()));
+  /** Runs one write to its outcome; `incarnation` is the first part of its ballots. */
+  write(set: ReplicaSet, mode: WriteMode, body: WriteBody, incarnation: Incarnation): Promise<WriteOutcome> {
+    const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation));
     // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
     if (mode.kind === "conditional") this.#sendConfirms();
     return new Promise((resolve) => {
-      let liveRows: Row[] = [];
       const perform = (effect: WriteEffect | undefined): void => {
         if (effect === undefined) return;
         switch (effect.kind) {
           case "done":
-            resolve({ outcome: effect.outcome, liveRows });
+            resolve(effect.outcome);
             return;
           case "wait":
             setTimeout(() => perform(machine.onTimer(effect.round)), Math.random() * effect.atMostMs);
             return;
           case "prepare":
-            for (const replica of set.replicas) {
-              replica.client.prepare(set.name, effect.ballot, effect.own, MESSAGE_TIMEOUT_MS, (error, reply) => {
-                this.#note(replica, error);
+            for (const { client, members } of set.groups) {
+              client.prepare(set.name, effect.ballot, effect.own, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
+                this.#note(members[part], error);
                 this.#hearPrepare(reply);
-                if (reply?.kind === "promised" && reply.liveRow !== undefined)
-                  onLiveRow?.(reply.liveRow, reply.register);
                 perform(machine.onPrepare(effect.round, reply));
               });
             }
             return;
           case "accept": {
-            liveRows = [];
             const proposal = proposalOf(effect.version, effect.record, body);
-            for (const [index, replica] of set.replicas.entries()) {
-              const sent = bodyFor(body, proposal, index);
-              if (sent === undefined) {
-                queueMicrotask(() => perform(machine.onAccept(effect.round, undefined)));
-                continue;
-              }
-              replica.client.accept(
+            const groups = withBody(set, body, proposal);
+            let sent = 0;
+            for (const { client, members } of groups) {
+              sent += members.length;
+              client.accept(
                 set.name,
                 effect.version,
                 effect.ballot,
                 proposal,
-                sent,
+                bodyFor(set, members, body, proposal),
                 effect.own,
                 MESSAGE_TIMEOUT_MS,
-                (error, reply) => {
-                  this.#note(replica, error);
+                (error, reply, part) => {
+                  this.#note(members[part], error);
                   this.#hearAccept(reply);
-                  if (reply?.kind === "accepted" && reply.liveRow !== undefined) liveRows.push(reply.liveRow);
-                  perform(machine.onAccept(effect.round, reply));
+                  const index = reply?.kind === "nodata" ? indexOf(set, members[part]) : 0;
+                  perform(machine.onAccept(effect.round, reply, index));
                 },
               );
             }
+            // Those without the body cannot accept.
+            for (let missing = set.replicas.length - sent; missing > 0; missing -= 1) {
+              queueMicrotask(() => perform(machine.onAccept(effect.round, undefined, 0)));
+            }
             return;
           }
+          case "supply":
+            void this.#supply(set, effect, body).then((reply) =>
+              perform(machine.onAccept(effect.round, reply, effect.replica)),
+            );
+            return;
         }
       };
       perform(machine.start());
+    });
+  }
+
+  /** [A4]: gives one replica a record with its body: the one at hand, else one from a replica that holds it. Undefined when that fails. */
+  async #supply(
+    set: ReplicaSet,
+    effect: Extract<WriteEffect, { kind: "supply" }>,
+    body: WriteBody,
+  ): Promise<AcceptReply | undefined> {
+    const replica = set.replicas[effect.replica];
+    const [group] = replica === undefined ? [] : groupByNode([replica]);
+    if (replica === undefined || group === undefined) return undefined;
+    const proposal = proposalOf(effect.version, effect.record, body);
+    const sent = await supplyBody(set, effect.replica, proposal, body);
+    if (sent === undefined) return undefined;
+    return new Promise((resolve) => {
+      group.client.accept(
+        set.name,
+        effect.version,
+        effect.ballot,
+        { ...proposal, body: "bytes" in sent ? "inline" : "staged" },
+        sent,
+        effect.own,
+        MESSAGE_TIMEOUT_MS,
+        (error, reply) => {
+          this.#note(replica, error);
+          this.#hearAccept(reply);
+          resolve(reply);
+        },
+      );
     });
   }
 
@@ -124,57 +163,69 @@ export class RegisterIo {
    * Errors: "quorum-unavailable".
    */
   read(set: ReplicaSet, bodyLimit: number): Promise<ReadResult> {
-    const order = this.#order(set.replicas);
-    const writeQuorum = Math.floor(order.length / 2) + 1;
-    const readQuorum = order.length - writeQuorum + 1;
+    const { replicas, first } = this.#order(set);
     return new Promise((resolve, reject) => {
       const answers: ReplicaRead[] = [];
-      const bodies = new Map<number, Buffer>();
+      const readQuorum = readQuorumOf(replicas.length);
+      let body: Buffer | undefined;
+      let bodyFrom = -1;
       let asked = 0;
       let failed = 0;
       let isDone = false;
-      const ask = (): void => {
-        const index = asked++;
-        const replica = order[index];
-        if (replica === undefined) return;
-        replica.client.read(set.name, index === 0 ? bodyLimit : 0, MESSAGE_TIMEOUT_MS, (error, reply) => {
-          this.#note(replica, error);
-          if (isDone) return;
-          if (reply === undefined) {
-            failed += 1;
-            if (order.length - failed < readQuorum) finish(() => reject(unavailable(set.name)));
-            else ask();
-            return;
-          }
-          if (reply.register !== undefined) this.#ballots.heard(reply.register.ballot);
-          if (reply.body !== undefined) bodies.set(index, reply.body);
-          answers.push({ replica: index, register: reply.register });
-          const verdict = judgeRead(order.length, answers);
-          if (verdict.kind === "more") return;
-          if (verdict.kind === "unfinished" && answers.length + failed < order.length) {
-            // One more answer often settles what a crash left behind without writing anything.
-            if (asked <= answers.length + failed) ask();
-            return;
-          }
-          const holders: Replica[] = [];
-          let body: Buffer | undefined;
-          for (const holder of verdict.holders) {
-            const held = order[holder];
-            if (held !== undefined) holders.push(held);
-            body ??= bodies.get(holder);
-          }
-          finish(() => resolve({ register: verdict.register, body, holders, isSettled: verdict.kind === "settled" }));
-        });
-      };
-      const hedge = setTimeout(() => {
-        while (!isDone && asked < order.length) ask();
-      }, HEDGE_MS);
       const finish = (settle: () => void): void => {
         isDone = true;
         clearTimeout(hedge);
         settle();
       };
-      for (let count = 0; count < readQuorum; count++) ask();
+      const onAnswer = (index: number, error: RingsteadError | undefined, reply: ReadReply | undefined): void => {
+        this.#note(replicas[index], error);
+        if (isDone) return;
+        if (reply === undefined) {
+          failed += 1;
+          if (replicas.length - failed < readQuorum) finish(() => reject(unavailable(set.name)));
+          else askNext();
+          return;
+        }
+        if (reply.register !== undefined) this.#ballots.heard(reply.register.ballot);
+        if (reply.body !== undefined) {
+          body = reply.body;
+          bodyFrom = index;
+        }
+        answers.push({ replica: index, register: reply.register });
+        const verdict = judgeRead(replicas.length, answers);
+        if (verdict.kind === "more") return;
+        if (verdict.kind === "unfinished" && answers.length + failed < replicas.length) {
+          // One more answer often settles what a crash left behind without writing anything.
+          if (asked <= answers.length + failed) askNext();
+          return;
+        }
+        const holders: Replica[] = [];
+        for (const holder of verdict.holders) {
+          const held = replicas[holder];
+          if (held !== undefined) holders.push(held);
+        }
+        const { register } = verdict;
+        const isSettled = verdict.kind === "settled";
+        finish(() =>
+          resolve({ register, body: verdict.holders.includes(bodyFrom) ? body : undefined, holders, isSettled }),
+        );
+      };
+      const ask = ({ client }: ReplicaGroup, limit: number, from: number): void =>
+        client.read(set.name, limit, MESSAGE_TIMEOUT_MS, (error, reply, part) => onAnswer(from + part, error, reply));
+      const askNext = (): void => {
+        const replica = replicas[asked];
+        if (replica === undefined) return;
+        asked += 1;
+        for (const group of groupByNode([replica])) ask(group, 0, asked - 1);
+      };
+      const hedge = setTimeout(() => {
+        while (!isDone && asked < replicas.length) askNext();
+      }, HEDGE_MS);
+      for (const group of first) {
+        const from = asked;
+        asked += group.members.length;
+        ask(group, from === 0 ? bodyLimit : 0, from);
+      }
     });
   }
 
@@ -182,9 +233,9 @@ export class RegisterIo {
   row(set: ReplicaSet, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
     const quorum = new RowQuorum(set.replicas.length);
     return new Promise((resolve) => {
-      for (const replica of set.replicas) {
-        replica.client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply) => {
-          this.#note(replica, error);
+      for (const { client, members } of set.groups) {
+        client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
+          this.#note(members[part], error);
           const outcome = quorum.onReply(reply);
           if (outcome !== undefined) resolve(outcome);
         });
@@ -194,11 +245,11 @@ export class RegisterIo {
 
   /** [A5]: tells all replicas; carried together with others a few milliseconds later. */
   confirm(set: ReplicaSet, version: Ballot, isVoid = false): void {
-    for (const replica of set.replicas) {
-      let waiting = this.#confirms.get(replica);
+    for (const group of set.groups) {
+      let waiting = this.#confirms.get(group);
       if (waiting === undefined) {
         waiting = [];
-        this.#confirms.set(replica, waiting);
+        this.#confirms.set(group, waiting);
       }
       waiting.push({ name: set.name, version, isVoid });
       if (waiting.length >= CONFIRM_BATCH) this.#sendConfirms();
@@ -207,27 +258,31 @@ export class RegisterIo {
   }
 
   /** Replicas in the order to ask them: healthy ones first, turn by turn. */
-  #order(replicas: readonly Replica[]): Replica[] {
-    const turn = this.#turn++ % replicas.length;
-    const rotated = [...replicas.slice(turn), ...replicas.slice(0, turn)];
-    return rotated.some((replica) => replica.isSuspect)
-      ? [...rotated.filter((replica) => !replica.isSuspect), ...rotated.filter((replica) => replica.isSuspect)]
-      : rotated;
+  #order(set: ReplicaSet): ReadOrder {
+    const turn = this.#turn++;
+    const order = set.orders[turn % set.orders.length] ?? readOrderOf(set.replicas);
+    const { replicas } = order;
+    for (const { isSuspect } of replicas) {
+      if (!isSuspect) continue;
+      return readOrderOf(healthyFirst(replicas));
+    }
+    return order;
   }
 
-  /** Replicas for a listing, best first. */
-  ordered(set: ReplicaSet): Replica[] {
-    return this.#order(set.replicas);
+  /** Replicas for a listing, healthy ones first, else always in the same order: the first one keeps pages of what was listed before. */
+  ordered({ replicas }: ReplicaSet): readonly Replica[] {
+    return replicas.some((replica) => replica.isSuspect) ? healthyFirst(replicas) : replicas;
   }
 
   #sendConfirms(): void {
     clearTimeout(this.#confirmTimer);
     this.#confirmTimer = undefined;
-    for (const [replica, confirms] of this.#confirms) replica.client.confirm(confirms, MESSAGE_TIMEOUT_MS);
+    for (const [{ client }, confirms] of this.#confirms) client.confirm(confirms, MESSAGE_TIMEOUT_MS);
     this.#confirms.clear();
   }
 
-  #note(replica: Replica, error: RingsteadError | undefined): void {
+  #note(replica: Replica | undefined, error: RingsteadError | undefined): void {
+    if (replica === undefined) return;
     if (error === undefined) replica.answered();
     else if (error.code === "rpc-timeout") replica.failed(true);
     else if (error.code === "rpc-unreachable" || error.code === "device-failed") replica.failed(false);
@@ -242,6 +297,9 @@ export class RegisterIo {
     else if (reply?.kind === "promised" && reply.register !== undefined) this.#ballots.heard(reply.register.ballot);
   }
 }
+
+const indexOf = (set: ReplicaSet, replica: Replica | undefined): number =>
+  replica === undefined ? 0 : set.replicas.indexOf(replica);
 
 const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Proposal => ({
   bodyVersion: record.bodyVersion ?? version,
@@ -258,14 +316,21 @@ const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Prop
       : record.body,
 });
 
-/** What one replica is sent; undefined where its staged copy failed, so that it cannot accept. */
+/** The groups without those replicas whose staged copy failed. */
+const withBody = (set: ReplicaSet, body: WriteBody, proposal: Proposal): readonly ReplicaGroup[] => {
+  if (proposal.body !== "staged" || body.kind !== "staged") return set.groups;
+  const { ids } = body;
+  if (!ids.includes(undefined)) return set.groups;
+  return groupByNode(set.replicas.filter((_, index) => ids[index] !== undefined));
+};
+
 const bodyFor = (
+  set: ReplicaSet,
+  members: readonly Replica[],
   body: WriteBody,
   proposal: Proposal,
-  index: number,
-): { bytes?: Uint8Array; stagedId?: number } | undefined => {
+): { bytes?: Uint8Array; stagedIds?: readonly number[] } => {
   if (proposal.body === "inline" && body.kind === "bytes") return { bytes: body.bytes };
   if (proposal.body !== "staged" || body.kind !== "staged") return {};
-  const stagedId = body.ids[index];
-  return stagedId === undefined ? undefined : { stagedId };
+  return { stagedIds: members.map((member) => body.ids[set.replicas.indexOf(member)] ?? 0) };
 };

@@ -1,106 +1,67 @@
 import type { Incarnation } from "../../common/ballot.ts";
-import { RingsteadError } from "../../common/errors.ts";
-import type { ListQuery, ListReply, Row, RowSummary } from "../../storage-node/wire.ts";
-import { mergeRows } from "../core/merge-rows.ts";
+import type { ListQuery, Row } from "../../storage-node/wire.ts";
+import type { PageQuery as ListedPage } from "../core/list-rows.ts";
+import type { ListAnswer } from "../core/script.ts";
 import { MESSAGE_TIMEOUT_MS, type RegisterIo } from "./register-io.ts";
-import type { Replica, ReplicaSet } from "./replicas.ts";
+import { groupByNode, readQuorumOf, type ReplicaSet } from "./replicas.ts";
 
-type RowsReply = Extract<ListReply, { kind: "rows" }>;
-export type PageQuery = Omit<ListQuery, "withDeleted">;
+export type PageQuery = ListedPage;
 
-const SUMMARY_ONLY: PageQuery = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 0 };
-/** Rows per page while replicas that differ are counted name by name. */
-const RECONCILE_PAGE = 5000;
+/** Rows on their way back to replicas that lack them; what is beyond this is left to the next listing. */
+const REPAIR_LIMIT = 256;
 
-/** Reads row spaces at a quorum ([B2]). */
+/** Asks row spaces at a quorum, and gives replicas what they lack ([B2]); `core/list-rows.ts` says what is asked and merged. */
 export class RowReader {
   readonly #io: RegisterIo;
+  #repairing = 0;
 
   constructor(io: RegisterIo) {
     this.#io = io;
   }
 
-  /** One page of live rows in name order. Errors: "quorum-unavailable", "container-moved". */
-  async page(set: ReplicaSet, incarnation: Incarnation, query: PageQuery): Promise<Row[]> {
-    const replies = await this.#ask(set, incarnation, query, false);
-    if (areEqual(replies)) return [...(replies[0]?.rows ?? [])];
-    const full = await this.#ask(set, incarnation, query, true);
-    return mergeRows(
-      full.map((reply) => reply.rows),
-      query.limit,
-      query.isReverse,
-    ).live;
-  }
-
-  /** Count and bytes of all live rows; exact also while replicas differ. Errors: as `page`. */
-  async summary(set: ReplicaSet, incarnation: Incarnation): Promise<RowSummary> {
-    const replies = await this.#ask(set, incarnation, SUMMARY_ONLY, false);
-    const first = replies[0];
-    if (first !== undefined && areEqual(replies)) return first.summary;
-    let marker = "";
-    const total = { rows: 0, objects: 0, bytes: 0, setHash: "" };
-    for (;;) {
-      const query = { ...SUMMARY_ONLY, marker, limit: RECONCILE_PAGE };
-      const pages = await this.#ask(set, incarnation, query, true);
-      const merged = mergeRows(
-        pages.map((reply) => reply.rows),
-        RECONCILE_PAGE,
-        false,
-      );
-      for (const row of merged.live) {
-        total.rows += 1;
-        total.objects += row.objects;
-        total.bytes += row.bytes;
-      }
-      if (merged.next === undefined) return total;
-      marker = merged.next;
-    }
-  }
-
-  /** R answers, the first with rows; with `withDeleted` all R with rows, deleted ones too. */
-  #ask(set: ReplicaSet, incarnation: Incarnation, query: PageQuery, withDeleted: boolean): Promise<RowsReply[]> {
+  /** R answers, the first with rows; with `fromAll` all R with rows. */
+  ask(set: ReplicaSet, incarnation: Incarnation, query: ListQuery, fromAll: boolean): Promise<ListAnswer> {
     const order = this.#io.ordered(set);
-    const writeQuorum = Math.floor(order.length / 2) + 1;
-    const readQuorum = order.length - writeQuorum + 1;
-    return new Promise((resolve, reject) => {
-      const replies: RowsReply[] = [];
+    const readQuorum = readQuorumOf(order.length);
+    return new Promise((resolve) => {
+      const pages: Extract<ListAnswer, { kind: "rows" }>["pages"][number][] = [];
       let asked = 0;
       let failed = 0;
-      let obstacle: string | undefined;
+      let obstacle: "moved" | "behind" | "unavailable" = "unavailable";
       const ask = (wantsRows: boolean): void => {
-        const replica: Replica | undefined = order[asked++];
+        const replica = order[asked++];
         if (replica === undefined) return;
-        const sent: ListQuery = { ...query, limit: wantsRows ? query.limit : 0, withDeleted };
+        const sent: ListQuery = wantsRows ? query : { ...query, limit: 0 };
         replica.client.list(set.name, incarnation, sent, MESSAGE_TIMEOUT_MS, (error, reply) => {
           if (error === undefined) replica.answered();
           else replica.failed(error.code === "rpc-timeout");
           if (reply?.kind === "rows") {
-            if (wantsRows) replies.unshift(reply);
-            else replies.push(reply);
-            if (replies.length === readQuorum) resolve(replies);
+            const page = { replica: set.replicas.indexOf(replica), summary: reply.summary, rows: reply.rows };
+            if (wantsRows) pages.unshift(page);
+            else pages.push(page);
+            if (pages.length === readQuorum) resolve({ kind: "rows", pages });
             return;
           }
           failed += 1;
-          if (reply !== undefined) obstacle = reply.kind;
-          if (order.length - failed < readQuorum) {
-            reject(
-              obstacle === "moved"
-                ? new RingsteadError("container-moved", "the container was deleted meanwhile")
-                : new RingsteadError("quorum-unavailable", "too few replicas of the listing answer", {
-                    path: set.name.path,
-                  }),
-            );
-          } else {
-            ask(wantsRows);
-          }
+          if (reply?.kind === "moved") obstacle = "moved";
+          else if (reply?.kind === "behind" && obstacle !== "moved") obstacle = "behind";
+          if (order.length - failed < readQuorum) resolve({ kind: obstacle });
+          else ask(wantsRows);
         });
       };
-      for (let count = 0; count < readQuorum; count++) ask(withDeleted || count === 0);
+      for (let count = 0; count < readQuorum; count++) ask(fromAll || count === 0);
     });
   }
-}
 
-const areEqual = (replies: readonly RowsReply[]): boolean => {
-  const first = replies[0]?.summary;
-  return replies.every(({ summary }) => summary.setHash === first?.setHash && summary.rows === first.rows);
-};
+  /** Gives one replica a row that it lacks. Nobody waits for it. */
+  repair(set: ReplicaSet, incarnation: Incarnation, index: number, row: Row): void {
+    const replica = set.replicas[index];
+    if (replica === undefined || this.#repairing >= REPAIR_LIMIT) return;
+    for (const { client } of groupByNode([replica])) {
+      this.#repairing += 1;
+      client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, () => {
+        this.#repairing -= 1;
+      });
+    }
+  }
+}

@@ -19,6 +19,18 @@ const tags = (value: string): string[] =>
 
 const matches = (value: string, etag: string): boolean => tags(value).some((tag) => tag === "*" || tag === etag);
 
+let lastSeconds = Number.NaN;
+let lastDate = "";
+
+/** An HTTP date; answers of one second share the text. */
+export const httpDateOf = (seconds: number): string => {
+  if (seconds !== lastSeconds) {
+    lastSeconds = seconds;
+    lastDate = new Date(seconds * 1000).toUTCString();
+  }
+  return lastDate;
+};
+
 /** Seconds since 1970 of an HTTP date; undefined for what is none, which RFC 9110 has ignored. */
 export const httpDateSeconds = (value: string | undefined): number | undefined => {
   if (value === undefined) return undefined;

@@ -1,3 +1,4 @@
+import { httpDateOf } from "./conditions.ts";
 import type { OutgoingHttpHeaders } from "node:http";
 import { swiftTimestamp } from "../../common/hybrid-clock.ts";
 import { needsAcl, requireAcl, requireAccountReader, requireOwner, cleanAcl, isOwner } from "./access.ts";
@@ -91,7 +92,7 @@ export const readContainer = async (
     "X-Container-Object-Count": summary.rows,
     "X-Container-Bytes-Used": summary.bytes,
     "X-Timestamp": swiftTimestamp(container.created),
-    "Last-Modified": new Date(lastModifiedSeconds(container.changed) * 1000).toUTCString(),
+    "Last-Modified": httpDateOf(lastModifiedSeconds(container.changed)),
     "X-Storage-Policy": "Policy-0",
     "Accept-Ranges": "bytes",
   };

@@ -9,8 +9,8 @@ export type Exchange = {
   readonly method: string;
   readonly query: URLSearchParams;
   readonly transactionId: string;
-  /** Undefined for anonymous requests, which only an ACL admits. */
-  readonly token: TokenContext | undefined;
+  /** Undefined for anonymous requests, which only an ACL admits; set once, before any operation sees the exchange. */
+  token: TokenContext | undefined;
 };
 
 const utf8 = new TextDecoder("utf-8", { fatal: true });

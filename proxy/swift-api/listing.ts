@@ -104,10 +104,16 @@ export const collectListing = async (
     const wanted = delimiter === "" ? Math.min(query.limit - items.length, PAGE_LIMIT) : ROLL_UP_PAGE;
     const rows = await page({ marker, endMarker: query.endMarker, prefix, isReverse, limit: wanted });
     let skipping: string | undefined;
+    if (delimiter === "") {
+      for (const row of rows) items.push({ row });
+      marker = rows.at(-1)?.name ?? marker;
+      if (rows.length < wanted) break;
+      continue;
+    }
     for (const row of rows) {
       if (items.length >= query.limit) break;
       if (skipping !== undefined && row.name.startsWith(skipping)) continue;
-      const end = delimiter === "" ? -1 : row.name.indexOf(delimiter, prefix.length);
+      const end = row.name.indexOf(delimiter, prefix.length);
       if (end === -1) {
         skipping = undefined;
         marker = row.name;
@@ -124,26 +130,48 @@ export const collectListing = async (
   return items;
 };
 
-const isoTime = (row: Row): string =>
-  `${new Date(millisecondsOf(timestampIn(row.version))).toISOString().slice(0, -1)}000`;
+let lastSecond = Number.NaN;
+let lastSecondText = "";
+
+/** Swift's form, six decimals. Rows that were written together share the text of their second: a Date for each costs more than all else. */
+const isoTime = (row: Row): string => {
+  const ms = row.changedMs ?? millisecondsOf(timestampIn(row.version));
+  const second = Math.floor(ms / 1000);
+  if (second !== lastSecond) {
+    lastSecond = second;
+    lastSecondText = new Date(second * 1000).toISOString().slice(0, 20);
+  }
+  const rest = ms - second * 1000;
+  return `${lastSecondText}${rest < 10 ? "00" : rest < 100 ? "0" : ""}${rest}000`;
+};
+
+let lastType = "";
+let lastTypeJson = '""';
+
+const typeJson = (contentType: string): string => {
+  if (contentType !== lastType) {
+    lastType = contentType;
+    lastTypeJson = JSON.stringify(contentType);
+  }
+  return lastTypeJson;
+};
 
 export const renderText = (items: readonly ListingItem[]): string =>
   items.length === 0 ? "" : `${items.map((item) => ("subdir" in item ? item.subdir : item.row.name)).join("\n")}\n`;
 
 export const renderObjectsJson = (items: readonly ListingItem[]): string => {
-  const parts: string[] = [];
+  let text = "";
   for (const item of items) {
+    if (text !== "") text += ",";
     if ("subdir" in item) {
-      parts.push(`{"subdir":${JSON.stringify(item.subdir)}}`);
+      text += `{"subdir":${JSON.stringify(item.subdir)}}`;
       continue;
     }
     const { row } = item;
     const { etag, contentType } = decodeObjectRow(row.payload);
-    parts.push(
-      `{"bytes":${row.bytes},"content_type":${JSON.stringify(contentType)},"hash":"${etag}","last_modified":"${isoTime(row)}","name":${JSON.stringify(row.name)}}`,
-    );
+    text += `{"bytes":${row.bytes},"content_type":${typeJson(contentType)},"hash":"${etag}","last_modified":"${isoTime(row)}","name":${JSON.stringify(row.name)}}`;
   }
-  return `[${parts.join(",")}]`;
+  return `[${text}]`;
 };
 
 export const renderContainersJson = (items: readonly ListingItem[]): string => {

@@ -3,21 +3,28 @@ import { type Exchange, headerText } from "./exchange.ts";
 import { refuse } from "./swift-error.ts";
 
 /** Metadata headers of one kind in a request: `set` with values, `removed` by an empty value or the remove form. */
-export type MetadataChange = { readonly set: Readonly<Record<string, string>>; readonly removed: ReadonlySet<string> };
+export type MetadataChange = { readonly set: Record<string, string>; readonly removed: ReadonlySet<string> };
+
+const NOTHING_REMOVED: ReadonlySet<string> = new Set();
+const X = "x".charCodeAt(0);
 
 /** Reads `X-<Kind>-Meta-*` and `X-Remove-<Kind>-Meta-*`. Errors: "bad-metadata" beyond the constraints. */
 export const readMetadata = (exchange: Exchange, kind: "account" | "container" | "object"): MetadataChange => {
   const prefix = `x-${kind}-meta-`;
   const removePrefix = `x-remove-${kind}-meta-`;
   const set: Record<string, string> = Object.create(null);
-  const removed = new Set<string>();
+  let removed: Set<string> | undefined;
   let count = 0;
   let size = 0;
-  for (const [name, raw] of Object.entries(exchange.request.headers)) {
+  const { headers } = exchange.request;
+  for (const name of Object.keys(headers)) {
+    if (name.charCodeAt(0) !== X) continue;
     if (name.startsWith(removePrefix)) {
+      removed ??= new Set();
       removed.add(prefix + name.slice(removePrefix.length));
       continue;
     }
+    const raw = headers[name];
     if (!name.startsWith(prefix) || raw === undefined) continue;
     const key = name.slice(prefix.length);
     const value = headerText(Array.isArray(raw) ? raw.join(", ") : raw);
@@ -34,15 +41,17 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
     }
     count += 1;
     size += key.length + valueLength;
-    if (value === "" && kind !== "object") removed.add(name);
-    else set[name] = value;
+    if (value === "" && kind !== "object") {
+      removed ??= new Set();
+      removed.add(name);
+    } else set[name] = value;
   }
   if (count > CONSTRAINTS.max_meta_count)
     throw refuse("bad-metadata", `Too many metadata items; max ${CONSTRAINTS.max_meta_count}`);
   if (size > CONSTRAINTS.max_meta_overall_size) {
     throw refuse("bad-metadata", `Total metadata too large; max ${CONSTRAINTS.max_meta_overall_size}`);
   }
-  return { set, removed };
+  return { set, removed: removed ?? NOTHING_REMOVED };
 };
 
 /** Headers after a change: what is removed goes, what is set replaces. */
@@ -55,6 +64,17 @@ export const changedHeaders = (
   return Object.assign(next, change.set);
 };
 
+/** Names in title case that were made before; clients use few of them, and again and again. */
+const titles = new Map<string, string>();
+const TITLES_LIMIT = 1000;
+
 /** `x-object-meta-color` as Swift writes it: `X-Object-Meta-Color`. */
-export const titleCase = (name: string): string =>
-  name.replace(/(^|-)([a-z])/g, (_all, dash: string, letter: string) => dash + letter.toUpperCase());
+export const titleCase = (name: string): string => {
+  let title = titles.get(name);
+  if (title === undefined) {
+    title = name.replace(/(^|-)([a-z])/g, (_all, dash: string, letter: string) => dash + letter.toUpperCase());
+    if (titles.size >= TITLES_LIMIT) titles.clear();
+    titles.set(name, title);
+  }
+  return title;
+};

@@ -1,13 +1,14 @@
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { OutgoingHttpHeaders } from "node:http";
 import { RingsteadError } from "../../common/errors.ts";
-import { swiftTimestamp } from "../../common/hybrid-clock.ts";
+import { type HybridTimestamp, swiftTimestamp } from "../../common/hybrid-clock.ts";
 import { INLINE_BODY_LIMIT_BYTES } from "../../storage-node/wire.ts";
+import { uploadBudget } from "../object-service/transfer-budget.ts";
 import { receiveBody, type UploadedBody, uploadOf } from "../object-service/body-upload.ts";
 import type { Container } from "../object-service/containers.ts";
 import type { ObjectMetadata } from "../object-service/object-metadata.ts";
-import { lastModifiedSeconds, type Present, type StoredObject } from "../object-service/objects.ts";
+import { type Condition, lastModifiedSeconds, type Present, type StoredObject } from "../object-service/objects.ts";
 import { needsAcl, requireAcl, type Wanted } from "./access.ts";
 import {
   type ByteRange,
@@ -15,6 +16,7 @@ import {
   judgeRead,
   parseRange,
   requireWriteConditions,
+  httpDateOf,
   httpDateSeconds,
   type Validators,
 } from "./conditions.ts";
@@ -61,12 +63,16 @@ const admittedContainer = async (
 ): Promise<Container> => {
   const isAclNeeded = needsAcl(exchange, path.account, wanted);
   if (isAclNeeded && exchange.token === undefined && wanted === "write") requireAcl(exchange, {}, wanted);
-  const container = await services.containers.known(path.account, path.container).catch((error: unknown) => {
+  let container: Container;
+  try {
+    const known = services.containers.known(path.account, path.container);
+    container = known instanceof Promise ? await known : known;
+  } catch (error) {
     // Who may not even list the account is not told which containers exist.
     if (isAclNeeded && error instanceof RingsteadError && error.code === "no-such-container")
       requireAcl(exchange, {}, wanted);
     throw error;
-  });
+  }
   if (isAclNeeded) requireAcl(exchange, container.headers, wanted);
   return container;
 };
@@ -75,7 +81,7 @@ const objectHeaders = (object: StoredObject): OutgoingHttpHeaders => {
   const headers: OutgoingHttpHeaders = {
     "Content-Type": headerBytes(object.metadata.contentType),
     Etag: object.metadata.etag,
-    "Last-Modified": new Date(lastModifiedSeconds(object.changed) * 1000).toUTCString(),
+    "Last-Modified": httpDateOf(lastModifiedSeconds(object.changed)),
     "X-Timestamp": swiftTimestamp(object.changed),
     "Accept-Ranges": "bytes",
   };
@@ -230,26 +236,39 @@ export const putObject = async (services: SwiftServices, exchange: Exchange, pat
   // A condition that already fails spares the client its upload; it is decided again, atomically, with the write.
   if (hasConditions(conditions)) await requirePresently(services, path, conditions);
   const uploaded = await receive(services, exchange, container, path.object, length);
+  if (expectedEtag !== undefined && expectedEtag !== "" && expectedEtag !== uploaded.md5) {
+    uploaded.abandon();
+    uploaded.release();
+    throw refuse("etag-mismatch", "The checksum of the received body differs from the ETag header.");
+  }
+  const condition = hasConditions(conditions)
+    ? (present: Present): void => requireWriteConditions(conditions, validatorsOf(present))
+    : undefined;
+  const written = await store(services, container, path.object, uploaded, metadata, condition);
+  respond(exchange, 201, {
+    "Content-Type": "text/html; charset=UTF-8",
+    Etag: uploaded.md5,
+    "Last-Modified": httpDateOf(lastModifiedSeconds(written.changed)),
+  });
+};
+
+/** Stores what was uploaded and lets go of what it held, however that ends. */
+const store = async (
+  services: SwiftServices,
+  container: Container,
+  name: string,
+  uploaded: UploadedBody,
+  metadata: ObjectMetadata,
+  condition: Condition | undefined,
+): Promise<{ changed: HybridTimestamp }> => {
   try {
-    if (expectedEtag !== undefined && expectedEtag !== "" && expectedEtag !== uploaded.md5) {
-      throw refuse("etag-mismatch", "The checksum of the received body differs from the ETag header.");
-    }
-    const written = await services.objects.put(
-      container,
-      path.object,
-      uploaded,
-      { ...metadata, etag: uploaded.md5 },
-      hasConditions(conditions) ? (present) => requireWriteConditions(conditions, validatorsOf(present)) : undefined,
-    );
-    respond(exchange, 201, {
-      "Content-Type": "text/html; charset=UTF-8",
-      Etag: uploaded.md5,
-      "Last-Modified": new Date(lastModifiedSeconds(written.changed) * 1000).toUTCString(),
-    });
+    return await services.objects.put(container, name, uploaded, { ...metadata, etag: uploaded.md5 }, condition);
   } catch (error) {
     // After an unknown outcome the staged file may be what a quorum holds: only a sure refusal removes it.
     if (!(error instanceof RingsteadError) || error.code !== "outcome-unknown") uploaded.abandon();
     throw error;
+  } finally {
+    uploaded.release();
   }
 };
 
@@ -293,28 +312,55 @@ const receive = async (
   name: string,
   length: number | undefined,
 ): Promise<UploadedBody> => {
-  if (length !== undefined && length <= INLINE_BODY_LIMIT_BYTES) return uploadOf(await collect(exchange, length));
+  if (length !== undefined && length <= INLINE_BODY_LIMIT_BYTES) {
+    const granted = uploadBudget.take(length);
+    if (granted !== undefined) await granted;
+    return collect(exchange, length);
+  }
   return receiveBody(services.objects.replicasOf(container, name), limited(exchange, length));
 };
 
-/** A small body by events: an async iterator costs more than the rest of the request. */
-const collect = (exchange: Exchange, length: number): Promise<Buffer> =>
+/** From this size on a body is hashed as it arrives: at once it would hold up everybody else. */
+const HASH_AT_ONCE_BYTES = 64 * 1024;
+
+/** A body that goes into the log, by events: an async iterator costs more than the rest of a small request. Requires: `length` was granted. */
+const collect = (exchange: Exchange, length: number): Promise<UploadedBody> =>
   new Promise((resolve, reject) => {
     const { request } = exchange;
+    const isLarge = length > HASH_AT_ONCE_BYTES;
+    const hash = isLarge ? createHash("md5") : undefined;
+    const whole = isLarge ? Buffer.allocUnsafeSlow(length) : undefined;
     const chunks: Buffer[] = [];
     let received = 0;
+    let isOver = false;
+    const fail = (message: string): void => {
+      if (isOver) return;
+      isOver = true;
+      uploadBudget.give(length);
+      reject(refuse("client-disconnected", message));
+    };
+    const release = (): void => uploadBudget.give(length);
+    // The client may have gone while the body waited for its turn.
+    if (request.destroyed && !request.complete) return fail("The client went away.");
     request.on("data", (chunk: Buffer) => {
-      chunks.push(chunk);
+      if (whole === undefined) chunks.push(chunk);
+      else whole.set(chunk, received);
+      hash?.update(chunk);
       received += chunk.length;
     });
     request.on("end", () => {
+      if (received !== length) return fail("The body was shorter than Content-Length.");
+      isOver = true;
       const [only] = chunks;
-      if (received !== length) reject(refuse("client-disconnected", "The body was shorter than Content-Length."));
-      else resolve(chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks));
+      if (whole !== undefined && hash !== undefined) resolve(uploadOf(whole, hash.digest("hex"), release));
+      else {
+        const bytes = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
+        resolve(uploadOf(bytes, undefined, release));
+      }
     });
-    request.on("error", () => reject(refuse("client-disconnected", "The client went away.")));
+    request.on("error", () => fail("The client went away."));
     request.on("close", () => {
-      if (!request.complete) reject(refuse("client-disconnected", "The client went away."));
+      if (!request.complete) fail("The client went away.");
     });
   });
 
@@ -335,13 +381,13 @@ async function* limited(exchange: Exchange, length: number | undefined): AsyncGe
     throw refuse("client-disconnected", "The body was shorter than Content-Length.");
 }
 
-const keptHeaders = (exchange: Exchange): Record<string, string> => {
-  const kept: Record<string, string> = Object.create(null);
+/** Adds the headers that an object keeps to its metadata. */
+const addKeptHeaders = (exchange: Exchange, headers: Record<string, string>): Record<string, string> => {
   for (const name of KEPT_HEADERS) {
     const value = header(exchange, name);
-    if (value !== undefined && value !== "") kept[name] = value;
+    if (value !== undefined && value !== "") headers[name] = value;
   }
-  return kept;
+  return headers;
 };
 
 const dueTime = (services: SwiftServices, exchange: Exchange): number | undefined => {
@@ -367,7 +413,7 @@ const newMetadata = (services: SwiftServices, exchange: Exchange, name: string):
   return {
     etag: "",
     contentType,
-    headers: { ...keptHeaders(exchange), ...readMetadata(exchange, "object").set },
+    headers: addKeptHeaders(exchange, readMetadata(exchange, "object").set),
     deleteAt: dueTime(services, exchange),
   };
 };
@@ -375,14 +421,13 @@ const newMetadata = (services: SwiftServices, exchange: Exchange, name: string):
 /** POST: user metadata is replaced as a whole, kept headers and the type only where given. */
 export const postObject = async (services: SwiftServices, exchange: Exchange, path: ObjectPath): Promise<void> => {
   const container = await admittedContainer(services, exchange, path, "write");
-  const { set } = readMetadata(exchange, "object");
-  const kept = keptHeaders(exchange);
+  const given = addKeptHeaders(exchange, readMetadata(exchange, "object").set);
   const contentType = header(exchange, "content-type");
   const deleteAt = dueTime(services, exchange);
   const written = await services.objects.post(container, path.object, (present) => ({
     etag: present.etag,
     contentType: contentType === undefined || contentType === "" ? present.contentType : contentType,
-    headers: { ...kept, ...set },
+    headers: given,
     deleteAt,
   }));
   respond(exchange, 202, {
@@ -452,18 +497,17 @@ const copyObject = async (
     contentType: contentType === undefined || contentType === "" ? object.metadata.contentType : contentType,
     headers: {
       ...(isFresh ? {} : changedHeaders(object.metadata.headers, change)),
-      ...keptHeaders(exchange),
-      ...change.set,
+      ...addKeptHeaders(exchange, change.set),
     },
     deleteAt: dueTime(services, exchange) ?? (isFresh ? undefined : object.metadata.deleteAt),
   };
-  const written = await services.objects.put(container, name, uploaded, metadata, undefined);
+  const written = await store(services, container, name, uploaded, metadata, undefined);
   respond(exchange, 201, {
     "Content-Type": "text/html; charset=UTF-8",
     Etag: uploaded.md5,
-    "Last-Modified": new Date(lastModifiedSeconds(written.changed) * 1000).toUTCString(),
+    "Last-Modified": httpDateOf(lastModifiedSeconds(written.changed)),
     "X-Copied-From": `${encodeURIComponent(source.container)}/${source.object.split("/").map(encodeURIComponent).join("/")}`,
     "X-Copied-From-Account": source.account,
-    "X-Copied-From-Last-Modified": new Date(lastModifiedSeconds(object.changed) * 1000).toUTCString(),
+    "X-Copied-From-Last-Modified": httpDateOf(lastModifiedSeconds(object.changed)),
   });
 };

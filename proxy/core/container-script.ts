@@ -1,0 +1,369 @@
+import { type Ballot, type Incarnation, incarnationMadeBy, NO_INCARNATION } from "../../common/ballot.ts";
+import {
+  type ContainerRecord,
+  decodeContainerRecord,
+  encodeContainerRecord,
+  type Register,
+  type Row,
+  type RowSummary,
+} from "../../storage-node/wire.ts";
+import { listRows } from "./list-rows.ts";
+import type { WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
+import { confirm, isFinal, read, row, type Script, write } from "./script.ts";
+
+/**
+ * A container's life (PROTOCOL section 5):
+ *
+ *     absent ──put──▶ open{incarnation} ──delete: no live row in W promises──▶ closing{incarnation}   [B3]
+ *       ▲                  ▲                                                     │ look at the rows once more
+ *       │                  └─────────────────────── one is live ────────────────┤
+ *       └────────────────────────────── none: tombstone ────────────────────────┘
+ *
+ * Every change: register at W, then its account's row at W, then CONFIRM, then the answer.
+ */
+export type ContainerPlace<S> = { readonly container: S; readonly account: S; readonly name: string };
+
+export type OpenContainer = { readonly record: ContainerRecord; readonly version: Ballot };
+
+/** A quorum did not answer, or the register stayed contended: nothing can be said. */
+type Unavailable = "unavailable";
+
+/** Rounds of one operation: each ends because somebody else changed the container meanwhile. */
+const RETRY_LIMIT = 10;
+const HIGHEST_STAMP = "ffffffffffffffffffffffff";
+const NOTHING = new Uint8Array();
+const EMPTY: RowSummary = { rows: 0, objects: 0, bytes: 0, setHash: "" };
+
+const recordOf = (record: ContainerRecord, isTombstone = false): WriteRecord => ({
+  isTombstone,
+  bodyLength: 0,
+  metadata: encodeContainerRecord(record),
+  body: "none",
+  bodyVersion: undefined,
+});
+
+const liveRecord = (register: Register | undefined): ContainerRecord | undefined =>
+  register === undefined || register.isTombstone || register.state === "void"
+    ? undefined
+    : decodeContainerRecord(register.metadata);
+
+const finishMode = (register: Register, ballot: Ballot): WriteMode => ({
+  kind: "finish",
+  version: register.version,
+  ballot,
+  record: {
+    isTombstone: register.isTombstone,
+    bodyLength: 0,
+    metadata: register.metadata,
+    body: "none",
+    bodyVersion: register.bodyVersion,
+  },
+});
+
+/** The container's row in its account. `version` begins with the incarnation: no late figure of one life covers a later one. */
+export const accountRow = (name: string, version: Ballot, summary: RowSummary): Row => ({
+  name,
+  version,
+  isDeleted: false,
+  objects: summary.rows,
+  bytes: summary.bytes,
+  payload: NOTHING,
+});
+
+/** With the stamp of the making, lower than every version that carries figures: where it is listed already, nothing changes. */
+const firstAccountRow = (name: string, incarnation: Incarnation): Row =>
+  accountRow(name, (incarnation + incarnation) as Ballot, EMPTY);
+
+const lastAccountRow = (name: string, incarnation: Incarnation): Row => ({
+  ...accountRow(name, (incarnation + HIGHEST_STAMP) as Ballot, EMPTY),
+  isDeleted: true,
+});
+
+/** The container by an established read; whatever is found half done is finished first. */
+export function* readContainer<S>(place: ContainerPlace<S>): Script<S, OpenContainer | "absent" | Unavailable> {
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    const found = yield* read(place.container);
+    if (found === undefined) return "unavailable";
+    const { register } = found;
+    if (register !== undefined && !isFinal(found)) {
+      if ((yield* finishContainer(place, register)) === "unavailable") return "unavailable";
+      continue;
+    }
+    const record = liveRecord(register);
+    if (record === undefined || register === undefined) return "absent";
+    if (record.status === "open") return { record, version: register.version };
+    if ((yield* finishClosing(place, register)) === "unavailable") return "unavailable";
+  }
+  return "unavailable";
+}
+
+/** Makes the container, or changes the headers of the one that is there; "absent" where it must exist and does not. */
+export function* putContainer<S>(
+  place: ContainerPlace<S>,
+  change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
+  mustExist: boolean,
+): Script<S, (OpenContainer & { readonly isNew: boolean }) | "absent" | "unknown"> {
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    let written: ContainerRecord | undefined;
+    let isNew = false;
+    const outcome = yield* write(
+      place.container,
+      {
+        kind: "conditional",
+        decide: (base, ballot) => {
+          const record = liveRecord(base);
+          if (record?.status === "closing" || (record === undefined && mustExist)) return "stop";
+          isNew = record === undefined;
+          const incarnation = record?.incarnation ?? incarnationMadeBy(ballot);
+          written = { status: "open", incarnation, headers: change(record?.headers ?? {}) };
+          return recordOf(written);
+        },
+      },
+      NO_INCARNATION,
+    );
+    if (outcome.kind === "established" && written !== undefined) {
+      const { version } = outcome;
+      if (!(yield* listInAccount(place, written.incarnation))) return "unknown";
+      yield* confirm(place.container, version);
+      return { record: written, version, isNew };
+    }
+    if (outcome.kind === "stopped") {
+      if (outcome.base === undefined || liveRecord(outcome.base) === undefined) return "absent";
+      if ((yield* finishClosing(place, outcome.base)) === "unavailable") return "unknown";
+    } else if (!(yield* afterFailure(place, outcome))) {
+      return "unknown";
+    }
+  }
+  return "unknown";
+}
+
+/** [B3], [B4]. */
+export function* deleteContainer<S>(
+  place: ContainerPlace<S>,
+): Script<S, "deleted" | "absent" | "not-empty" | "unknown"> {
+  // Set once the rows of promises have been looked into: after *closing* was proposed the base alone decides ([B4]), and a live row
+  // that a merged listing does not show is one that its replica missed the deletion of; the look at *closing* judges it again.
+  let decidesOnBase = false;
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    let closing: ContainerRecord | undefined;
+    let seen: Incarnation | undefined;
+    const outcome = yield* write(
+      place.container,
+      {
+        kind: "conditional",
+        decide: (base, _ballot, promises) => {
+          const record = liveRecord(base);
+          if (record === undefined || record.status === "closing") return "stop";
+          const isLive = promises.some(
+            ({ liveRow, register }) =>
+              liveRow !== undefined && liveRecord(register)?.incarnation === record.incarnation,
+          );
+          if (isLive && !decidesOnBase) {
+            seen = record.incarnation;
+            return "stop";
+          }
+          decidesOnBase = true;
+          closing = { ...record, status: "closing" };
+          return recordOf(closing);
+        },
+      },
+      NO_INCARNATION,
+    );
+    if (outcome.kind === "stopped") {
+      const { base } = outcome;
+      if (base === undefined || liveRecord(base) === undefined) return "absent";
+      if (seen === undefined) {
+        if ((yield* finishClosing(place, base)) === "unavailable") return "unknown";
+        continue;
+      }
+      const verdict = yield* showLiveRow(place, seen);
+      if (verdict === "shown") return "not-empty";
+      if (verdict === "unavailable") return "unknown";
+      decidesOnBase = verdict === "none";
+      continue;
+    }
+    if (outcome.kind === "established" && closing !== undefined) {
+      yield* confirm(place.container, outcome.version);
+      const end = yield* finishClosing(place, registerOf(outcome, recordOf(closing)), outcome.liveRows);
+      if (end === "unavailable") return "unknown";
+      return end === "gone" ? "deleted" : "not-empty";
+    }
+    if (!(yield* afterFailure(place, outcome))) return "unknown";
+  }
+  return "unknown";
+}
+
+/** [B3]: what refuses a deletion is in a listing before the refusal goes out. */
+function* showLiveRow<S>(
+  place: ContainerPlace<S>,
+  incarnation: Incarnation,
+): Script<S, "shown" | "none" | "again" | Unavailable> {
+  const found = yield* firstLiveRow(place, incarnation);
+  if (found === "again" || found === "unavailable") return found;
+  if (found === undefined) return "none";
+  const outcome = yield* row(place.container, incarnation, found);
+  return outcome === "stored" ? "shown" : outcome === "unavailable" ? "unavailable" : "again";
+}
+
+/** The first row that is live after merging: one replica alone may have missed its deletion. */
+function* firstLiveRow<S>(
+  place: ContainerPlace<S>,
+  incarnation: Incarnation,
+): Script<S, Row | undefined | "again" | Unavailable> {
+  const query = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 1 };
+  const rows = yield* listRows(place.container, incarnation, query);
+  if (typeof rows !== "string") return rows[0];
+  return rows === "unavailable" ? "unavailable" : "again";
+}
+
+/**
+ * After *closing* is established: no row can reach W any more, so the rows that R replicas hold now are all that count. Looking binds to
+ * the version looked at: another *closing* of the same incarnation may stand after a reopening that took rows in.
+ * `liveRows`: what the replicas that accepted this version told; undefined to ask them.
+ */
+function* finishClosing<S>(
+  place: ContainerPlace<S>,
+  register: Register,
+  liveRows?: readonly Row[],
+): Script<S, "gone" | "reopened" | Unavailable> {
+  const closing = decodeContainerRecord(register.metadata);
+  let told = liveRows;
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    if (told === undefined) {
+      const look = yield* write(place.container, finishMode(register, register.ballot), NO_INCARNATION);
+      if (look.kind === "unknown") return "unavailable";
+      if (look.kind === "superseded") return yield* endOf(place, closing.incarnation);
+      if (look.kind !== "established") continue;
+      yield* confirm(place.container, register.version);
+      told = look.liveRows;
+      if (told === undefined) return yield* endOf(place, closing.incarnation);
+    }
+    let live: Row | undefined;
+    if (told.length > 0) {
+      const found = yield* firstLiveRow(place, closing.incarnation);
+      if (found === "unavailable") return "unavailable";
+      if (found === "again") return yield* endOf(place, closing.incarnation);
+      live = found;
+    }
+    const next = live === undefined ? recordOf(closing, true) : recordOf({ ...closing, status: "open" });
+    const outcome = yield* write(
+      place.container,
+      { kind: "conditional", decide: (base) => (base?.version === register.version ? next : "stop") },
+      NO_INCARNATION,
+    );
+    if (outcome.kind === "stopped") return yield* endOf(place, closing.incarnation);
+    if (outcome.kind === "established") {
+      if (live === undefined && !(yield* removeFromAccount(place, closing.incarnation))) return "unavailable";
+      yield* confirm(place.container, outcome.version);
+      if (live === undefined) return "gone";
+      // As in the first look: the row that kept the container is shown before anybody is refused for it.
+      yield* row(place.container, closing.incarnation, live);
+      return "reopened";
+    }
+    if (!(yield* afterFailure(place, outcome))) return "unavailable";
+  }
+  return "unavailable";
+}
+
+/** Somebody else ended this closing: how? */
+function* endOf<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, "gone" | "reopened" | Unavailable> {
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    const found = yield* read(place.container);
+    if (found === undefined) return "unavailable";
+    const { register } = found;
+    if (register !== undefined && !isFinal(found)) {
+      if ((yield* finishContainer(place, register)) === "unavailable") return "unavailable";
+      continue;
+    }
+    const record = liveRecord(register);
+    if (record === undefined || record.incarnation !== incarnation) return "gone";
+    if (record.status === "open") return "reopened";
+    // Closed once more by another deletion: whoever met it first goes on with it; here it only has to be waited for.
+    if (register !== undefined && (yield* finishClosing(place, register)) === "unavailable") return "unavailable";
+  }
+  return "unavailable";
+}
+
+/**
+ * [B5]: the container as it is after a PREPARE, which stops older changes that are still under way. Replicas that have yet to hear of
+ * this state are told it.
+ */
+export function* presentContainer<S>(place: ContainerPlace<S>): Script<S, OpenContainer | "absent" | Unavailable> {
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    const outcome = yield* write(place.container, { kind: "inspect", version: undefined }, NO_INCARNATION);
+    if (outcome.kind !== "inspected") return "unavailable";
+    const { highest, ballot } = outcome;
+    if (highest === undefined) return "absent";
+    if (highest.state === "accepted") {
+      if ((yield* finishContainer(place, highest)) === "unavailable") return "unavailable";
+      continue;
+    }
+    const record = liveRecord(highest);
+    if (record === undefined) return "absent";
+    if (record.status === "closing") {
+      if ((yield* finishClosing(place, highest)) === "unavailable") return "unavailable";
+      continue;
+    }
+    const told = yield* write(place.container, finishMode(highest, ballot), NO_INCARNATION);
+    if (told.kind === "unknown") return "unavailable";
+    if (told.kind !== "established") continue;
+    yield* confirm(place.container, highest.version);
+    return { record, version: highest.version };
+  }
+  return "unavailable";
+}
+
+/** [R2] for a container: the version found is accepted at W, its account's row follows it, then it is confirmed. */
+export function* finishContainer<S>(
+  place: ContainerPlace<S>,
+  register: Register,
+): Script<S, "finished" | "again" | Unavailable> {
+  const outcome = yield* write(place.container, finishMode(register, register.ballot), NO_INCARNATION);
+  if (outcome.kind === "unknown") return "unavailable";
+  if (outcome.kind !== "established") return "again";
+  const record = decodeContainerRecord(register.metadata);
+  if (!outcome.isConfirmed) {
+    if (register.isTombstone) {
+      if (!(yield* removeFromAccount(place, record.incarnation))) return "unavailable";
+    } else if (record.status === "open" && !(yield* listInAccount(place, record.incarnation))) {
+      return "unavailable";
+    }
+  }
+  yield* confirm(place.container, register.version);
+  return "finished";
+}
+
+/** For workers: replicas that lag are brought to what the others hold, under a ballot that no floor or promise refuses; a closing ends. */
+export function* settleContainer<S>(place: ContainerPlace<S>): Script<S, "settled" | Unavailable> {
+  const outcome = yield* write(place.container, { kind: "inspect", version: undefined }, NO_INCARNATION);
+  if (outcome.kind !== "inspected") return "unavailable";
+  const { highest, ballot } = outcome;
+  if (highest === undefined) return "settled";
+  if ((yield* finishContainer(place, { ...highest, ballot })) === "unavailable") return "unavailable";
+  return (yield* readContainer(place)) === "unavailable" ? "unavailable" : "settled";
+}
+
+/** False when nothing can be said of the outcome. */
+function* afterFailure<S>(place: ContainerPlace<S>, outcome: WriteOutcome): Script<S, boolean> {
+  if (outcome.kind === "unknown" || outcome.kind === "outdated") return false;
+  if (outcome.kind !== "unfinished") return true;
+  return (yield* finishContainer(place, outcome.base)) !== "unavailable";
+}
+
+function* listInAccount<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, boolean> {
+  return (yield* row(place.account, NO_INCARNATION, firstAccountRow(place.name, incarnation))) === "stored";
+}
+
+function* removeFromAccount<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, boolean> {
+  return (yield* row(place.account, NO_INCARNATION, lastAccountRow(place.name, incarnation))) === "stored";
+}
+
+const registerOf = (outcome: { readonly version: Ballot; readonly ballot: Ballot }, record: WriteRecord): Register => ({
+  version: outcome.version,
+  ballot: outcome.ballot,
+  state: "confirmed",
+  bodyVersion: outcome.version,
+  isTombstone: record.isTombstone,
+  bodyLength: 0,
+  metadata: record.metadata,
+});

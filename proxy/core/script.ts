@@ -1,0 +1,95 @@
+import type { Ballot, Incarnation } from "../../common/ballot.ts";
+import type { ListQuery, Register, Row, RowSummary } from "../../storage-node/wire.ts";
+import type { WriteMode, WriteOutcome } from "./register-write.ts";
+import type { RowOutcome } from "./row-write.ts";
+
+/**
+ * A protocol operation that touches several names, as a state machine in the form of a generator: it yields what is to be sent,
+ * is resumed with what came of it, and does nothing else. Whoever drives it has the network and the clock; a proxy that dies in
+ * the middle is a generator that nobody resumes. `S` names the replicas of one name; the script only hands it back.
+ */
+export type Script<S, T> = Generator<Effect<S>, T, Answer>;
+
+export type Effect<S> =
+  | {
+      readonly kind: "write";
+      readonly set: S;
+      readonly mode: WriteMode;
+      /** The first part of the ballots ([B6]). */
+      readonly incarnation: Incarnation;
+    }
+  | { readonly kind: "read"; readonly set: S }
+  | { readonly kind: "row"; readonly set: S; readonly incarnation: Incarnation; readonly row: Row }
+  | {
+      readonly kind: "list";
+      readonly set: S;
+      readonly incarnation: Incarnation;
+      readonly query: ListQuery;
+      /** All R answers with rows; otherwise one with rows and the others with their summary alone. */
+      readonly fromAll: boolean;
+    }
+  /** [B2]: `row` is what replica `from` of the answer lacks. Nobody waits for it. */
+  | {
+      readonly kind: "repair";
+      readonly set: S;
+      readonly incarnation: Incarnation;
+      readonly replica: number;
+      readonly row: Row;
+    }
+  /** [A5]: nobody waits for it. */
+  | { readonly kind: "confirm"; readonly set: S; readonly version: Ballot; readonly isVoid: boolean };
+
+export type ReadAnswer = {
+  readonly register: Register | undefined;
+  readonly isSettled: boolean;
+};
+
+/** R answers to a LIST, or what stood in the way. `replica` is the answering one's place in the set. */
+export type ListAnswer =
+  | {
+      readonly kind: "rows";
+      readonly pages: readonly {
+        readonly replica: number;
+        readonly summary: RowSummary;
+        readonly rows: readonly Row[];
+      }[];
+    }
+  | { readonly kind: "moved" | "behind" | "unavailable" };
+
+export type Answer = WriteOutcome | ReadAnswer | RowOutcome | ListAnswer | undefined;
+
+/** A read that may be served as it is: [R1], and besides confirmed, so that rows tell the same. */
+export const isFinal = ({ isSettled, register }: ReadAnswer): boolean => isSettled && register?.state !== "accepted";
+
+const misdriven = (): Error => new Error("a script was resumed with an answer to something else");
+
+const isListAnswer = (answer: WriteOutcome | ListAnswer): answer is ListAnswer =>
+  answer.kind === "rows" || answer.kind === "moved" || answer.kind === "behind" || answer.kind === "unavailable";
+
+export function* write<S>(set: S, mode: WriteMode, incarnation: Incarnation): Script<S, WriteOutcome> {
+  const answer = yield { kind: "write", set, mode, incarnation };
+  if (typeof answer !== "object" || "isSettled" in answer || isListAnswer(answer)) throw misdriven();
+  return answer;
+}
+
+export function* read<S>(set: S): Script<S, ReadAnswer | undefined> {
+  const answer = yield { kind: "read", set };
+  if (answer !== undefined && (typeof answer !== "object" || !("isSettled" in answer))) throw misdriven();
+  return answer;
+}
+
+export function* row<S>(set: S, incarnation: Incarnation, given: Row): Script<S, RowOutcome> {
+  const answer = yield { kind: "row", set, incarnation, row: given };
+  if (typeof answer !== "string") throw misdriven();
+  return answer;
+}
+
+export function* list<S>(set: S, incarnation: Incarnation, query: ListQuery, fromAll: boolean): Script<S, ListAnswer> {
+  const answer = yield { kind: "list", set, incarnation, query, fromAll };
+  if (typeof answer !== "object" || "isSettled" in answer || !isListAnswer(answer)) throw misdriven();
+  return answer;
+}
+
+export function* confirm<S>(set: S, version: Ballot, isVoid = false): Script<S, void> {
+  yield { kind: "confirm", set, version, isVoid };
+}

@@ -1,0 +1,110 @@
+import type { Ballot } from "../../common/ballot.ts";
+import { RingsteadError } from "../../common/errors.ts";
+import { INLINE_BODY_LIMIT_BYTES, type Proposal, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
+import { stageAt } from "./body-upload.ts";
+import type { WriteBody } from "./register-io.ts";
+import type { Replica, ReplicaSet } from "./replicas.ts";
+import { downloadBudget } from "./transfer-budget.ts";
+
+const BODY_TIMEOUT_MS = 10_000;
+
+/** A stream begins with blocks of this size; a client that takes them fast gets larger ones, a slow one smaller ones. */
+const FIRST_BLOCK_BYTES = 256 * 1024;
+const SLOW_BLOCK_BYTES = 64 * 1024;
+/** A block that takes a client longer is a slow client's. */
+const SLOW_BLOCK_MS = 250;
+
+/**
+ * [R3]: blocks of exactly one body version from `offset`; where one replica fails, the next goes on at the same offset. While a fast
+ * client takes a block the next one is asked for; a slow one holds one small block. Errors: "body-unavailable".
+ */
+export async function* streamBody(
+  set: ReplicaSet,
+  bodyVersion: Ballot,
+  holders: readonly Replica[],
+  offset: number,
+  length: number,
+): AsyncGenerator<Buffer, void, void> {
+  const sources = [...holders, ...set.replicas.filter((replica) => !holders.includes(replica) && !replica.isSuspect)];
+  const end = offset + length;
+  let source = 0;
+  const ask = async (at: number, size: number): Promise<Buffer> => {
+    for (; source < sources.length; source++) {
+      const replica = sources[source];
+      if (replica === undefined) break;
+      try {
+        const bytes = await replica.client.readBody(set.name, bodyVersion, at, size, BODY_TIMEOUT_MS);
+        if (bytes.length > 0) return bytes;
+      } catch (error) {
+        if (!(error instanceof RingsteadError)) throw error;
+        if (error.code === "rpc-timeout") replica.failed(true);
+      }
+    }
+    throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: set.name.path });
+  };
+  // What the log holds is read and checked as a whole.
+  let blockBytes = length <= INLINE_BODY_LIMIT_BYTES ? INLINE_BODY_LIMIT_BYTES : FIRST_BLOCK_BYTES;
+  let at = offset;
+  let next: { readonly size: number; readonly bytes: Promise<Buffer> } | undefined;
+  let takenBytes = 0;
+  try {
+    while (at < end) {
+      if (next === undefined) {
+        const size = Math.min(blockBytes, end - at);
+        await downloadBudget.take(size);
+        takenBytes = size;
+        next = { size, bytes: ask(at, size) };
+      }
+      const { size } = next;
+      const bytes = await next.bytes;
+      next = undefined;
+      at += bytes.length;
+      const following = Math.min(blockBytes, end - at);
+      if (following > 0 && blockBytes >= FIRST_BLOCK_BYTES && downloadBudget.tryTake(following)) {
+        takenBytes += following;
+        next = { size: following, bytes: ask(at, following) };
+        next.bytes.catch(() => {});
+      }
+      const startMs = performance.now();
+      yield bytes;
+      takenBytes -= size;
+      downloadBudget.give(size);
+      const isSlow = performance.now() - startMs > SLOW_BLOCK_MS;
+      blockBytes = isSlow ? SLOW_BLOCK_BYTES : Math.min(2 * blockBytes, TRANSFER_BLOCK_BYTES);
+    }
+  } finally {
+    downloadBudget.give(takenBytes);
+  }
+}
+
+/**
+ * [A4]: the body of a proposal for one replica that lacks it: what the caller still has at hand, else copied from a replica that holds
+ * exactly this body version, staged where it is large. Undefined when it cannot be had now.
+ */
+export const supplyBody = async (
+  set: ReplicaSet,
+  index: number,
+  proposal: Proposal,
+  body: WriteBody,
+): Promise<{ readonly bytes: Uint8Array } | { readonly stagedIds: readonly number[] } | undefined> => {
+  const target = set.replicas[index];
+  if (target === undefined) return undefined;
+  if (body.kind === "bytes") return { bytes: body.bytes };
+  if (body.kind === "staged") {
+    // Where the first ACCEPT was refused the staged file is still there; where it never arrived, the others have its bytes.
+    const id = body.ids[index];
+    if (id !== undefined) return { stagedIds: [id] };
+  }
+  const source = streamBody(set, proposal.bodyVersion, [], 0, proposal.bodyLength);
+  try {
+    if (proposal.bodyLength <= INLINE_BODY_LIMIT_BYTES) {
+      const blocks: Buffer[] = [];
+      for await (const block of source) blocks.push(block);
+      return { bytes: Buffer.concat(blocks) };
+    }
+    return { stagedIds: [await stageAt(target, set.name.path, source)] };
+  } catch (error) {
+    if (error instanceof RingsteadError) return undefined;
+    throw error;
+  }
+};

@@ -1,0 +1,51 @@
+import { RingsteadError } from "../../common/errors.ts";
+import type { Answer, Effect, Script } from "../core/script.ts";
+import type { RegisterIo, WriteBody } from "./register-io.ts";
+import type { ReplicaSet } from "./replicas.ts";
+import type { RowReader } from "./row-reader.ts";
+
+const NO_BODY: WriteBody = { kind: "none" };
+
+/** Runs the scripts of `core/` over the network: one awaited message exchange per effect, and nothing decided here. */
+export class ScriptRunner {
+  readonly #io: RegisterIo;
+  readonly #rows: RowReader;
+
+  constructor(io: RegisterIo, rows: RowReader) {
+    this.#io = io;
+    this.#rows = rows;
+  }
+
+  /** @param body what goes with the records whose body is "given" */
+  async run<T>(script: Script<ReplicaSet, T>, body: WriteBody = NO_BODY): Promise<T> {
+    let step = script.next();
+    while (step.done !== true) {
+      const answer = this.#perform(step.value, body);
+      step = script.next(answer === undefined ? undefined : await answer);
+    }
+    return step.value;
+  }
+
+  /** A promise only where there is something to wait for. */
+  #perform(effect: Effect<ReplicaSet>, body: WriteBody): Promise<Answer> | undefined {
+    switch (effect.kind) {
+      case "write":
+        return this.#io.write(effect.set, effect.mode, body, effect.incarnation);
+      case "read":
+        return this.#io.read(effect.set, 0).catch((error: unknown) => {
+          if (error instanceof RingsteadError && error.code === "quorum-unavailable") return undefined;
+          throw error;
+        });
+      case "row":
+        return this.#io.row(effect.set, effect.incarnation, effect.row);
+      case "list":
+        return this.#rows.ask(effect.set, effect.incarnation, effect.query, effect.fromAll);
+      case "repair":
+        this.#rows.repair(effect.set, effect.incarnation, effect.replica, effect.row);
+        return undefined;
+      case "confirm":
+        this.#io.confirm(effect.set, effect.version, effect.isVoid);
+        return undefined;
+    }
+  }
+}
