@@ -12,13 +12,24 @@ export type BenchOptions = {
   readonly seconds: number;
   /** How many runs each row has for each contender. */
   readonly rounds: number;
+  /** Long rows for Swift too. */
+  readonly full: boolean;
+  /** Names in the container whose pages are listed. */
+  readonly names: number;
+  /** Writing what a row needs ends after so long. */
+  readonly fillSeconds: number;
   readonly skipFirstTouch: boolean;
+  /** Results go to bench/results/, else to a temporary folder. */
+  readonly keep: boolean;
   /** Below it everything is stored while the bench runs. */
   readonly folder: string;
 };
 
 const SECONDS_MAX = 3600;
 const ROUNDS_MAX = 100;
+const FILL_SECONDS_MAX = 86_400;
+/** As many as names of INDEX_DIGITS digits go. */
+const NAMES_MAX = 10_000_000;
 
 const usage = (message: string): never => {
   throw new RingsteadError("usage", message);
@@ -46,6 +57,10 @@ export const parseBenchOptions = (argv: readonly string[]): BenchOptions => {
       rows: { type: "string" },
       seconds: { type: "string", default: "8" },
       rounds: { type: "string", default: "2" },
+      full: { type: "boolean", default: false },
+      names: { type: "string", default: "1000000" },
+      "fill-seconds": { type: "string", default: "900" },
+      keep: { type: "boolean", default: false },
       "skip-first-touch": { type: "boolean", default: false },
       folder: { type: "string", default: tmpdir() },
     },
@@ -57,6 +72,10 @@ export const parseBenchOptions = (argv: readonly string[]): BenchOptions => {
     rows: rowsOf(values.rows),
     seconds: numberWithin("seconds", values.seconds, SECONDS_MAX),
     rounds: Math.ceil(numberWithin("rounds", values.rounds, ROUNDS_MAX)),
+    full: values.full,
+    names: Math.ceil(numberWithin("names", values.names, NAMES_MAX)),
+    fillSeconds: numberWithin("fill-seconds", values["fill-seconds"], FILL_SECONDS_MAX),
+    keep: values.keep,
     skipFirstTouch: values["skip-first-touch"],
     folder: resolve(values.folder),
   };

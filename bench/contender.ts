@@ -4,6 +4,8 @@ export type Session = {
   readonly port: number;
   readonly accountPath: string;
   readonly token: string;
+  /** How it was logged in, on the same host and port. */
+  readonly auth: { readonly path: string; readonly user: string; readonly key: string };
 };
 
 /** A running object store that the bench measures. Disposing of it stops its processes and removes its folder. */
@@ -24,7 +26,8 @@ export const loginV1 = async (url: string, user: string, key: string): Promise<S
   const token = answer.headers.get("x-auth-token");
   if (!answer.ok || storageUrl === null || token === null) throw new Error(`login at ${url}: status ${answer.status}`);
   const { hostname, port, pathname } = new URL(storageUrl);
-  return { host: hostname, port: Number(port), accountPath: pathname, token };
+  const auth = { path: new URL(url).pathname, user, key };
+  return { host: hostname, port: Number(port), accountPath: pathname, token, auth };
 };
 
 /** Makes container `name`. Throws where it is refused. */

@@ -1,17 +1,19 @@
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { type BenchOptions, parseBenchOptions } from "./bench-options.ts";
 import { chartSvg } from "./chart.ts";
 import { Contest, type Measurement } from "./contest.ts";
-import { figuresOf } from "./figures.ts";
+import { type Figures, figuresOf } from "./figures.ts";
 import { touchDisk } from "./first-touch.ts";
-import { machineFacts, type Report, type RowReport, rowReport, short, tableText } from "./report.ts";
+import { machineFacts, type Report, reachText, type RowReport, rowReport, short, tableText } from "./report.ts";
 import { commitOf, startRingstead } from "./ringstead-contender.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { startSwift } from "./swift-contender.ts";
 
-const RESULTS_FOLDER = join(import.meta.dirname, "results");
+/** What was asked to be kept; the names stay the same, so that git holds the newest and its history the others. */
+const KEPT_FOLDER = join(import.meta.dirname, "results");
 const WARM_UP_MS = 1000;
 
 /** Ctrl-C is noticed between two runs, so that everything started is also stopped. */
@@ -20,39 +22,51 @@ for (const name of ["SIGINT", "SIGTERM"] as const) {
   process.on(name, () => interrupted.abort(new RingsteadError("interrupted", `ended by ${name}`)));
 }
 
-/** One run of `row` for each contest in turn, `rounds` times: A B A B. */
+/** One run of `row` for each contest in turn, `rounds` times: A B A B. A long row leaves out all but the first unless `full`. */
 const measureRow = async (row: Row, contests: readonly Contest[], options: BenchOptions): Promise<RowReport> => {
   const runs = contests.map((): Measurement[] => []);
+  const measured = row.isLong && !options.full ? contests.slice(0, 1) : contests;
   for (let round = 0; round < options.rounds; round += 1) {
-    for (const [index, contest] of contests.entries()) {
+    for (const [index, contest] of measured.entries()) {
       interrupted.signal.throwIfAborted();
       runs[index]?.push(await contest.measure(row, options.seconds * 1000, 1 / (options.rounds - round)));
     }
   }
   return rowReport(
     row,
-    runs.map((measurements) => figuresOf(row, measurements)),
+    runs.map((measurements): Figures | undefined =>
+      measurements.length === 0 ? undefined : figuresOf(row, measurements),
+    ),
   );
+};
+
+const lineOf = ({ title, metric, figures, reach }: RowReport): string => {
+  const valueOf = (of: Figures | undefined): string => {
+    if (of === undefined) return "–";
+    return metric === "rate" ? `${short(of.requestsPerSecond)}/s` : `p99 ${short(of.p99Ms)} ms`;
+  };
+  const wanted = reachText(reach);
+  return `${title}: ${figures.map(valueOf).join(" : ")}${wanted === "" ? "" : `  (${wanted})`}`;
 };
 
 const measureRows = async (contests: readonly Contest[], options: BenchOptions): Promise<RowReport[]> => {
   const reports: RowReport[] = [];
   for (const row of options.rows) {
     const report = await measureRow(row, contests, options);
-    const rates = report.figures.map(({ requestsPerSecond }) => short(requestsPerSecond)).join(" / ");
-    console.log(`${row.title}: ${rates} req/s`);
-    for (const { failed, firstFailure } of report.figures) {
-      if (failed > 0) console.log(`  ${failed} failed, the first one: ${firstFailure}`);
+    console.log(lineOf(report));
+    for (const figures of report.figures) {
+      if (figures !== undefined && figures.failed > 0)
+        console.log(`  ${figures.failed} failed, the first one: ${figures.firstFailure}`);
     }
     reports.push(report);
   }
   return reports;
 };
 
-const writeReport = (report: Report): void => {
-  mkdirSync(RESULTS_FOLDER, { recursive: true });
-  const kind = report.contenders.length > 1 ? "swift" : "alone";
-  const path = join(RESULTS_FOLDER, `${report.time.slice(0, 19).replaceAll(":", "")}-${report.commit}-${kind}`);
+const writeReport = (report: Report, keep: boolean): void => {
+  const folder = keep ? KEPT_FOLDER : mkdtempSync(join(tmpdir(), "ringstead-bench-results-"));
+  mkdirSync(folder, { recursive: true });
+  const path = join(folder, report.contenders.length > 1 ? "swift" : "alone");
   writeFileSync(`${path}.json`, `${JSON.stringify(report, undefined, 2)}\n`);
   writeFileSync(`${path}.svg`, chartSvg(report));
   console.log(`${tableText(report)}\n${path}.json\n${path}.svg`);
@@ -66,20 +80,28 @@ const bench = async (options: BenchOptions): Promise<boolean> => {
   const firstTouch = options.compareSwift && !options.skipFirstTouch && touchDisk(folder);
   if (options.compareSwift && !firstTouch)
     console.log("the disk is not written once before: first touches are measured");
-  const contests = [new Contest(cleanup.use(await startRingstead(folder)))];
+  const contestOptions = { fillLimitMs: options.fillSeconds * 1000, pageNames: options.names };
+  const contests = [new Contest(cleanup.use(await startRingstead(folder)), contestOptions)];
   interrupted.signal.throwIfAborted();
-  if (options.compareSwift) contests.push(new Contest(cleanup.use(await startSwift(folder))));
+  if (options.compareSwift) contests.push(new Contest(cleanup.use(await startSwift(folder)), contestOptions));
+  const contenders: Report["contenders"][number][] = [];
+  for (const contest of contests) {
+    const { name, version } = contest.contender;
+    contenders.push({ name, version, idleShare: await contest.measureIdle() });
+  }
   for (const contest of contests) await contest.warmUp(ROWS[0].set, WARM_UP_MS);
   const rows = await measureRows(contests, options);
-  writeReport({
+  const { seconds, rounds, names, full } = options;
+  const report: Report = {
     commit: commitOf(),
     time: new Date().toISOString(),
     machine: machineFacts(),
-    settings: { seconds: options.seconds, rounds: options.rounds, firstTouch },
-    contenders: contests.map(({ contender: { name, version } }) => ({ name, version })),
+    settings: { seconds, rounds, names, full, firstTouch },
+    contenders,
     rows,
-  });
-  return rows.every(({ figures }) => figures.every(({ failed }) => failed === 0));
+  };
+  writeReport(report, options.keep);
+  return rows.every(({ figures }) => figures.every((of) => of === undefined || of.failed === 0));
 };
 
 try {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-/** CPU time and memory of a family of processes. */
-export type Usage = { readonly cpuMs: number; readonly rssBytes: number; readonly pssBytes: number };
+/** Memory of a family of processes. */
+export type Memory = { readonly rssBytes: number; readonly pssBytes: number };
 
 /** /proc counts CPU time in hundredths of a second on every Linux of this architecture (USER_HZ). */
 const TICK_MS = 10;
@@ -46,21 +46,32 @@ export const familyOf = (roots: readonly number[]): number[] => {
 const kibibytes = (text: string, name: string): number =>
   Number(new RegExp(`^${name}: +(\\d+) kB`, "m").exec(text)?.[1] ?? 0) * 1024;
 
-const cpuMsOf = (pid: number): number => {
-  const text = read(`/proc/${pid}/stat`);
-  // Field 2, the command's name, may hold blanks; utime and stime are fields 14 and 15.
+/**
+ * CPU time of a process by its /proc/PID/stat, with that of children which have ended (what cutime and cstime count), so that the sum
+ * over a family does not shrink when one of them ends.
+ */
+export const cpuMsOfStat = (text: string): number => {
+  // Field 2, the command's name, may hold blanks and brackets; utime, stime, cutime and cstime are fields 14 to 17.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) * TICK_MS;
+  const ticks = fields.slice(11, 15).reduce((total, field) => total + Number(field), 0);
+  return ticks * TICK_MS;
 };
 
-/** CPU time so far and memory now, summed over `roots` and their descendants. RSS counts shared pages once for each process, PSS once. */
-export const usageOf = (roots: readonly number[]): Usage => {
-  const usage = { cpuMs: 0, rssBytes: 0, pssBytes: 0 };
+const cpuMsOf = (pid: number): number => {
+  return cpuMsOfStat(read(`/proc/${pid}/stat`));
+};
+
+/** CPU time so far, summed over `roots` and their descendants. */
+export const cpuMsOfFamily = (roots: readonly number[]): number =>
+  familyOf(roots).reduce((total, pid) => total + cpuMsOf(pid), 0);
+
+/** Memory now, summed over `roots` and their descendants. RSS counts shared pages once for each process, PSS once. */
+export const memoryOfFamily = (roots: readonly number[]): Memory => {
+  const memory = { rssBytes: 0, pssBytes: 0 };
   for (const pid of familyOf(roots)) {
-    const memory = read(`/proc/${pid}/smaps_rollup`);
-    usage.cpuMs += cpuMsOf(pid);
-    usage.rssBytes += kibibytes(memory, "Rss");
-    usage.pssBytes += kibibytes(memory, "Pss");
+    const rollup = read(`/proc/${pid}/smaps_rollup`);
+    memory.rssBytes += kibibytes(rollup, "Rss");
+    memory.pssBytes += kibibytes(rollup, "Pss");
   }
-  return usage;
+  return memory;
 };
