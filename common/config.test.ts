@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseClusterFile, publicEndpoint, resolveConfig } from "./config.ts";
+import { parseClusterFile, publicEndpoint, resolveConfig, rpcAddress, rpcListenAddress } from "./config.ts";
 
 const parsed = (text: string) =>
   resolveConfig(parseClusterFile(text, "cluster.toml"), "/data", "local", "host.example");
@@ -63,5 +63,33 @@ describe("cluster.toml", () => {
 
   it("always has identity among the services", () => {
     expect(parsed("only = ['object']").services).toEqual(["identity", "object"]);
+  });
+
+  const THREE = "rpc_port = 7000\n[node.a]\naddress = '10.0.0.1'\n[node.b]\nrpc_port = 7100\n[node.c]\n";
+  const at = (node: string, text = THREE) =>
+    resolveConfig(parseClusterFile(text, "cluster.toml"), "/data", node, "host");
+
+  it("tells a node of several where the others are, and who has identity", () => {
+    const config = at("b");
+    expect(config.cluster?.identityNode).toBe("a");
+    expect(rpcAddress(config, "a", "storage-node")).toEqual({ host: "10.0.0.1", port: 7000 });
+    expect(rpcAddress(config, "b", "control")).toEqual({ host: "b", port: 7101 });
+    expect(rpcAddress(config, "d", "storage-node")).toBeUndefined();
+    expect(rpcAddress(at("a", "[node.a]\n[node.b]\n"), "b", "storage-node")).toEqual({ host: "b", port: 6200 });
+  });
+
+  it("listens for other nodes on the address it was given, and on every interface where that is a name", () => {
+    expect(rpcListenAddress(at("a"), "storage-node")).toEqual({ host: "10.0.0.1", port: 7000 });
+    expect(rpcListenAddress(at("b"), "storage-node")).toEqual({ host: "::", port: 7100 });
+  });
+
+  it("gives one machine no TCP port for what is internal", () => {
+    expect(at("local").cluster).toBeUndefined();
+    expect(at("a", "[node.a]\naddress = '10.0.0.1'").cluster).toBeUndefined();
+    expect(rpcListenAddress(at("local"), "storage-node")).toBeUndefined();
+  });
+
+  it("refuses an identity_node without a table", () => {
+    expect(() => at("a", `identity_node = "x"\n${THREE}`)).toThrow("identity_node: there is no table [node.x]");
   });
 });

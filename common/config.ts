@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { parse } from "smol-toml";
@@ -27,10 +28,12 @@ export const PUBLIC_PORTS = {
 export type PublicPort = keyof typeof PUBLIC_PORTS;
 
 /** The Prometheus page where `metrics_bind` says nothing; moves with `port_offset` as the public ports do. */
-const METRICS_PORT = 9187;
+export const METRICS_PORT = 9187;
 /** The highest public port of the design, 10809, plus the offset must stay a port. */
 const PORT_OFFSET_MAX = 50_000;
 const DEVICES_MAX = 64;
+/** Where a node's storage processes listen for the other nodes; its identity process listens on the next port. */
+const RPC_PORT = 6200;
 
 /** Keys that a `[node.NAME]` table may set for its node; top-level ones hold for all. */
 const nodeKeys = {
@@ -49,9 +52,18 @@ const nodeKeys = {
   tls_key: Type.Optional(Type.String({ minLength: 1 })),
   /** host:port of the Prometheus page; without authentication, therefore local by default. */
   metrics_bind: Type.Optional(Type.String({ pattern: "^.+:[0-9]{1,5}$" })),
+  /** Port on which this node's storage processes listen for the other nodes, where there are any. */
+  rpc_port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_534 })),
 };
 
-const nodeSchema = Type.Object(nodeKeys, { additionalProperties: false });
+const nodeSchema = Type.Object(
+  {
+    ...nodeKeys,
+    /** Host name or address at which the other nodes reach this one; its own name where it is not given. */
+    address: Type.Optional(Type.String({ minLength: 1, maxLength: 253 })),
+  },
+  { additionalProperties: false },
+);
 
 const fileSchema = Type.Object(
   {
@@ -65,6 +77,8 @@ const fileSchema = Type.Object(
     /** Sets the password of user `admin`, as `--admin-password` does; normally kept in a file of its own. */
     admin_password: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),
     detach: Type.Optional(Type.Boolean()),
+    /** The node whose identity process the others ask; the first `[node.NAME]` table where it is not given. */
+    identity_node: Type.Optional(Type.String({ minLength: 1 })),
     node: Type.Optional(Type.Record(Type.String(), nodeSchema)),
   },
   { additionalProperties: false },
@@ -72,6 +86,16 @@ const fileSchema = Type.Object(
 
 /** The keys of cluster.toml as they stand in the file. */
 export type ClusterFile = Static<typeof fileSchema>;
+
+/** Where a node of several is reached. */
+type NodeAddress = { readonly host: string; readonly rpcPort: number };
+
+/** The other machines of an installation that `serve` runs on several. */
+type Cluster = {
+  /** Every `[node.NAME]` table, this node's too. */
+  readonly nodes: Readonly<Record<string, NodeAddress>>;
+  readonly identityNode: string;
+};
 
 /** What every process of one node knows of its installation. Frozen. */
 export type ClusterConfig = {
@@ -91,6 +115,8 @@ export type ClusterConfig = {
   readonly services: readonly ServiceName[];
   readonly adminPassword?: string;
   readonly detach: boolean;
+  /** Absent where all is on one machine: then nothing internal has a TCP port. */
+  readonly cluster?: Cluster;
 };
 
 /** The name in the rings of the device at `index` of `ClusterConfig.devices`. */
@@ -137,6 +163,19 @@ const publicUrlOf = (scheme: string, bind: string, given: string | undefined, ow
   return `${scheme}://${bare.includes(":") && !bare.startsWith("[") ? `[${bare}]` : bare}`;
 };
 
+/** Undefined where cluster.toml names no node but this one, and under `up`, which is one machine by definition. */
+const clusterOf = (file: ClusterFile, node: string): Cluster | undefined => {
+  const names = Object.keys(file.node ?? {});
+  if (node === LOCAL_NODE || !names.includes(node) || names.length < 2) return undefined;
+  const nodes = Object.entries(file.node ?? {}).map(([name, table]): [string, NodeAddress] => [
+    name,
+    Object.freeze({ host: table.address ?? name, rpcPort: table.rpc_port ?? file.rpc_port ?? RPC_PORT }),
+  ]);
+  const identityNode = file.identity_node ?? names[0] ?? node;
+  if (!names.includes(identityNode)) refuse(`identity_node: there is no table [node.${identityNode}]`);
+  return Object.freeze({ nodes: Object.freeze(Object.fromEntries(nodes)), identityNode });
+};
+
 /** The frozen configuration of `node` from a validated file. `host` stands in for an unspecified bind address. */
 export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, host: string): ClusterConfig => {
   const merged = { ...file, ...file.node?.[node] };
@@ -149,6 +188,7 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
   if (new Set(devices).size !== devices.length) refuse("device: one path is given twice");
   const portOffset = merged.port_offset ?? 0;
   const tls = merged.tls_cert !== undefined;
+  const cluster = clusterOf(file, node);
   return Object.freeze({
     node,
     bind,
@@ -164,6 +204,7 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     services: Object.freeze([...new Set<ServiceName>(["identity", ...(merged.only ?? SERVICES)])]),
     ...(merged.admin_password === undefined ? {} : { adminPassword: merged.admin_password }),
     detach: merged.detach ?? false,
+    ...(cluster === undefined ? {} : { cluster }),
   });
 };
 
@@ -186,3 +227,29 @@ export const portOf = (config: Pick<ClusterConfig, "portOffset">, port: PublicPo
 /** `http://HOST:PORT` of a public service, without a path, as catalogs and ready.json say it. */
 export const publicEndpoint = (config: Pick<ClusterConfig, "portOffset" | "publicUrl">, port: PublicPort): string =>
   `${config.publicUrl}:${portOf(config, port)}`;
+
+/** A process that other nodes reach over TCP. */
+export type RpcRole = "storage-node" | "control";
+
+/** Where the process `role` of `node` listens for other nodes, as these reach it. Undefined for an unknown node, and on one machine. */
+export const rpcAddress = (
+  { cluster }: Pick<ClusterConfig, "cluster">,
+  node: string,
+  role: RpcRole,
+): { readonly host: string; readonly port: number } | undefined => {
+  const address = cluster !== undefined && Object.hasOwn(cluster.nodes, node) ? cluster.nodes[node] : undefined;
+  if (address === undefined) return undefined;
+  return { host: address.host, port: address.rpcPort + (role === "control" ? 1 : 0) };
+};
+
+/**
+ * Where this node's process `role` listens for the other nodes. An `address` that is an IP address is listened on; behind a name there may be
+ * another interface (Debian gives a host's own name 127.0.1.1), so with a name every interface is.
+ */
+export const rpcListenAddress = (
+  config: Pick<ClusterConfig, "cluster" | "node">,
+  role: RpcRole,
+): { readonly host: string; readonly port: number } | undefined => {
+  const address = rpcAddress(config, config.node, role);
+  return address === undefined || isIP(address.host) !== 0 ? address : { host: "::", port: address.port };
+};

@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { flushCompileCache } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type ClusterConfig, LOCAL_NODE, loadConfig } from "./config.ts";
@@ -67,6 +68,8 @@ export const runServiceProcess = async (
     };
     service = await start(context);
     await serveMetrics(metrics, paths.socket(`metrics-${role}`));
+    // Also a process that is killed later leaves its compiled code to the next one.
+    flushCompileCache();
     await tell({ ready: true });
   } catch (error) {
     log?.error("the service cannot start", { error: messageOf(error) });

@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { request as httpRequest } from "node:http";
 import { join } from "node:path";
 import { type CryptoKey, compactVerify, importJWK } from "jose";
@@ -6,9 +6,13 @@ import type { Static, TSchema } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Clock } from "../common/clock.ts";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
+import { replaceFile } from "../common/replace-file.ts";
+import type { RpcClient } from "../common/rpc/client.ts";
+import { sleep, type Worker } from "../common/worker.ts";
 import {
   type Ec2Response,
   ec2Response,
+  type PublicKeySet,
   publicKeySet,
   type ReadyInfoResponse,
   readyInfoResponse,
@@ -192,25 +196,36 @@ export const createTokenVerifier = ({ keysDir, clock }: TokenVerifierOptions): T
   };
 };
 
-/** Calls to the identity process of this node over its Unix socket. */
+/** Calls to the identity process. */
 export type IdentityClient = {
   /** Throws RingsteadError `unauthorized`, `too-busy`, or `identity-unavailable`. */
   v1Auth(user: string, key: string): Promise<V1AuthResponse>;
   /** Undefined for an unknown access key. Throws RingsteadError `identity-unavailable`. */
   ec2(access: string): Promise<Ec2Response | undefined>;
   readyInfo(): Promise<ReadyInfoResponse>;
+  /** The public halves of all keys whose tokens may still live. Throws RingsteadError `identity-unavailable`. */
+  publicKeys(): Promise<PublicKeySet>;
 };
 
 type Answer = { readonly status: number; readonly text: string };
 
-const call = (socketPath: string, method: string, path: string, body?: object): Promise<Answer> =>
+/** How an internal operation is asked for; `body` is JSON. Throws RingsteadError `identity-unavailable`. */
+type Ask = (method: "GET" | "POST", path: string, body?: Uint8Array) => Promise<Answer>;
+
+const silent = (error: Error): RingsteadError =>
+  new RingsteadError("identity-unavailable", `the identity service does not answer: ${error.message}`, {
+    cause: codeOf(error) ?? error.message,
+  });
+
+/** One request over the Unix socket of an identity process. Throws RingsteadError `identity-unavailable`. */
+export const askSocket = (
+  socketPath: string,
+  method: "GET" | "POST",
+  path: string,
+  body?: Uint8Array,
+): Promise<Answer> =>
   new Promise((resolve, reject) => {
-    const unavailable = (error: Error): void =>
-      reject(
-        new RingsteadError("identity-unavailable", `the identity service does not answer: ${error.message}`, {
-          cause: codeOf(error) ?? error.message,
-        }),
-      );
+    const unavailable = (error: Error): void => reject(silent(error));
     const outgoing = httpRequest(
       { socketPath, method, path, headers: { host: "identity", "content-type": "application/json" } },
       (response) => {
@@ -229,8 +244,19 @@ const call = (socketPath: string, method: string, path: string, body?: object): 
     );
     outgoing.setTimeout(REQUEST_TIMEOUT_MS, () => outgoing.destroy(new Error("timed out")));
     outgoing.on("error", unavailable);
-    outgoing.end(body === undefined ? undefined : JSON.stringify(body));
+    outgoing.end(body);
   });
+
+/** The same over the connection to another node. */
+const askPeer =
+  (rpc: RpcClient): Ask =>
+  (method, path, body) =>
+    new Promise((resolve, reject) => {
+      rpc.call([method, path], body, REQUEST_TIMEOUT_MS, (error, [status], bytes) => {
+        if (error === undefined) resolve({ status: Number(status), text: bytes.toString("utf8") });
+        else reject(silent(error));
+      });
+    });
 
 const decode = <Schema extends TSchema>(schema: Schema, { status, text }: Answer): Static<Schema> => {
   if (status === 401) throw refuse("refused by the identity service");
@@ -241,13 +267,48 @@ const decode = <Schema extends TSchema>(schema: Schema, { status, text }: Answer
   throw new RingsteadError("identity-unavailable", `the identity service answered ${status}`, { status });
 };
 
-/** `socketPath`: `runtimePaths(DIR).socket("control")`. */
-export const createIdentityClient = (socketPath: string): IdentityClient => ({
+const clientOver = (ask: Ask): IdentityClient => ({
   v1Auth: async (user, key) =>
-    decode(v1AuthResponse, await call(socketPath, "POST", "/internal/v1-auth", { user, key })),
+    decode(v1AuthResponse, await ask("POST", "/internal/v1-auth", Buffer.from(JSON.stringify({ user, key })))),
   ec2: async (access) => {
-    const answer = await call(socketPath, "GET", `/internal/ec2/${encodeURIComponent(access)}`);
+    const answer = await ask("GET", `/internal/ec2/${encodeURIComponent(access)}`);
     return answer.status === 404 ? undefined : decode(ec2Response, answer);
   },
-  readyInfo: async () => decode(readyInfoResponse, await call(socketPath, "GET", "/internal/ready-info")),
+  readyInfo: async () => decode(readyInfoResponse, await ask("GET", "/internal/ready-info")),
+  publicKeys: async () => decode(publicKeySet, await ask("GET", "/internal/public-keys")),
 });
+
+/** Asks the identity process of this node. `socketPath`: `runtimePaths(DIR).socket("control")`. */
+export const createIdentityClient = (socketPath: string): IdentityClient =>
+  clientOver((method, path, body) => askSocket(socketPath, method, path, body));
+
+/** Asks the identity process of another node. */
+export const createRemoteIdentityClient = (rpc: RpcClient): IdentityClient => clientOver(askPeer(rpc));
+
+/** A new key of the identity process is known here so late at most; its tokens are refused until then. */
+const FOLLOW_INTERVAL_MS = 10_000;
+
+/**
+ * Keeps `keysDir`/jwks.json as the identity process of another node has it, so that tokens are verified here while that node is down, after a
+ * restart too.
+ */
+export const identityKeyFollower = (client: IdentityClient, keysDir: string): Worker => {
+  const file = join(keysDir, "jwks.json");
+  let kept: string | undefined;
+  let lastReadAt: string | undefined;
+  return {
+    name: "identity-keys",
+    status: () => ({ lastReadAt }),
+    work: async () => {
+      const text = `${JSON.stringify(await client.publicKeys(), undefined, 2)}\n`;
+      if (text !== kept) {
+        await mkdir(keysDir, { recursive: true, mode: 0o700 });
+        replaceFile(file, text, 0o644);
+        kept = text;
+      }
+      lastReadAt = new Date().toISOString();
+      return "idle";
+    },
+    waitForWork: (signal) => sleep(FOLLOW_INTERVAL_MS, signal),
+  };
+};

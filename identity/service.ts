@@ -1,6 +1,6 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { type Clock, systemClock } from "../common/clock.ts";
-import { type ClusterConfig, portOf, publicEndpoint } from "../common/config.ts";
+import { type ClusterConfig, portOf, publicEndpoint, rpcListenAddress } from "../common/config.ts";
 import { codeOf } from "../common/errors.ts";
 import { createHttpServer, type HttpServer, type HttpServerOptions } from "../common/http/server.ts";
 import type { Log } from "../common/log.ts";
@@ -11,6 +11,7 @@ import { openSqlite } from "../common/sql/sqlite.ts";
 import { keystoneErrorEdge } from "./api/error-edge.ts";
 import type { IdentityContext } from "./api/identity-route.ts";
 import { INTERNAL_ROUTES } from "./api/internal.ts";
+import { createPeerServer } from "./api/peer-server.ts";
 import { IDENTITY_OPERATIONS } from "./api/operations.ts";
 import { RESOURCE_ROUTES } from "./api/resources.ts";
 import { TOKEN_ROUTES } from "./api/tokens.ts";
@@ -36,6 +37,8 @@ export type IdentityOptions = {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly clock?: Clock;
+  /** What other nodes prove before they are answered; needed where there are any. */
+  readonly clusterKey?: Buffer;
   /** RINGSTEAD_ADMIN_PASSWORD; before the supervisor's file, and that before the configuration. */
   readonly adminPassword?: string | undefined;
   /** In the place of the configured port; 0 for any free one. */
@@ -134,6 +137,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     cipher,
     publicEndpoint: publicEndpoint(config, "identity"),
     objectEndpoint: publicEndpoint(config, "object"),
+    publicKeysFile: paths.publicKeys,
     admin: { userId: adminUserId, projectId: adminProjectId },
   };
 
@@ -141,6 +145,11 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     identityServer({ context, log: log.child({ face: "socket" }), routes: [...PUBLIC_ROUTES, ...INTERNAL_ROUTES] }),
   );
   await socketServer.listen({ path: options.paths.socket("control") });
+  const forOthers = rpcListenAddress(config, "control");
+  if (forOthers !== undefined && options.clusterKey !== undefined) {
+    const peers = starting.use(createPeerServer(options.paths.socket("control"), options.clusterKey, log));
+    await peers.listen(forOthers);
+  }
   const tls = await readTls(config);
   const publicServer = starting.use(
     identityServer({ context, log: log.child({ face: "public" }), routes: PUBLIC_ROUTES, tls }),

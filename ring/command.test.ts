@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -58,6 +58,24 @@ describe("ringstead ring", () => {
     const forced = Number(/([0-9]+) replicas moved/.exec((await run("rebalance", builderPath(), "--force")).out)?.[1]);
     expect(waiting).toBeGreaterThanOrEqual(0);
     expect(forced).toBeGreaterThan(0);
+  });
+
+  it("refuses to change under an installation where its data lies, and with --plan changes the builder alone", async () => {
+    writeFileSync(join(folder, "layout-version"), "1\n");
+    mkdirSync(join(folder, "rings"));
+    const builder = join(folder, "rings/object.builder");
+    const ring = join(folder, "rings/object.ring");
+    await run("create", builder, "--partition-power", "4", "--replicas", "2");
+    const add = (name: string) => run("add", builder, "--node", "n", "--device", name, "--weight", "1");
+    for (const name of ["d1", "d2"]) await add(name);
+    expect((await run("rebalance", builder)).code).toBe(0);
+    const before = readFileSync(ring);
+    await add("d3");
+    expect((await run("rebalance", builder, "--force")).error).toContain("with --plan only the builder changes");
+    expect((await run("rebalance", builder, "--force", "--plan")).out).toMatch(/[1-9][0-9]* replicas moved/);
+    expect((await run("rebalance", builder)).error).toContain("data would have to move");
+    expect(readFileSync(ring).equals(before)).toBe(true);
+    expect(new Set(loadBuilder(builder).assignments)).toEqual(new Set([0, 1, 2]));
   });
 
   it("weighs and removes devices", async () => {

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { systemClock } from "../common/clock.ts";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
@@ -18,9 +19,10 @@ const HELP = `ringstead ring: where the data lies
   ring add BUILDER --node NAME --device NAME --weight W [--region N] [--zone N] [--meta TEXT]
   ring weight BUILDER ID WEIGHT        0 empties the device over the next rebalances
   ring remove BUILDER ID               the device is lost: its replicas are placed elsewhere at once
-  ring rebalance BUILDER [--ring RING] [--seed N] [--force]
+  ring rebalance BUILDER [--ring RING] [--seed N] [--force] [--plan]
                                        few moves, then writes RING (default: BUILDER with .ring for .builder);
-                                       --force does not wait for min_part_hours to pass
+                                       --force does not wait for min_part_hours to pass; --plan writes no RING: in the
+                                       DIR of "ringstead up" the next start does, after it has moved the data
   ring show FILE [--json]              a builder or a ring file
   ring lookup RING ACCOUNT [CONTAINER [OBJECT]]
   ring handoffs RING PARTITION | ACCOUNT [CONTAINER [OBJECT]] [--count N]
@@ -173,7 +175,7 @@ const subcommands = (output: CommandOutput): Readonly<Record<string, Subcommand 
     },
   },
   rebalance: {
-    options: { ...strings("ring", "seed"), force: { type: "boolean" } },
+    options: { ...strings("ring", "seed"), force: { type: "boolean" }, plan: { type: "boolean" } },
     words: [1, 1],
     run: ([path = ""], options) => {
       const ringPath = text(options, "ring", `${path.replace(/\.builder$/, "")}.ring`);
@@ -181,11 +183,13 @@ const subcommands = (output: CommandOutput): Readonly<Record<string, Subcommand 
       const builder = loadBuilder(path);
       if (options["force"] === true) builder.movedAtSeconds.fill(0);
       const { moved, balance, dispersion } = rebalance(builder, { random, nowMs: systemClock.nowMs() });
+      const isPlan = options["plan"] === true;
+      if (!isPlan) refuseRingInUse(ringPath, buildRing(builder));
       // The builder first: a crash before the ring is written is mended by rebalancing again, which then moves nothing.
       saveBuilder(path, builder);
-      saveRing(ringPath, buildRing(builder));
+      if (!isPlan) saveRing(ringPath, buildRing(builder));
       output.out(
-        `${ringPath}: version ${builder.version}, ${moved} replicas moved, balance ${balance.toFixed(2)} %, ` +
+        `${isPlan ? path : ringPath}: version ${builder.version}, ${moved} replicas moved, balance ${balance.toFixed(2)} %, ` +
           `${dispersion.toFixed(2)} % of partitions not as far apart as possible\n`,
       );
     },
@@ -226,6 +230,19 @@ const subcommands = (output: CommandOutput): Readonly<Record<string, Subcommand 
     },
   },
 });
+
+/** The ring that an installation serves from says where its data is: only who moves the data may change it. */
+const refuseRingInUse = (ringPath: string, next: Ring): void => {
+  if (!existsSync(ringPath) || !existsSync(join(dirname(ringPath), "..", "layout-version"))) return;
+  const { assignments } = loadRing(ringPath);
+  if (assignments.length === next.assignments.length && assignments.every((id, slot) => id === next.assignments[slot]))
+    return;
+  throw new RingsteadError(
+    "ring-in-use",
+    `${ringPath} is in use by an installation, and data would have to move: with --plan only the builder changes, and the next start moves the data`,
+    { path: ringPath },
+  );
+};
 
 const placementOf = (ring: Ring, names: readonly string[]): { hash32: number; partition: number } => {
   const [account = "", container, object] = names;

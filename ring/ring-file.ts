@@ -1,6 +1,6 @@
 import { decodeRing, encodeRing } from "./format.ts";
 import type { RingData } from "./device.ts";
-import { readWholeFile, replaceFile } from "./replace-file.ts";
+import { readWholeFile, writeWholeFile } from "./whole-file.ts";
 import { createRing, type Ring } from "./ring.ts";
 
 /**
@@ -13,4 +13,4 @@ export const loadRing = (path: string): Ring => createRing(readWholeFile(path, d
  * Writes a ring file in place of the one at `path`; who reads meanwhile sees the old or the new one, whole. Returns
  * once file and folder are synced.
  */
-export const saveRing = (path: string, ring: RingData): void => replaceFile(path, encodeRing(ring));
+export const saveRing = (path: string, ring: RingData): void => writeWholeFile(path, encodeRing(ring));

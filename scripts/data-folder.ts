@@ -1,12 +1,13 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { createHmac, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, lstatSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { stringify } from "smol-toml";
 import { type ClusterConfig, type ClusterFile, parseClusterFile, resolveConfig } from "../common/config.ts";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
+import type { Log } from "../common/log.ts";
 import { replaceFile } from "../common/replace-file.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import { prepareRings } from "./rings.ts";
+import { checkRings, prepareRings } from "./rings.ts";
 import type { UpOptions } from "./up-options.ts";
 
 /** The layout of DIR that this version writes; a higher one is refused. */
@@ -149,6 +150,7 @@ const checkReadable = (path: string | undefined): void => {
   }
 };
 
+/** Only identity knows the password: other nodes of several keep none. */
 const preparePassword = (paths: RuntimePaths, config: ClusterConfig, given: string | undefined): string => {
   makeFolder(paths.identityDir, 0o700);
   const kept = readOptional(paths.adminPassword)?.trimEnd();
@@ -164,31 +166,62 @@ export type PreparedFolder = {
   readonly addedDevices: number;
 };
 
+/** Nodes that made up a key each would refuse each other. Throws RingsteadError `cluster-key-absent`. */
+const checkClusterKey = (paths: RuntimePaths, config: ClusterConfig): void => {
+  if (config.cluster === undefined || existsSync(paths.clusterKey)) return;
+  throw new RingsteadError(
+    "cluster-key-absent",
+    `node ${config.node} is one of several and has no cluster key: give --key-file F, the same file on every node (make it once: ` +
+      "openssl rand -hex 32 >F; chmod 600 F)",
+  );
+};
+
 /** Everything about DIR and the options that can be refused; nothing is changed. Returns the configuration as it would be. */
-export const checkDataFolder = (paths: RuntimePaths, options: UpOptions, node: string): ClusterConfig => {
+export const checkDataFolder = (
+  paths: RuntimePaths,
+  options: UpOptions,
+  node: string,
+  roles: readonly string[],
+): ClusterConfig => {
   checkLayout(paths);
   const config = plannedConfig(paths, options, node);
   checkReadable(config.tlsCert);
   checkReadable(config.tlsKey);
-  prepareRings(paths, config, true);
-  for (const path of config.devices) if (!isOwnDevice(paths, path)) checkDevicePath(path);
+  checkClusterKey(paths, config);
+  checkRings(paths, config, roles);
+  if (roles.includes("storage-node"))
+    for (const path of config.devices) if (!isOwnDevice(paths, path)) checkDevicePath(path);
   return config;
+};
+
+/** All nodes of several derive the same id from their key, so that device folders carry one that moving them keeps. */
+const newClusterId = (paths: RuntimePaths, config: ClusterConfig): string => {
+  if (config.cluster === undefined) return randomUUID();
+  const digest = createHmac("sha256", readFileSync(paths.clusterKey, "utf8").trim()).update("cluster id").digest("hex");
+  return digest.slice(0, 32).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 };
 
 /**
  * Makes DIR ready for the processes: configuration, keys, rings, device folders, sockets' folder, password. Requires: the
  * supervisor's lock is held, `checkDataFolder` found nothing to refuse.
  */
-export const prepareDataFolder = (paths: RuntimePaths, options: UpOptions, node: string): PreparedFolder => {
+export const prepareDataFolder = async (
+  paths: RuntimePaths,
+  options: UpOptions,
+  node: string,
+  roles: readonly string[],
+  log: Log,
+): Promise<PreparedFolder> => {
   const config = plannedConfig(paths, options, node);
   const { text } = plannedFile(paths, options.keys);
-  for (const path of config.devices) if (isOwnDevice(paths, path)) makeFolder(path, 0o700);
+  if (roles.includes("storage-node"))
+    for (const path of config.devices) if (isOwnDevice(paths, path)) makeFolder(path, 0o700);
   if (readOptional(paths.clusterToml) !== text) replaceFile(paths.clusterToml, text, 0o600);
   if (!existsSync(paths.clusterKey)) replaceFile(paths.clusterKey, `${randomBytes(32).toString("hex")}\n`, 0o600);
-  if (!existsSync(paths.clusterId)) replaceFile(paths.clusterId, `${randomUUID()}\n`, 0o644);
+  if (!existsSync(paths.clusterId)) replaceFile(paths.clusterId, `${newClusterId(paths, config)}\n`, 0o644);
   if (!existsSync(paths.layoutVersion)) replaceFile(paths.layoutVersion, `${LAYOUT_VERSION}\n`, 0o644);
   makeSocketFolder(paths.socketDir);
-  const adminPassword = preparePassword(paths, config, options.adminPassword);
-  const addedDevices = prepareRings(paths, config);
+  const adminPassword = roles.includes("identity") ? preparePassword(paths, config, options.adminPassword) : "";
+  const addedDevices = await prepareRings(paths, config, log);
   return { config, adminPassword, addedDevices };
 };

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { version } from "../common/version.ts";
 import { join } from "node:path";
-import { type ClusterConfig, SERVICES, type ServiceName } from "../common/config.ts";
+import { type ClusterConfig, type PublicPort, type RpcRole, SERVICES, type ServiceName } from "../common/config.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSpec } from "./supervised-process.ts";
@@ -18,16 +18,38 @@ type ProcessKind = {
   readonly processRole: string;
   readonly folder: string;
   readonly service: ServiceName;
+  /** Public ports it listens on. */
+  readonly ports: readonly PublicPort[];
+  /** What it is to other nodes, where there are any. */
+  readonly rpc?: RpcRole;
 };
 
 /** In the order in which they start; they stop in the opposite one. */
 export const PROCESS_KINDS: readonly ProcessKind[] = [
-  { role: "identity", processRole: "control", folder: "identity", service: "identity" },
-  { role: "storage-node", processRole: "storage-node", folder: "storage-node", service: "object" },
-  { role: "proxy", processRole: "proxy", folder: "proxy", service: "object" },
+  {
+    role: "identity",
+    processRole: "control",
+    folder: "identity",
+    service: "identity",
+    ports: ["identity"],
+    rpc: "control",
+  },
+  {
+    role: "storage-node",
+    processRole: "storage-node",
+    folder: "storage-node",
+    service: "object",
+    ports: [],
+    rpc: "storage-node",
+  },
+  { role: "proxy", processRole: "proxy", folder: "proxy", service: "object", ports: ["object", "s3"] },
 ];
 
+/** Every role that this version can run; what `up` runs, and `serve` a part of. */
+export const ALL_ROLES: readonly string[] = PROCESS_KINDS.map(({ role }) => role);
+
 /** The roles of `serve`; those without a kind above belong to services that this version does not have. */
+
 export const SERVE_ROLES = [
   "storage-node",
   "proxy",
@@ -48,34 +70,59 @@ const isBuilt = (service: ServiceName): boolean => {
   return kinds.length > 0 && kinds.every((kind) => existsSync(entryOf(kind)));
 };
 
-/** What `up` starts for the chosen services, in order; only those of `roles`. */
-export const processSpecs = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): ProcessSpec[] =>
+/** The processes of the chosen services, in the order of their start; only those of `roles`. */
+export const chosenKinds = (
+  config: Pick<ClusterConfig, "services">,
+  roles: readonly string[],
+): readonly ProcessKind[] =>
   PROCESS_KINDS.filter(
     (kind) => roles.includes(kind.role) && config.services.includes(kind.service) && isBuilt(kind.service),
-  ).map((kind) => ({
+  );
+
+const environmentOf = ({ role }: ProcessKind, config: ClusterConfig): Readonly<Record<string, string>> => {
+  switch (role) {
+    case "storage-node":
+      return { UV_THREADPOOL_SIZE: String(POOL_THREADS_BASE + POOL_THREADS_PER_DEVICE * config.devices.length) };
+    case "identity":
+      // A password hash takes 19 MiB for a moment; in an arena of the thread that made it, they would stay.
+      return { MALLOC_ARENA_MAX: "2" };
+    case "proxy":
+      return {};
+  }
+};
+
+/** What the supervisor starts. */
+export const processSpecs = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): ProcessSpec[] =>
+  chosenKinds(config, roles).map((kind) => ({
     role: kind.role,
     processRole: kind.processRole,
     entry: entryOf(kind),
     arguments: ["--data", paths.dataDir, "--node", config.node, "--role", kind.processRole],
-    environment:
-      kind.role === "storage-node"
-        ? { UV_THREADPOOL_SIZE: String(POOL_THREADS_BASE + POOL_THREADS_PER_DEVICE * config.devices.length) }
-        : {},
+    environment: environmentOf(kind, config),
     outputFile: join(paths.logsDir, `${kind.processRole}.out`),
   }));
 
-/** Every service that does not run with this configuration, with the reason and what to do about it. */
-export const unavailableServices = (config: ClusterConfig): Unavailable[] => {
+/** Every service whose public API does not run here with this configuration and these roles, with the reason and what to do about it. */
+export const unavailableServices = (
+  config: Pick<ClusterConfig, "services" | "node">,
+  roles: readonly string[],
+): Unavailable[] => {
+  const open = new Set<string>(chosenKinds(config, roles).flatMap(({ ports }) => ports));
   const absent = SERVICES.flatMap((service): Unavailable[] => {
     if (!isBuilt(service)) {
       const reason = `this version of Ringstead (${version()}) does not have the ${service} service`;
       return [{ service, reason, remedy: "use a later version" }];
     }
-    if (config.services.includes(service)) return [];
-    const reason = `not among the chosen services (${config.services.join(",")})`;
-    const remedy = `./scripts/start --only ${[...config.services, service].join(",")}`;
-    return [{ service, reason, remedy }];
+    if (!config.services.includes(service)) {
+      const reason = `not among the chosen services (${config.services.join(",")})`;
+      const remedy = `./scripts/start --only ${[...config.services, service].join(",")}`;
+      return [{ service, reason, remedy }];
+    }
+    if (open.has(service)) return [];
+    const kind = PROCESS_KINDS.find(({ ports }) => ports.some((port) => port === service));
+    const reason = `node ${config.node} has the roles ${roles.join(",")}`;
+    return [{ service, reason, remedy: `ask a node with the role ${kind?.role ?? service}` }];
   });
-  const reason = `this version of Ringstead (${version()}) does not have the S3 face`;
+  const reason = `this version of Ringstead (${version()}) does not have the S3 face: its port answers 501 NotImplemented`;
   return [...absent, { service: "s3", reason, remedy: "use the Swift API of the object service" }];
 };

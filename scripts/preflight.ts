@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { type ClusterConfig, portOf } from "../common/config.ts";
+import { type ClusterConfig, portOf, rpcListenAddress } from "../common/config.ts";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
+import { chosenKinds } from "./installation.ts";
 
 /** Clients, sockets between processes, logs. */
 const FILES_BASE = 1024;
@@ -38,18 +39,38 @@ export const splitAddress = (address: string): { host: string; port: number } =>
   return { host: address.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(address.slice(colon + 1)) };
 };
 
-/** Public ports that the chosen services of this version listen on, with what each is for. */
-export const portsOf = (config: ClusterConfig): { host: string; port: number; purpose: string }[] => [
-  { host: config.bind, port: portOf(config, "identity"), purpose: "identity" },
-  ...(config.services.includes("object")
-    ? [{ host: config.bind, port: portOf(config, "object"), purpose: "object" }]
-    : []),
-  { ...splitAddress(config.metricsBind), purpose: "metrics" },
-];
+type Port = {
+  readonly host: string;
+  readonly port: number;
+  readonly purpose: string;
+  /** What moves it elsewhere. */
+  readonly remedy: string;
+};
 
-/** Throws RingsteadError `port-in-use` or `port-refused`, naming the first port that cannot be had. */
-export const checkPorts = async (config: ClusterConfig): Promise<void> => {
-  for (const { host, port, purpose } of portsOf(config)) {
+/** Ports that the processes of these roles listen on, with what each is for. */
+export const portsOf = (config: ClusterConfig, roles: readonly string[]): Port[] => {
+  const offset = "choose others with --port-offset N";
+  const kinds = chosenKinds(config, roles);
+  return [
+    ...kinds
+      .flatMap(({ ports }) => ports)
+      .map((purpose) => ({ host: config.bind, port: portOf(config, purpose), purpose, remedy: offset })),
+    ...kinds.flatMap(({ rpc, role }) => {
+      const address = rpc === undefined ? undefined : rpcListenAddress(config, rpc);
+      const remedy = `choose another with rpc_port in the table [node.${config.node}] of every node's cluster.toml`;
+      return address === undefined ? [] : [{ ...address, purpose: `RPC of ${role}`, remedy }];
+    }),
+    {
+      ...splitAddress(config.metricsBind),
+      purpose: "metrics",
+      remedy: "choose others with --port-offset N, or another with metrics_bind in cluster.toml",
+    },
+  ];
+};
+
+/** Throws RingsteadError `port-in-use` or `port-refused`, naming the first port that cannot be had and what to change. */
+export const checkPorts = async (config: ClusterConfig, roles: readonly string[]): Promise<void> => {
+  for (const { host, port, purpose, remedy } of portsOf(config, roles)) {
     try {
       await tryPort(host, port);
     } catch (thrown) {
@@ -58,7 +79,7 @@ export const checkPorts = async (config: ClusterConfig): Promise<void> => {
       }
       throw new RingsteadError(
         "port-in-use",
-        `port ${port} (${purpose}) on ${host} is in use by another program: stop it, or choose others with --port-offset N`,
+        `port ${port} (${purpose}) on ${host} is in use by another program: stop it, or ${remedy}`,
         { host, port, purpose },
       );
     }

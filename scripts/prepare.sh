@@ -13,6 +13,8 @@ as_root() {
   if is_root; then "$@"; else sudo "$@"; fi
 }
 
+apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends "$@"; }
+
 # Installs Debian packages so that nothing of theirs starts and no unit stays enabled.
 apt_install() {
   policy=/usr/sbin/policy-rc.d
@@ -25,10 +27,14 @@ apt_install() {
     trap 'exit 130' INT TERM
   fi
   say "installing Debian packages: $*"
-  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >/dev/null 2>&1; then
-    as_root apt-get update >&2 && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >&2
-  fi
+  said=$(apt_get install "$@" 2>&1)
   status=$?
+  if [ $status != 0 ]; then
+    # Most often the lists of packages are absent or old; what apt-get says is of use only when this fails too.
+    said=$(as_root apt-get update 2>&1 && apt_get install "$@" 2>&1)
+    status=$?
+    [ $status = 0 ] || say "$said"
+  fi
   if [ "$mine" = yes ]; then
     as_root rm -f "$policy"
     trap - EXIT INT TERM
@@ -88,9 +94,21 @@ find_node() {
   return 1
 }
 
+# For commands that must work, and at once, on whatever is installed: true where that can be run at all.
+have_modules() {
+  [ -s "$checkout/node_modules/.ringstead-installed" ] && NODE=$(find_node)
+}
+
+# Runs a script of this program in place of this shell. Node keeps the code it has compiled: without that, each process loads a TypeScript
+# compiler of its own, which costs it 20 MB and half a second.
+run_node() {
+  export NODE_COMPILE_CACHE="$checkout/node_modules/.cache/ringstead-compiled"
+  exec "$NODE" --disable-warning=ExperimentalWarning "$@"
+}
+
 # Installs the packages of the lock: $1 is "production" or "all". $2 "yes": system packages may be installed through sudo.
 need_modules() {
-  wanted=$(sha256sum "$checkout/package-lock.json" "$checkout/package.json" | sha256sum | cut -c1-32)
+  wanted=$(cat "$checkout/package-lock.json" "$checkout/package.json" | sha256sum | cut -c1-32)
   stamp="$checkout/node_modules/.ringstead-installed"
   have=$(cat "$stamp" 2>/dev/null || true)
   if [ "$have" = "all $wanted" ] || { [ "$1" = production ] && [ "$have" = "production $wanted" ]; }; then
@@ -115,8 +133,10 @@ need_modules() {
   say "installing npm packages ($scope) …"
   log="$checkout/node_modules/.ringstead-npm.log"
   # --no-save: an older npm would rewrite the lock. Not `npm ci`: it fails on the lock's optional binaries.
+  # Short waits between tries: a registry that cannot be reached is told within a minute or two, not after a quarter of an hour.
   # shellcheck disable=SC2086 # nothing or one word
-  if ! (cd "$checkout" && npm install --no-save --no-audit --no-fund --loglevel=error $omit >"$log" 2>&1 </dev/null); then
+  if ! (cd "$checkout" && npm install --no-save --no-audit --no-fund --loglevel=error --fetch-retry-mintimeout=1000 \
+    --fetch-retry-maxtimeout=5000 $omit >"$log" 2>&1 </dev/null); then
     cat "$log" >&2
     fail "npm install failed; the messages are above. Once the cause is gone, run this again."
   fi
@@ -126,5 +146,7 @@ need_modules() {
   NODE=$(find_node) || fail "the npm package \"node\" brought no binary for this machine ($(uname -sm)); see $log"
   mkdir -p "$checkout/node_modules/.bin"
   [ -x "$checkout/node_modules/.bin/node" ] || ln -sf "$NODE" "$checkout/node_modules/.bin/node"
+  # A first start then finds its code compiled as every later one does.
+  (run_node "$checkout/scripts/compile-code.ts") || true
   printf '%s %s\n' "$scope" "$wanted" >"$stamp"
 }

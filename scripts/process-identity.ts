@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { codeOf } from "../common/errors.ts";
 import { sleep } from "../common/worker.ts";
 
@@ -6,6 +6,15 @@ import { sleep } from "../common/worker.ts";
 export type ProcessIdentity = { readonly pid: number; readonly startTime: number };
 
 const POLL_MS = 50;
+
+/** A killed process is a zombie while threads of it still end (in an fdatasync, say): until then its files and locks are held. */
+const hasThreads = (pid: number): boolean => {
+  try {
+    return readdirSync(`/proc/${pid}/task`).length > 1;
+  } catch {
+    return false;
+  }
+};
 
 /** The start time of a living process, undefined for one that is gone or a zombie. */
 export const startTimeOf = (pid: number): number | undefined => {
@@ -17,7 +26,8 @@ export const startTimeOf = (pid: number): number | undefined => {
   }
   // Field 2, the command's name, is in parentheses and may itself hold blanks and parentheses.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-  return fields[0] === "Z" || fields[0] === "X" ? undefined : Number(fields[19]);
+  const isOver = fields[0] === "X" || (fields[0] === "Z" && !hasThreads(pid));
+  return isOver ? undefined : Number(fields[19]);
 };
 
 /** Whether this very process lives. */

@@ -1,17 +1,23 @@
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { systemClock } from "../common/clock.ts";
 import { type ClusterConfig, deviceName } from "../common/config.ts";
 import { RingsteadError } from "../common/errors.ts";
+import type { Log } from "../common/log.ts";
 import { seededRandom } from "../common/random.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import { addDevice, type Builder, buildRing, createBuilder } from "../ring/builder.ts";
 import { loadBuilder, saveBuilder } from "../ring/builder-file.ts";
+import { NO_DEVICE } from "../ring/device.ts";
 import { rebalance } from "../ring/rebalance.ts";
 import { loadRing, saveRing } from "../ring/ring-file.ts";
+import type { Space } from "../storage-node/wire.ts";
+import { movesBetween } from "./replica-moves.ts";
 
 /** One ring per kind of thing that is stored; `object-0` is that of the first storage policy. */
 export const RING_NAMES = ["object-0", "container", "account"] as const;
+type RingName = (typeof RING_NAMES)[number];
+const SPACES: Readonly<Record<RingName, Space>> = { "object-0": "object", container: "container", account: "account" };
 
 const MIN_PART_HOURS = 1;
 const DEVICE_WEIGHT = 100;
@@ -25,28 +31,21 @@ const addDevices = (builder: Builder, config: ClusterConfig, from: number): void
   }
 };
 
-const save = (paths: RuntimePaths, name: string, builder: Builder): void => {
-  rebalance(builder, { random: seededRandom(random64()), nowMs: systemClock.nowMs() });
-  // The builder first: what a crash leaves undone in between, the next start does again.
-  saveBuilder(paths.builderFile(name), builder);
-  saveRing(paths.ringFile(name), buildRing(builder));
-};
-
 /** The highest number in a name of `node`'s devices: devices are numbered without gaps, from d1. */
 const deviceCountOf = (builder: Builder, node: string): number =>
   Math.max(0, ...builder.devices.map((device) => (device?.node === node ? Number(device.device.slice(1)) : 0)));
 
 /** Throws RingsteadError `devices-refused` or `replicas-refused` where the configuration asks for what only a ring command may do. */
 const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConfig): void => {
-  const builderFile = paths.builderFile("object-0");
   const had = deviceCountOf(builder, config.node);
   if (config.devices.length < had) {
     const id = builder.devices.findLastIndex((device) => device?.node === config.node);
+    const builders = `${paths.builderFile("NAME")}, NAME each of ${RING_NAMES.join(", ")}`;
     throw new RingsteadError(
       "devices-refused",
-      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for: first take the last one out of each ring ` +
-        `(${RING_NAMES.join(", ")}): "./scripts/ringstead ring weight ${builderFile} ${id} 0" and "ring rebalance ${builderFile}" until it ` +
-        `holds nothing, then "ring remove ${builderFile} ${id}"`,
+      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for: take the last one out first. "./scripts/ringstead down", then for ` +
+        `BUILDER ${builders}: "./scripts/ringstead ring weight BUILDER ${id} 0" and "ring rebalance BUILDER --plan"; "./scripts/start" ` +
+        `moves what it holds; "ringstead down" and "ring remove BUILDER ${id}"; then start with ${had - 1} devices`,
       { had, asked: config.devices.length },
     );
   }
@@ -60,53 +59,113 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConf
   }
 };
 
-/**
- * Makes the rings of a new installation, or adds devices that the configuration has gained. With `dryRun` nothing is written and
- * only the refusals happen. Returns the number of devices added to existing rings.
- */
-export const prepareRings = (paths: RuntimePaths, config: ClusterConfig, dryRun = false): number => {
+/** Nodes that each made rings of their own would look for the same name in different places. */
+const checkHandedOut = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): void => {
+  for (const name of RING_NAMES) {
+    const file = paths.ringFile(name);
+    if (!existsSync(file)) {
+      throw new RingsteadError(
+        "rings-absent",
+        `${file} is absent: an installation of several nodes has the same rings on each. Make ${RING_NAMES.join(", ")} once with ` +
+          '"./scripts/ringstead ring create", "ring add" for each device of each node and "ring rebalance", and copy the .ring files to DIR/rings of every node',
+      );
+    }
+    const ring = loadRing(file);
+    const own = ring.devices.flatMap((device) => (device?.node === config.node ? [device.device] : []));
+    const unknown = own.filter((device) => !config.devices.some((_path, index) => deviceName(index) === device));
+    if (roles.includes("storage-node") && unknown.length > 0) {
+      throw new RingsteadError(
+        "devices-refused",
+        `${file} places data on ${config.node}/${unknown.join(", ")}, but [node.${config.node}] has ${config.devices.length} devices`,
+      );
+    }
+  }
+};
+
+/** What can be refused about the rings; nothing is written. Throws RingsteadError with the reason. */
+export const checkRings = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): void => {
+  if (!roles.includes("storage-node") && !roles.includes("proxy")) return;
+  if (config.cluster !== undefined) return checkHandedOut(paths, config, roles);
   if (config.devices.length < config.replicas) {
     throw new RingsteadError(
       "too-few-devices",
       `${config.replicas} replicas need ${config.replicas} devices, there are ${config.devices.length}: give --devices ${config.replicas}, or --replicas ${config.devices.length} for a new installation`,
     );
   }
-  const exists = RING_NAMES.map((name) => existsSync(paths.builderFile(name)));
-  const first = exists.indexOf(true);
-  if (first >= 0) checkAgainst(loadBuilder(paths.builderFile(RING_NAMES[first] ?? "object-0")), paths, config);
-  if (dryRun) return 0;
+  for (const name of RING_NAMES) {
+    if (existsSync(paths.builderFile(name))) checkAgainst(loadBuilder(paths.builderFile(name)), paths, config);
+    // A damaged ring file is told here, once and by name, rather than by whichever process meets it.
+    if (existsSync(paths.ringFile(name))) loadRing(paths.ringFile(name));
+  }
+};
+
+/** A rebalance moves one replica of a partition at most; more devices at once take some rounds until nothing moves. */
+const REBALANCE_ROUNDS_MAX = 16;
+
+/** Whole replicas are copied before a ring counts, so `min_part_hours`, which protects those under way, need not hold here. */
+const settle = (builder: Builder): void => {
+  for (let round = 0; round < REBALANCE_ROUNDS_MAX; round++) {
+    builder.movedAtSeconds.fill(0);
+    const { moved } = rebalance(builder, { random: seededRandom(random64()), nowMs: systemClock.nowMs() });
+    if (moved === 0) return;
+  }
+};
+
+/** The builder of a ring, with the devices that the configuration has gained, saved. */
+const currentBuilder = (paths: RuntimePaths, name: RingName, config: ClusterConfig, hashSeed: bigint): Builder => {
+  const file = paths.builderFile(name);
+  const exists = existsSync(file);
+  const builder = exists
+    ? loadBuilder(file)
+    : createBuilder({
+        partitionPower: config.partitionPower,
+        replicas: config.replicas,
+        minPartHours: MIN_PART_HOURS,
+        seed: hashSeed,
+      });
+  const had = exists ? deviceCountOf(builder, config.node) : 0;
+  const hasHoles = builder.assignments.includes(NO_DEVICE);
+  if (config.devices.length > had || hasHoles) {
+    addDevices(builder, config, had);
+    settle(builder);
+    saveBuilder(file, builder);
+  }
+  return builder;
+};
+
+/**
+ * Makes the rings of a new installation. Where a builder says something else than the ring that serves (devices were added, or an operator
+ * planned a change), moves the data and then puts the new ring in place. Requires: `checkRings` found nothing to refuse, no process of
+ * the installation runs. Returns the number of devices that existing rings gained.
+ */
+export const prepareRings = async (paths: RuntimePaths, config: ClusterConfig, log: Log): Promise<number> => {
+  if (config.cluster !== undefined) return 0;
   mkdirSync(paths.ringsDir, { recursive: true, mode: 0o755 });
   let added = 0;
-  const hashSeed = first >= 0 ? loadBuilder(paths.builderFile(RING_NAMES[first] ?? "object-0")).hashSeed : random64();
-  for (const [index, name] of RING_NAMES.entries()) {
-    if (exists[index] === true) {
-      const builder = loadBuilder(paths.builderFile(name));
-      const had = deviceCountOf(builder, config.node);
-      added = Math.max(added, config.devices.length - had);
-      if (config.devices.length > had) {
-        addDevices(builder, config, had);
-        save(paths, name, builder);
-      } else if (!existsSync(paths.ringFile(name))) {
-        save(paths, name, builder);
-      } else {
-        // A damaged ring file is told here, once and by name, rather than by whichever process meets it.
-        loadRing(paths.ringFile(name));
-      }
+  const first = RING_NAMES.find((name) => existsSync(paths.builderFile(name)));
+  const hashSeed = first === undefined ? random64() : loadBuilder(paths.builderFile(first)).hashSeed;
+  for (const name of RING_NAMES) {
+    const file = paths.ringFile(name);
+    // A ring that was handed out to this node; its builder is where the operator keeps it.
+    if (existsSync(file) && !existsSync(paths.builderFile(name))) continue;
+    const ring = buildRing(currentBuilder(paths, name, config, hashSeed));
+    if (!existsSync(file)) {
+      saveRing(file, ring);
       continue;
     }
-    if (existsSync(paths.ringFile(name))) {
-      // A ring that was handed out to this node; its builder is where the operator keeps it.
-      loadRing(paths.ringFile(name));
+    const before = loadRing(file);
+    if (before.version === ring.version) continue;
+    added = Math.max(added, ring.devices.filter(Boolean).length - before.devices.filter(Boolean).length);
+    const moves = movesBetween(SPACES[name], before, ring);
+    log.info("a ring changes", { ring: name, from: before.version, to: ring.version, replicasToMove: moves.length });
+    if (moves.length === 0) {
+      saveRing(file, ring);
       continue;
     }
-    const builder = createBuilder({
-      partitionPower: config.partitionPower,
-      replicas: config.replicas,
-      minPartHours: MIN_PART_HOURS,
-      seed: hashSeed,
-    });
-    addDevices(builder, config, 0);
-    save(paths, name, builder);
+    // Loaded when needed: the supervisor keeps what it has loaded for as long as it runs.
+    const { moveReplicas } = await import("./device-moves.ts");
+    const clusterId = readFileSync(paths.clusterId, "utf8").trim();
+    await moveReplicas(moves, config, clusterId, log, () => saveRing(file, ring));
   }
   return added;
 };

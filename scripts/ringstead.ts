@@ -6,7 +6,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
   up        start everything and stay in front, or with --detach leave it running
             --bind ADDR --public-url HOST --port-offset N --devices N | --device PATH … --replicas N
             --only identity,object,… --admin-password P --tls-cert F --tls-key F
-  down      drain and stop; exit 0 also when nothing ran
+  down      drain and stop; exit 0 also when nothing ran; --keep-running leaves exports and guests
   status    every process, device and service; --json; exit 0 all well, 1 degraded, 2 down
   serve     ROLE[,ROLE…] --node NAME --config cluster.toml [--key-file F]: roles of a bigger installation
   ring      devices and partitions: ringstead ring help

@@ -33,7 +33,7 @@ export const parseRoles = (text: string): readonly string[] => {
 
 /**
  * `ringstead serve ROLE[,ROLE…] --node NAME --config cluster.toml --data DIR [--key-file F]`. The roles of one DIR find each other over
- * Unix sockets there.
+ * Unix sockets there, those of other nodes over TCP at the addresses of cluster.toml.
  */
 export const serve = async (argv: readonly string[]): Promise<number> => {
   const { values, positionals } = parseOptions(
@@ -62,7 +62,13 @@ export const serve = async (argv: readonly string[]): Promise<number> => {
   const dataDir = dataDirOf(values.data);
   const paths = runtimePaths(dataDir);
   const text = read("config", values.config);
-  parseClusterFile(text, values.config);
+  const tables = Object.keys(parseClusterFile(text, values.config).node ?? {});
+  if (tables.length > 0 && !tables.includes(values.node)) {
+    throw new RingsteadError(
+      "usage",
+      `${values.config} has no table [node.${values.node}]: its nodes are ${tables.join(", ")}`,
+    );
+  }
   const key = values["key-file"] === undefined ? undefined : read("key-file", values["key-file"]).trim();
   if (key !== undefined && !/^[0-9a-f]{64}$/.test(key)) {
     throw new RingsteadError("usage", `--key-file ${values["key-file"]} must hold 64 hex digits`);

@@ -5,12 +5,13 @@ import { type ClusterConfig, deviceName, LOCAL_NODE, loadConfig, portOf } from "
 import { messageOf } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { version } from "../common/version.ts";
-import { unavailableServices } from "./installation.ts";
+import { loadRing } from "../ring/ring-file.ts";
+import { ALL_ROLES, unavailableServices } from "./installation.ts";
 import { getOverSocket } from "./metrics-page.ts";
 import { isRunning } from "./process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
-import { readSupervisorState, type SupervisorState } from "./supervisor.ts";
+import { type AdoptedProcess, keptProcesses, readSupervisorState, type SupervisorState } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
@@ -20,9 +21,14 @@ const FREE_SHARE_MIN = 0.05;
 export type DeviceStatus = {
   readonly device: string;
   readonly path: string;
-  readonly state: "served" | "not-served" | "failed" | "full" | "missing" | "stopped";
+  readonly state: "served" | "not-served" | "failed" | "full" | "read-only" | "missing" | "stopped";
+  /** Of the file system. */
   readonly sizeBytes: number | undefined;
   readonly freeBytes: number | undefined;
+  /** What the device itself takes of it; undefined while nothing serves it. */
+  readonly usedBytes: number | undefined;
+  /** Reads whose bytes were not what was written, and that were answered from another replica. */
+  readonly damagedReads: number | undefined;
   /** Number of the file system; devices with the same one share a disk. */
   readonly fileSystem: number | undefined;
   readonly figures: Readonly<Record<string, number>>;
@@ -41,6 +47,8 @@ export type Status = {
   readonly data: string;
   readonly supervisor: { readonly pid: number; readonly since: string } | undefined;
   readonly processes: readonly ProcessSnapshot[];
+  /** Exports and guests, adopted or left running. */
+  readonly kept: readonly AdoptedProcess[];
   readonly devices: readonly DeviceStatus[];
   readonly services: readonly ServiceStatus[];
   readonly unavailable: readonly Unavailable[];
@@ -62,7 +70,10 @@ export const deviceFigures = (page: string): Map<string, Record<string, number>>
   return figures;
 };
 
-const deviceState = (
+/** A storage node names its figures as its engine does; one that it does not have is not there. */
+const isSet = (figures: Readonly<Record<string, number>>, name: string): boolean => (figures[name] ?? 0) > 0;
+
+export const deviceState = (
   isUp: boolean,
   isPathThere: boolean,
   figures: Readonly<Record<string, number>> | undefined,
@@ -70,8 +81,9 @@ const deviceState = (
   if (!isPathThere) return "missing";
   if (!isUp) return "stopped";
   if (figures === undefined) return "not-served";
-  if ((figures["failed"] ?? 0) > 0) return "failed";
-  return (figures["full"] ?? 0) > 0 ? "full" : "served";
+  if (isSet(figures, "is_failed") || isSet(figures, "failed")) return "failed";
+  if (isSet(figures, "is_read_only")) return "read-only";
+  return isSet(figures, "is_full") || isSet(figures, "full") ? "full" : "served";
 };
 
 const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: boolean): Promise<DeviceStatus[]> => {
@@ -97,6 +109,8 @@ const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: 
       state: deviceState(isUp, disk !== undefined, found),
       sizeBytes: disk?.sizeBytes,
       freeBytes: disk?.freeBytes,
+      usedBytes: found?.["used_bytes"],
+      damagedReads: found?.["damaged_reads"],
       fileSystem: disk?.fileSystem,
       figures: found ?? {},
     };
@@ -157,15 +171,31 @@ const deviceProblem = ({ device, path, state }: DeviceStatus): string[] => {
       ];
     case "failed":
       return [`device ${device} (${path}) had a failed write or sync and takes no more: check the disk, then restart`];
+    case "read-only":
+      return [
+        `device ${device} (${path}) can only be read: the file system went read-only, most often after an error of the disk; check it, ` +
+          "mount it anew, then ./scripts/ringstead down and up",
+      ];
     case "full":
       return [`device ${device} (${path}) is full: free space or add devices (--devices N)`];
   }
 };
 
-const deviceWarnings = (devices: readonly DeviceStatus[], replicas: number): string[] => {
+/** Nodes of the object ring but for this one; a replica there is on another disk. */
+const otherNodes = (paths: RuntimePaths, node: string): number => {
+  try {
+    const nodes = loadRing(paths.ringFile("object-0")).devices.flatMap((device) => device?.node ?? []);
+    return new Set(nodes.filter((name) => name !== node)).size;
+  } catch {
+    return 0;
+  }
+};
+
+const deviceWarnings = (devices: readonly DeviceStatus[], replicas: number, otherNodeCount: number): string[] => {
   const warnings: string[] = [];
   const fileSystems = new Set(devices.flatMap(({ fileSystem }) => fileSystem ?? []));
-  if (replicas > 1 && fileSystems.size > 0 && fileSystems.size < Math.min(replicas, devices.length)) {
+  const disks = fileSystems.size + otherNodeCount;
+  if (replicas > 1 && fileSystems.size > 0 && disks < Math.min(replicas, devices.length + otherNodeCount)) {
     warnings.push(
       `replicas share one disk: ${devices.length} devices lie on ${fileSystems.size} file system${fileSystems.size === 1 ? "" : "s"}, so the ` +
         `loss of that disk may lose data; for data that matters start with --device PATH for each of ${replicas} or more disks`,
@@ -194,8 +224,10 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   } catch (thrown) {
     problems.push(messageOf(thrown));
   }
+  const roles = known?.roles ?? ALL_ROLES;
+  const isStorageNode = roles.includes("storage-node") && (known?.config.services.includes("object") ?? true);
   const storageIsUp = isCurrent && processes.some(({ role, state }) => role === "storage-node" && state === "ready");
-  const devices = await devicesOf(paths, config?.devices ?? [], storageIsUp);
+  const devices = isStorageNode ? await devicesOf(paths, config?.devices ?? [], storageIsUp) : [];
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
   if (isCurrent) problems.push(...processes.flatMap(processProblem));
   problems.push(...devices.flatMap(deviceProblem));
@@ -208,11 +240,12 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
     data: paths.dataDir,
     supervisor: isCurrent && known !== undefined ? { pid: known.supervisor.pid, since: known.startedAt } : undefined,
     processes: isCurrent ? processes : [],
+    kept: keptProcesses(paths),
     devices,
     services,
-    unavailable: chosen === undefined ? [] : unavailableServices(chosen),
+    unavailable: chosen === undefined ? [] : unavailableServices(chosen, roles),
     problems,
-    warnings: deviceWarnings(devices, config?.replicas ?? 1),
+    warnings: deviceWarnings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)),
   };
 };
 
@@ -229,9 +262,12 @@ const lines = (status: Status): string[] => [
       `process       ${role.padEnd(13)} ${state.padEnd(8)} pid ${pid ?? "-"}, since ${since}, restarts ${restarts}` +
       (lastExit === undefined ? "" : `, last ${lastExit.reason} at ${lastExit.at}`),
   ),
+  ...status.kept.map(({ role, pid }) => `process       ${role.padEnd(13)} ${"kept".padEnd(8)} pid ${pid}`),
   ...status.devices.map(
-    ({ device, path, state, freeBytes, sizeBytes }) =>
-      `device        ${device.padEnd(13)} ${state.padEnd(8)} ${path}, ${gib(freeBytes)} of ${gib(sizeBytes)} free`,
+    ({ device, path, state, freeBytes, sizeBytes, usedBytes, damagedReads }) =>
+      `device        ${device.padEnd(13)} ${state.padEnd(8)} ${path}, ${gib(freeBytes)} of ${gib(sizeBytes)} free` +
+      (usedBytes === undefined ? "" : `, ${gib(usedBytes)} used`) +
+      (damagedReads === undefined ? "" : `, ${damagedReads} damaged reads`),
   ),
   ...status.services.map(
     ({ service, state, reason }) => `service       ${service.padEnd(13)} ${state}${reason ? `: ${reason}` : ""}`,

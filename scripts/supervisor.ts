@@ -8,7 +8,7 @@ import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import type { ReadyInfoResponse } from "../identity/wire.ts";
 import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
 import { version } from "../common/version.ts";
-import { PROCESS_KINDS, processSpecs, unavailableServices } from "./installation.ts";
+import { ALL_ROLES, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
 import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
@@ -28,8 +28,19 @@ export type SupervisorState = {
   readonly supervisor: ProcessIdentity;
   readonly startedAt: string;
   readonly config: Pick<ClusterConfig, "node" | "devices" | "replicas" | "services" | "metricsBind">;
+  /** Names of `serve`'s list that this supervisor runs. */
+  readonly roles: readonly string[];
   readonly processes: readonly ProcessSnapshot[];
+  /** Exports and guests that an earlier supervisor left behind for this one. */
+  readonly adopted: readonly AdoptedProcess[];
 };
+
+/** A process that outlives its supervisor under `down --keep-running`: what serves a volume, or is a server. */
+export type AdoptedProcess = ProcessIdentity & { readonly role: string };
+
+/** Asks a supervisor to stop as SIGTERM does, but to leave exports and guests running. */
+export const KEEP_RUNNING_SIGNAL = "SIGUSR2";
+const KEPT_ROLE = /^(?:export:.+|guest:.+|tgtd)$/;
 
 /** Reads DIR/supervisor.json; undefined where there is none that can be read. */
 export const readSupervisorState = (paths: RuntimePaths): SupervisorState | undefined => {
@@ -40,11 +51,22 @@ export const readSupervisorState = (paths: RuntimePaths): SupervisorState | unde
   }
 };
 
-/** Stops what a killed supervisor left running. */
-export const stopOrphans = async (paths: RuntimePaths, graceMs: number): Promise<number> => {
-  const orphans = (readSupervisorState(paths)?.processes ?? []).flatMap(({ pid, startTime }) =>
-    pid !== undefined && startTime !== undefined && startTimeOf(pid) === startTime ? [{ pid, startTime }] : [],
+/** The living processes that the last supervisor knew. */
+const livingProcesses = (paths: RuntimePaths): AdoptedProcess[] => {
+  const state = readSupervisorState(paths);
+  const known = [...(state?.processes ?? []), ...(state?.adopted ?? [])];
+  return known.flatMap(({ role, pid, startTime }) =>
+    pid !== undefined && startTime !== undefined && startTimeOf(pid) === startTime ? [{ role, pid, startTime }] : [],
   );
+};
+
+/** Exports and guests that run without a supervisor, for the next one to adopt. */
+export const keptProcesses = (paths: RuntimePaths): AdoptedProcess[] =>
+  livingProcesses(paths).filter(({ role }) => KEPT_ROLE.test(role));
+
+/** Stops what a killed supervisor left running; with `keep` not its exports and guests. Resolves with how many were stopped. */
+export const stopOrphans = async (paths: RuntimePaths, graceMs: number, keep: boolean): Promise<number> => {
+  const orphans = livingProcesses(paths).filter(({ role }) => !keep || !KEPT_ROLE.test(role));
   await endProcesses(orphans, graceMs);
   return orphans.length;
 };
@@ -57,25 +79,29 @@ type Running = {
   readonly prepared: PreparedFolder;
   readonly log: Log;
   readonly processes: readonly SupervisedProcess[];
+  readonly adopted: readonly AdoptedProcess[];
+  readonly roles: readonly string[];
   readonly startedAt: string;
 };
 
 const ownIdentity = (): ProcessIdentity => ({ pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 });
 
-const writeState = ({ paths, prepared, processes, startedAt }: Running): void => {
+const writeState = ({ paths, prepared, processes, adopted, roles, startedAt }: Running): void => {
   const { node, devices, replicas, services, metricsBind } = prepared.config;
   const state: SupervisorState = {
     version: version(),
     supervisor: ownIdentity(),
     startedAt,
     config: { node, devices, replicas, services, metricsBind },
+    roles,
     processes: processes.map((one) => one.snapshot()),
+    adopted,
   };
   replaceFile(paths.supervisorState, `${JSON.stringify(state, undefined, 2)}\n`, 0o644);
 };
 
 const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
-  const { paths, prepared, processes } = running;
+  const { paths, prepared, processes, adopted, roles } = running;
   const identities = processes.flatMap((one) => {
     const identity = one.identity();
     return identity === undefined ? [] : [{ role: one.role, ...identity }];
@@ -85,8 +111,8 @@ const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
     config: prepared.config,
     adminPassword: prepared.adminPassword,
     s3,
-    processes: [{ role: "supervisor", ...ownIdentity() }, ...identities],
-    unavailable: unavailableServices(prepared.config),
+    processes: [{ role: "supervisor", ...ownIdentity() }, ...identities, ...adopted],
+    unavailable: unavailableServices(prepared.config, roles),
   });
   writeReadyFiles(paths, prepared.config, ready);
   return ready;
@@ -108,7 +134,7 @@ const watchSignals = (stopping: AbortController, processes: () => readonly Super
     if (!stopping.signal.aborted) return stopping.abort(signal);
     if (signal === "SIGINT") for (const one of processes()) one.kill();
   };
-  const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  const signals = ["SIGINT", "SIGTERM", "SIGHUP", KEEP_RUNNING_SIGNAL] as const;
   for (const signal of signals) process.on(signal, onSignal);
   return {
     [Symbol.dispose]: () => {
@@ -126,7 +152,7 @@ export const supervise = async (
   options: UpOptions,
   node: string,
   onReady: (ready: ReadyFile, addedDevices: number) => void,
-  roles: readonly string[] = PROCESS_KINDS.map(({ role }) => role),
+  roles: readonly string[] = ALL_ROLES,
 ): Promise<void> => {
   const paths = runtimePaths(options.dataDir);
   makeDataFolder(paths);
@@ -135,22 +161,24 @@ export const supervise = async (
   const log = createLog({ service: "supervisor", file: paths.logFile("supervisor") });
   const stopping = new AbortController();
   let processes: SupervisedProcess[] = [];
+  let adopted: AdoptedProcess[] = [];
   using _signals = watchSignals(stopping, () => processes);
 
   try {
-    const orphans = await stopOrphans(paths, ORPHAN_GRACE_MS);
+    const orphans = await stopOrphans(paths, ORPHAN_GRACE_MS, true);
     if (orphans > 0) log.warn("processes of a killed supervisor were stopped", { orphans });
-    const planned = checkDataFolder(paths, options, node);
+    adopted = keptProcesses(paths);
+    const planned = checkDataFolder(paths, options, node, roles);
     checkOpenFileLimit(planned.devices.length);
-    await checkPorts(planned);
-    const prepared = prepareDataFolder(paths, options, node);
+    await checkPorts(planned, roles);
+    const prepared = await prepareDataFolder(paths, options, node, roles, log);
     const { config } = prepared;
     log.info("starting", { version: version(), services: config.services, addedDevices: prepared.addedDevices });
 
     const startedAt = new Date().toISOString();
     let s3: ReadyFile["s3"] | undefined;
     const onChange = (): void => {
-      const running: Running = { paths, prepared, log, processes, startedAt };
+      const running: Running = { paths, prepared, log, processes, adopted, roles, startedAt };
       writeState(running);
       if (s3 !== undefined && !stopping.signal.aborted) writeReady(running, s3);
     };
@@ -185,7 +213,7 @@ export const supervise = async (
         ? await readyInfo(paths)
         : { access: "", secret: "" };
       s3 = { accessKey: info.access, secretKey: info.secret };
-      onReady(writeReady({ paths, prepared, log, processes, startedAt }, s3), prepared.addedDevices);
+      onReady(writeReady({ paths, prepared, log, processes, adopted, roles, startedAt }, s3), prepared.addedDevices);
       log.info("ready");
       await aborted;
     }
@@ -194,9 +222,12 @@ export const supervise = async (
     log.error("cannot start", { error: messageOf(thrown) });
     throw thrown;
   } finally {
+    // A start that failed leaves what it found running: the next one may succeed.
+    const wasToldToStop = stopping.signal.aborted;
     stopping.abort("the start failed");
     rmSync(paths.readyJson, { force: true });
     await stopAll(processes, log);
+    if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL) await endProcesses(adopted, DRAIN_MS);
     log.info("stopped");
   }
 };

@@ -20,7 +20,7 @@ describe("tidy", () => {
     ["proxy/b.ts", 'import type { A } from "../identity/client.ts";'],
     ["proxy/core/b.sim.test.ts", 'import { D } from "../../storage-node/engine/memory-device.ts";'],
     ["proxy/core/b.test.ts", 'import { readFileSync } from "node:fs";'],
-    ["ring/replace-file.ts", 'import { openSync } from "node:fs";'],
+    ["ring/whole-file.ts", 'import { openSync } from "node:fs";'],
     ["scripts/b.ts", 'const { up } = await import("../identity/service.ts");'],
     ["common/b.ts", '// import { x } from "../ring/ring.ts";\n/* export default 1 */'],
   ])("%s may hold %s", (path, text) => {

@@ -14,6 +14,8 @@ export type IdentityContext = {
   readonly publicEndpoint: string;
   /** `http://HOST:PORT` of the object service. */
   readonly objectEndpoint: string;
+  /** jwks.json: what signatures of tokens are checked with. */
+  readonly publicKeysFile: string;
   readonly admin: { readonly userId: string; readonly projectId: string };
 };
 

@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { Type } from "typebox";
 import { DEFAULT_DOMAIN_ID } from "../bootstrap.ts";
 import { notFound, unauthorized } from "../core/identity-error.ts";
@@ -5,7 +6,13 @@ import { effectiveRoles } from "../store/assignments.ts";
 import { ec2CredentialOf, findEc2Credential } from "../store/credentials.ts";
 import { selectRows } from "../store/rows.ts";
 import { TOKEN_LIFETIME_SECONDS } from "../token-service.ts";
-import { type Ec2Response, type ReadyInfoResponse, type V1AuthResponse, v1AuthRequest } from "../wire.ts";
+import {
+  type Ec2Response,
+  type PublicKeySet,
+  type ReadyInfoResponse,
+  type V1AuthResponse,
+  v1AuthRequest,
+} from "../wire.ts";
 import { type IdentityRoute, openRoute } from "./identity-route.ts";
 
 /** v1 auth of the old Swift clients: `PROJECT:USER` and its password. The proxy answers the client. */
@@ -76,5 +83,16 @@ const readyInfo = openRoute({
   },
 });
 
-/** Served on the Unix socket only: whoever can open it is the installation itself. */
-export const INTERNAL_ROUTES: readonly IdentityRoute[] = [v1Auth, showEc2, readyInfo];
+/** For verifiers on other nodes, which have no file of this one. */
+const showPublicKeys = openRoute({
+  method: "GET",
+  path: "/internal/public-keys",
+  request: {},
+  handler: async (_request, { publicKeysFile }) => ({
+    status: 200,
+    body: JSON.parse(await readFile(publicKeysFile, "utf8")) as PublicKeySet,
+  }),
+});
+
+/** Served on the Unix socket, and to nodes that know the cluster key: both are the installation itself. */
+export const INTERNAL_ROUTES: readonly IdentityRoute[] = [v1Auth, showEc2, readyInfo, showPublicKeys];

@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { PUBLIC_PORTS } from "../../common/config.ts";
+import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
 import { CHECKOUT } from "../up-options.ts";
 
 const run = promisify(execFile);
@@ -24,14 +24,36 @@ const isFree = (port: number): Promise<boolean> =>
     server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
   });
 
+/** So many TCP ports that are free just now, given out by the kernel and held until all are known. */
+export const freePorts = async (count: number): Promise<number[]> => {
+  const servers = await Promise.all(
+    Array.from({ length: count }, async () => {
+      const server = createServer();
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
+      return server;
+    }),
+  );
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return ports;
+};
+
 /** An offset at which all public ports are free just now; two runs at once choose different ones. */
-const freePortOffset = async (): Promise<number> => {
+export const freePortOffset = async (): Promise<number> => {
   for (let attempt = 0; attempt < 200; attempt++) {
     const offset = 10_000 + Math.floor(Math.random() * 40_000);
-    const ports = [...Object.values(PUBLIC_PORTS), 9187].map((port) => port + offset);
+    const ports = [...Object.values(PUBLIC_PORTS), METRICS_PORT].map((port) => port + offset);
     if ((await Promise.all(ports.map(isFree))).every(Boolean)) return offset;
   }
   throw new Error("no free ports found");
+};
+
+/** The environment without what points clients elsewhere: a CA bundle in it makes rclone refuse plain end points. */
+export const cleanEnvironment = (): Record<string, string | undefined> => {
+  const environment = { ...process.env };
+  for (const name of Object.keys(environment))
+    if (/^(OS|ST|SWIFT|RCLONE)_|_CA_BUNDLE$|_CA_CERTS$|^SSL_CERT_/.test(name)) delete environment[name];
+  return environment;
 };
 
 /** A real installation in a folder of its own, started by the command that users run. */
@@ -81,15 +103,7 @@ export class TestInstallation implements AsyncDisposable {
   /** Runs a real client with the v1 credentials in its environment; gives its standard output. */
   async client(command: string, words: readonly string[], folder: string): Promise<string> {
     const { url, user, key } = this.ready().swiftAuthV1;
-    const environment: Record<string, string | undefined> = {
-      ...process.env,
-      ST_AUTH: url,
-      ST_USER: user,
-      ST_KEY: key,
-    };
-    // A CA bundle in the environment makes rclone refuse plain end points.
-    for (const name of ["AWS_CA_BUNDLE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
-      delete environment[name];
+    const environment = { ...cleanEnvironment(), ST_AUTH: url, ST_USER: user, ST_KEY: key };
     const options = { cwd: folder, env: environment, maxBuffer: OUTPUT_LIMIT_BYTES };
     return (await run(command, [...words], options)).stdout;
   }

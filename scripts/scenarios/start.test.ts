@@ -1,4 +1,5 @@
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { request as httpRequest } from "node:http";
 import { createServer } from "node:net";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -97,7 +98,9 @@ it.each(["identity", "storage-node", "proxy"])(
       const now = ready().processes.find((one) => one.role === role);
       return now !== undefined && now.pid !== before.pid && ringstead("status").code === 0;
     });
-    expect(await request("GET", "/kept/name")).toEqual({ status: 200, text: "first bytes" });
+    // The proxy comes back to a storage node that was away within some seconds.
+    const read = expect.poll(() => request("GET", "/kept/name"), { timeout: 15_000 });
+    await read.toEqual({ status: 200, text: "first bytes" });
     expect(ringstead("status").output).toMatch(new RegExp(`process +${role} .*restarts 1, last killed by SIGKILL`));
   },
 );
@@ -209,8 +212,9 @@ it("a backup restores control database, rings and keys", async () => {
   expect(readFileSync(join(data, "identity/admin-password"), "utf8")).toBe(password);
 });
 
-it("in front, Ctrl-C stops everything and the exit code is 0", async () => {
-  const front = spawn(join(CHECKOUT, "scripts/start"), ["--data", data, "--only", "identity"], {
+/** `./scripts/start` in a terminal, once it says that Ctrl-C stops it. */
+const inFront = async (...options: string[]): Promise<{ front: ChildProcess; ended: Promise<number | null> }> => {
+  const front = spawn(join(CHECKOUT, "scripts/start"), ["--data", data, ...options], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   let output = "";
@@ -219,6 +223,11 @@ it("in front, Ctrl-C stops everything and the exit code is 0", async () => {
   });
   const ended = new Promise<number | null>((resolve) => front.once("exit", resolve));
   await waitFor("the start", () => output.includes("Ctrl-C stops it."));
+  return { front, ended };
+};
+
+it("in front, Ctrl-C stops everything and the exit code is 0", async () => {
+  const { front, ended } = await inFront("--only", "identity");
   const { processes, endpoints, unavailable } = ready();
   expect(Object.keys(endpoints)).toEqual(["identity"]);
   expect(unavailable.find(({ service }) => service === "object")?.remedy).toBe(
@@ -227,4 +236,28 @@ it("in front, Ctrl-C stops everything and the exit code is 0", async () => {
   front.kill("SIGINT");
   expect(await ended).toBe(0);
   expect(processes.some(isRightNow)).toBe(false);
+});
+
+it("Ctrl-C waits for an upload under way, a second one does not, and what was acknowledged is there", async () => {
+  const { front, ended } = await inFront();
+  const { processes } = ready();
+  expect((await request("PUT", "/kept/before", "acknowledged")).status).toBe(201);
+  const { url, token } = await session();
+  const upload = httpRequest(`${url}/kept/never`, {
+    method: "PUT",
+    headers: { "x-auth-token": token, "content-length": 1000 },
+  });
+  const cut = new Promise<unknown>((resolve) => upload.once("error", resolve).once("response", resolve));
+  upload.write("the rest does not come");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  front.kill("SIGINT");
+  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  expect(front.exitCode).toBeNull();
+  front.kill("SIGINT");
+  expect(await ended).toBe(0);
+  expect(await cut).toBeInstanceOf(Error);
+  expect(processes.some(isRightNow)).toBe(false);
+  expect(start()).toMatchObject({ code: 0 });
+  expect((await request("GET", "/kept/before")).text).toBe("acknowledged");
+  expect((await request("GET", "/kept/never")).status).toBe(404);
 });

@@ -1,37 +1,19 @@
-import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
+import { replaceFile } from "../common/replace-file.ts";
 
 /** A ring or builder file of partition power 24 with 16 replicas stays below. */
 const FILE_BYTES_MAX = 1024 * 1024 * 1024;
+/** Where data lies is no secret, and operators look at it as themselves. */
+const FILE_MODE = 0o644;
 
-/**
- * Puts `bytes` in place of the file at `path`: temporary file beside it, fsync, rename, fsync of the folder. After a
- * power cut at any instant the old or the new file is there, whole.
- */
-export const replaceFile = (path: string, bytes: Uint8Array): void => {
-  const temporaryPath = `${path}.tmp-${process.pid}`;
-  let temporaryExists = false;
+/** Puts `bytes` in place of the file at `path`, whole or not at all. @throws RingsteadError `ring-file-unwritable` */
+export const writeWholeFile = (path: string, bytes: Uint8Array): void => {
   try {
-    const file = openSync(temporaryPath, "w", 0o644);
-    temporaryExists = true;
-    syncAndClose(file, () => writeFileSync(file, bytes));
-    renameSync(temporaryPath, path);
-    temporaryExists = false;
-    syncAndClose(openSync(dirname(path), "r"));
+    replaceFile(path, bytes, FILE_MODE);
   } catch (cause) {
-    if (temporaryExists) rmSync(temporaryPath, { force: true });
     const reason = messageOf(cause);
     throw new RingsteadError("ring-file-unwritable", `cannot write ${path}: ${reason}`, { path, reason });
-  }
-};
-
-const syncAndClose = (file: number, write?: () => void): void => {
-  try {
-    write?.();
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
   }
 };
 
