@@ -4,6 +4,7 @@ import type { RpcClient } from "../common/rpc/client.ts";
 import {
   type AcceptReply,
   HeaderReader,
+  LIST_LIMIT,
   type ListQuery,
   type ListReply,
   METHOD_ACCEPT,
@@ -192,7 +193,7 @@ export class DevicesClient {
       timeoutMs,
       (error, fields, bytes, part) => {
         if (error !== undefined) answer(error, undefined, part);
-        else answer(undefined, decode(new HeaderReader(fields), bytes), part);
+        else tell(fields, bytes, decode, (malformed, value) => answer(malformed, value, part));
       },
       this.devices.length,
     );
@@ -200,6 +201,24 @@ export class DevicesClient {
 }
 
 const NO_IDS: readonly number[] = [];
+
+/** Who asked is told, whatever a peer answered: an error thrown here would end the connection, and this request would wait for ever. */
+const tell = <T>(
+  fields: readonly unknown[],
+  bytes: Buffer,
+  decode: (reader: HeaderReader, body: Buffer) => T,
+  answer: Answer<T>,
+): void => {
+  let value: T;
+  try {
+    value = decode(new HeaderReader(fields), bytes);
+  } catch (error) {
+    if (!(error instanceof RingsteadError)) throw error;
+    answer(error, undefined);
+    return;
+  }
+  answer(undefined, value);
+};
 
 /** One device of a storage node: what is asked of one replica at a time. Errors as above. */
 export class DeviceClient {
@@ -236,7 +255,7 @@ export class DeviceClient {
         bytes: reader.count(),
         setHash: reader.text(),
       };
-      return { kind: "rows", summary, rows: unpackRows(body) };
+      return { kind: "rows", summary, rows: unpackRows(body, reader.counts(LIST_LIMIT)) };
     });
   }
 
@@ -279,7 +298,15 @@ export class DeviceClient {
     return new Promise((resolve, reject) => {
       this.rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
         if (error !== undefined) reject(error);
-        else resolve(decode(new HeaderReader(fields), bytes));
+        else
+          tell(
+            fields,
+            bytes,
+            (reader, content) => resolve(decode(reader, content)),
+            (malformed) => {
+              if (malformed !== undefined) reject(malformed);
+            },
+          );
       });
     });
   }
@@ -293,7 +320,7 @@ export class DeviceClient {
   ): void {
     this.rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
       if (error !== undefined) answer(error, undefined);
-      else answer(undefined, decode(new HeaderReader(fields), bytes));
+      else tell(fields, bytes, decode, answer);
     });
   }
 }

@@ -65,6 +65,7 @@ export class DeviceReplica {
   readonly #confirmed = new Map<string, Confirmation>();
   /** Names accepted here since the start and not confirmed, oldest first ([B7]); what does not fit is found by the scan. */
   readonly #unsettled = new Map<string, Name>();
+  #admitted: { readonly value: Uint8Array; readonly container: Parameters<typeof admitToContainer>[0] } | undefined;
   #floor: HybridTimestamp;
   #ceiling: HybridTimestamp;
 
@@ -87,10 +88,9 @@ export class DeviceReplica {
     own: readonly Ballot[],
   ): Promise<AcceptReply> {
     this.#checkClock(ballot);
-    const key = registerKey(name);
-    const id = key.toString("latin1");
+    const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
-    const memory = this.#memory.get(id);
+    let memory = this.#memory.get(id);
     const record = {
       ...proposal,
       body: proposal.body === "none" || proposal.body === "keep" ? proposal.body : ("given" as const),
@@ -108,10 +108,14 @@ export class DeviceReplica {
       case "store":
         break;
     }
-    if (stored !== undefined && stored.register.version !== version) this.#rememberOverwritten(id, stored.register);
-    const remembered = this.#memory.get(id);
-    if (remembered !== undefined) remembered.promise = undefined;
-    this.#confirmed.delete(id);
+    if (stored !== undefined) {
+      if (stored.register.version !== version) {
+        memory = this.#remember(id);
+        rememberOverwritten(memory, stored.register);
+      }
+      this.#confirmed.delete(id);
+    }
+    if (memory !== undefined) memory.promise = undefined;
     if (this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
     const mutations: Mutation[] = [
       {
@@ -132,8 +136,7 @@ export class DeviceReplica {
 
   async prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply> {
     this.#checkClock(ballot);
-    const key = registerKey(name);
-    const id = key.toString("latin1");
+    const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
     const decision = decidePrepare(stored?.register, this.#memory.get(id), this.#floor, ballot);
     const fates = this.#fates(id, key, own);
@@ -156,16 +159,15 @@ export class DeviceReplica {
 
   /** The register and where its body lies, after its sync. */
   async read(name: Name): Promise<Stored | undefined> {
-    const key = registerKey(name);
-    const stored = this.#stored(key, key.toString("latin1"));
+    const { key, id } = placeOf(name);
+    const stored = this.#stored(key, id);
     const durable = this.engine.durable(key);
     if (durable !== undefined) await durable;
     return stored;
   }
 
   confirm(name: Name, version: Ballot, isVoid: boolean): void {
-    const key = registerKey(name);
-    const id = key.toString("latin1");
+    const { key, id } = placeOf(name);
     const changed = decideConfirm(this.#stored(key, id)?.register, this.#memory.get(id), version, isVoid);
     if (changed === undefined) return;
     this.#confirmed.set(id, { name, version, isVoid });
@@ -229,7 +231,7 @@ export class DeviceReplica {
     // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
     const admitted = this.#admit(owner, incarnation);
     const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row) : undefined;
-    const durable = this.engine.durable(registerKey(owner));
+    const durable = this.engine.durable(placeOf(owner).key);
     const [reply] = durable === undefined ? [stored] : await Promise.all([stored, durable]);
     return reply ?? { kind: admitted === "open" ? "moved" : admitted };
   }
@@ -238,28 +240,30 @@ export class DeviceReplica {
     owner: Name,
     incarnation: Incarnation,
     query: ListQuery,
-  ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; body: Buffer }> {
+  ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; runs: readonly Buffer[] }> {
     if (owner.space === "container") {
       const admitted = this.#admit(owner, incarnation);
-      const durable = this.engine.durable(registerKey(owner));
+      const durable = this.engine.durable(placeOf(owner).key);
       if (durable !== undefined) await durable;
-      if (admitted !== "open" && admitted !== "closing") return { reply: { kind: admitted }, body: Buffer.alloc(0) };
+      if (admitted !== "open" && admitted !== "closing") return { reply: { kind: admitted }, runs: [] };
     }
-    return { reply: undefined, body: await this.#rows.list(lifeOf(owner, incarnation), query) };
+    return { reply: undefined, runs: await this.#rows.list(lifeOf(owner, incarnation), query) };
   }
 
   summary(owner: Name, incarnation: Incarnation): ReturnType<RowSpace["summary"]> {
     return this.#rows.summary(lifeOf(owner, incarnation));
   }
 
+  /** A container's record is decoded once, as long as the engine gives the same bytes: each row asks. */
   #admit(owner: Name, incarnation: Incarnation): "open" | "closing" | "moved" | "behind" {
-    const entry = this.engine.get(registerKey(owner));
+    const entry = this.engine.get(placeOf(owner).key);
     if (entry === undefined) return admitToContainer(undefined, incarnation);
-    const register = decodeRegister(entry.value);
-    return admitToContainer(
-      { record: decodeContainerRecord(register.metadata), isTombstone: register.isTombstone },
-      incarnation,
-    );
+    if (this.#admitted?.value !== entry.value) {
+      const register = decodeRegister(entry.value);
+      const record = decodeContainerRecord(register.metadata);
+      this.#admitted = { value: entry.value, container: { record, isTombstone: register.isTombstone } };
+    }
+    return admitToContainer(this.#admitted.container, incarnation);
   }
 
   /** The first live row of the container's incarnation that `register` names. */
@@ -294,10 +298,6 @@ export class DeviceReplica {
     return memory;
   }
 
-  #rememberOverwritten(id: string, stored: StoredRegister): void {
-    rememberOverwritten(this.#remember(id), stored);
-  }
-
   #forgetOldest(): void {
     for (const [id, memory] of this.#memory) {
       this.#memory.delete(id);
@@ -326,8 +326,27 @@ export class DeviceReplica {
  * The row space of one life of a container: each incarnation has keys and counters of its own, so that rows which reached a minority
  * before a deletion are in no listing, figure or look of the next life. Accounts live for ever.
  */
-const lifeOf = (owner: Name, incarnation: Incarnation): Name =>
-  owner.space === "container" ? { ...owner, path: `${owner.path}\0${incarnation}` } : owner;
+const lifeOf = (owner: Name, incarnation: Incarnation): Name => {
+  if (owner.space !== "container") return owner;
+  if (lastLife?.owner !== owner || lastLife.incarnation !== incarnation) {
+    const life = { space: owner.space, hash32: owner.hash32, path: `${owner.path}\0${incarnation}` };
+    lastLife = { owner, incarnation, life };
+  }
+  return lastLife.life;
+};
+
+let lastLife: { readonly owner: Name; readonly incarnation: Incarnation; readonly life: Name } | undefined;
+
+/** Where a register lies, as key and as text. One message asks several devices about one name, one after the other. */
+const placeOf = (name: Name): { readonly key: Buffer; readonly id: string } => {
+  if (lastPlace?.name !== name) {
+    const key = registerKey(name);
+    lastPlace = { name, key, id: key.toString("latin1") };
+  }
+  return lastPlace;
+};
+
+let lastPlace: { readonly name: Name; readonly key: Buffer; readonly id: string } | undefined;
 
 /** What the scan saw says so; a confirmation may wait in memory. What cannot be decoded is not for this to report. */
 const mayBeUnsettled = (name: Name, value: Uint8Array): boolean => {

@@ -182,7 +182,9 @@ const list: Operation = (reader) => {
     const summary = replica.summary(owner, incarnation);
     const answer = await replica.list(owner, incarnation, query);
     if (answer.reply !== undefined) return reply.ok([answer.reply.kind]);
-    reply.ok(["rows", summary.rows, summary.objects, summary.bytes, summary.setHash], answer.body);
+    const lengths = answer.runs.map((run) => run.length);
+    const header = ["rows", summary.rows, summary.objects, summary.bytes, summary.setHash, lengths];
+    reply.ok(header, answer.runs.length === 1 ? answer.runs[0] : Buffer.concat(answer.runs));
   };
 };
 

@@ -53,18 +53,18 @@ export class RowPages {
     this.#forget(known, page);
   }
 
-  /** The first `limit` rows from `from` on and before `to`, packed. */
+  /** The first `limit` rows from `from` on and before `to`, in packed runs: those of pages that did not change are equal, byte for byte. */
   async list(
     owner: string,
     from: NameBytes,
     to: NameBytes | undefined,
     limit: number,
     read: ReadRows,
-  ): Promise<Buffer> {
+  ): Promise<readonly Buffer[]> {
     const known = this.#owners.get(owner) ?? { pages: [], fills: new Set(), bytes: 0 };
     this.#owners.delete(owner);
     this.#owners.set(owner, known);
-    const parts: Buffer[] = [];
+    const runs: Buffer[] = [];
     let left = limit;
     let at: NameBytes | undefined = from;
     while (left > 0 && at !== undefined && isBefore(at, to)) {
@@ -73,11 +73,11 @@ export class RowPages {
       const behind =
         to === undefined || (page.to !== undefined && page.to <= to) ? page.names.length : lowerBound(page.names, to);
       const last = Math.min(behind, first + left);
-      if (last > first) parts.push(page.packed.subarray(page.offsets[first], page.offsets[last]));
+      if (last > first) runs.push(page.packed.subarray(page.offsets[first], page.offsets[last]));
       left -= Math.max(0, last - first);
       at = page.to;
     }
-    return parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts);
+    return runs;
   }
 
   async #read(id: string, owner: Owner, from: NameBytes, read: ReadRows): Promise<Page> {

@@ -56,7 +56,7 @@ export class RowSpace {
     }
     const mutations: Mutation[] = [];
     const put = row.isDeleted && deletedKey !== undefined ? deletedKey : liveKey;
-    mutations.push({ kind: "put", key: put, value: encodeRowValue(row), body: { kind: "none" } });
+    mutations.push({ kind: "put", key: put, value: valueOf(row), body: { kind: "none" } });
     if (row.isDeleted && live !== undefined) mutations.push({ kind: "delete", key: liveKey });
     if (!row.isDeleted && deleted !== undefined && deletedKey !== undefined)
       mutations.push({ kind: "delete", key: deletedKey });
@@ -89,21 +89,21 @@ export class RowSpace {
     return { rows, objects, bytes, setHash: setHash.toString(16) };
   }
 
-  /** One page of rows, packed, after everything in it is synced. */
-  async list(owner: Name, query: ListQuery): Promise<Buffer> {
+  /** One page of rows in packed runs, after everything in it is synced. */
+  async list(owner: Name, query: ListQuery): Promise<readonly Buffer[]> {
     if (query.limit > 0 && !query.isReverse && !query.withDeleted) {
-      const packed = await this.#livePage(owner, query);
+      const runs = await this.#livePage(owner, query);
       await this.#engine.sync();
-      return packed;
+      return runs;
     }
     const live = await this.#rows(owner, query, false);
     const rows = query.withDeleted ? merge(live, await this.#rows(owner, query, true), query) : live;
     await this.#engine.sync();
-    return packRows(rows);
+    return rows.length === 0 ? [] : [packRows(rows)];
   }
 
   /** The common listing: live rows, forward, out of pages that are kept. */
-  #livePage(owner: Name, query: ListQuery): Promise<Buffer> {
+  #livePage(owner: Name, query: ListQuery): Promise<readonly Buffer[]> {
     const prefix = bytesOf(query.prefix);
     const marker = query.marker === "" ? "" : `${bytesOf(query.marker)}\0`;
     const from = marker > prefix ? marker : prefix;
@@ -191,7 +191,20 @@ export class RowSpace {
   }
 }
 
-const idOf = (owner: Name): string => `${owner.space} ${owner.path}`;
+/** One message gives one row to several devices, one after the other: what it is to all of them is made once. */
+const idOf = (owner: Name): string => {
+  if (lastOwner?.owner !== owner) lastOwner = { owner, id: `${owner.space} ${owner.path}` };
+  return lastOwner.id;
+};
+
+let lastOwner: { readonly owner: Name; readonly id: string } | undefined;
+
+const valueOf = (row: Row): Uint8Array => {
+  if (lastRow?.row !== row) lastRow = { row, value: encodeRowValue(row) };
+  return lastRow.value;
+};
+
+let lastRow: { readonly row: Row; readonly value: Uint8Array } | undefined;
 
 const bytesOf = (text: string): string => Buffer.from(text).toString("latin1");
 

@@ -48,6 +48,9 @@ export type Proposal = {
   readonly body: "none" | "inline" | "staged" | "keep";
 };
 
+/** Rows that were packed together: equal bytes are equal rows. */
+export type PackedRun = { readonly bytes: Buffer; count: number };
+
 /** One row of a container's or an account's listing. `objects` and `bytes` are what it adds to the statistics. */
 export type Row = {
   readonly name: string;
@@ -58,6 +61,8 @@ export type Row = {
   readonly payload: Uint8Array;
   /** The milliseconds in `version`, where a reader has them at hand. */
   readonly changedMs?: number;
+  /** The run that it was packed in. */
+  readonly run?: PackedRun | undefined;
 };
 
 /** What a replica of a row space says of the whole: equal hashes mean equal live rows. */
@@ -200,6 +205,12 @@ export class HeaderReader {
     if (!isList || !value.every((item) => typeof item === "string")) throw bad("texts");
     return value;
   }
+  counts(limit: number): readonly number[] {
+    const value = this.any();
+    const isList = Array.isArray(value) && value.length <= limit;
+    if (!isList || !value.every((item) => Number.isSafeInteger(item) && item >= 0)) throw bad("numbers");
+    return value;
+  }
   incarnation(): Incarnation {
     const value = this.any();
     if (!isIncarnation(value)) throw bad("incarnation");
@@ -335,9 +346,11 @@ class PackedRow implements Row {
   readonly #valueAt: number;
   readonly #end: number;
   readonly isDeleted: boolean;
+  readonly run: PackedRun;
   #name: string | undefined;
 
-  constructor(page: Buffer, nameAt: number, valueAt: number, end: number, isDeleted: boolean) {
+  constructor(page: Buffer, nameAt: number, valueAt: number, end: number, isDeleted: boolean, run: PackedRun) {
+    this.run = run;
     this.#page = page;
     this.#nameAt = nameAt;
     this.#valueAt = valueAt;
@@ -365,19 +378,28 @@ class PackedRow implements Row {
   }
 }
 
-/** Takes a page apart; the rows refer to its memory. */
-export const unpackRows = (body: Buffer): Row[] => {
-  const rows: Row[] = [];
-  let at = 0;
-  while (at < body.length) {
-    if (body.length - at < PACKED_ROW_OVERHEAD_BYTES) throw bad("rows");
-    const valueLength = body.readUInt16BE(at + 2);
-    const valueAt = at + 5 + body.readUInt16BE(at);
-    const end = valueAt + valueLength;
-    if (end > body.length || valueLength < ROW_FIXED_BYTES) throw bad("rows");
-    rows.push(new PackedRow(body, at + 5, valueAt, end, body[at + 4] === 1));
-    at = end;
+/** Takes runs of packed rows apart, `lengths` their lengths in bytes; the rows refer to the body's memory. */
+export const unpackRows = (body: Buffer, lengths: readonly number[] = [body.length]): Row[] => {
+  const rows: PackedRow[] = [];
+  let start = 0;
+  for (const length of lengths) {
+    const end = start + length;
+    if (end > body.length) throw bad("rows");
+    const run: PackedRun = { bytes: body.subarray(start, end), count: 0 };
+    let at = start;
+    while (at < end) {
+      if (end - at < PACKED_ROW_OVERHEAD_BYTES) throw bad("rows");
+      const valueLength = body.readUInt16BE(at + 2);
+      const valueAt = at + PACKED_ROW_OVERHEAD_BYTES + body.readUInt16BE(at);
+      if (valueAt + valueLength > end || valueLength < ROW_FIXED_BYTES) throw bad("rows");
+      const nameAt = at + PACKED_ROW_OVERHEAD_BYTES;
+      at = valueAt + valueLength;
+      rows.push(new PackedRow(body, nameAt, valueAt, at, body[nameAt - 1] === 1, run));
+      run.count += 1;
+    }
+    start = end;
   }
+  if (start !== body.length) throw bad("rows");
   return rows;
 };
 
@@ -391,10 +413,20 @@ export type ContainerRecord = {
 export const encodeContainerRecord = (record: ContainerRecord): Uint8Array =>
   encode([record.status === "open" ? 0 : 1, record.incarnation, record.headers]);
 
+/** The fields of an encoded list. Errors: "bad-message" for any other bytes; msgpack's own errors are of many kinds. */
+export const readerOf = (bytes: Uint8Array, what: string): HeaderReader => {
+  let fields: unknown;
+  try {
+    fields = decode(bytes);
+  } catch {
+    throw bad(what);
+  }
+  if (!Array.isArray(fields)) throw bad(what);
+  return new HeaderReader(fields);
+};
+
 export const decodeContainerRecord = (bytes: Uint8Array): ContainerRecord => {
-  const fields: unknown = decode(bytes);
-  if (!Array.isArray(fields)) throw bad("container record");
-  const reader = new HeaderReader(fields);
+  const reader = readerOf(bytes, "container record");
   const status = reader.oneOf(["open", "closing"] as const);
   const incarnation = reader.incarnation();
   return { status, incarnation, headers: headersOf(reader.any()) };

@@ -1,9 +1,13 @@
+import assert from "node:assert/strict";
 import { dirname } from "node:path";
-import type { Disk, DiskFile, OpenMode } from "../disk.ts";
+import { type Disk, type DiskFile, type OpenMode, assertDirect } from "../disk.ts";
 import type { Random } from "../random.ts";
 
 /** What the hardware writes whole or not at all. */
 const SECTOR_BYTES = 512;
+
+/** Memory that direct transfers may use. */
+const directMemories = new WeakSet<ArrayBufferLike>();
 
 type Write = { readonly offset: number; readonly bytes: Uint8Array };
 
@@ -132,11 +136,12 @@ export class SimulatedDisk implements Disk {
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
     if (mode === "existing") return this.#handle(this.#file(path));
     if (mode === "write-through") return this.#writeThrough(this.#file(path));
+    if (mode === "direct") return checkedDirect(this.#handle(this.#file(path)));
     this.#step();
     if (this.#folder(dirname(path)).current.has(path)) throw new SystemError("EEXIST", path);
     const file: File = { durable: new Uint8Array(0), current: new Uint8Array(0), writes: [] };
     this.#change(path, file);
-    return this.#handle(file);
+    return mode === "create-direct" ? checkedDirect(this.#handle(file)) : this.#handle(file);
   }
 
   #handle(file: File): DiskFile {
@@ -241,6 +246,12 @@ export class SimulatedDisk implements Disk {
     return this.capacity - this.#usedBytes();
   }
 
+  directMemory(bytes: number): Uint8Array {
+    const memory = new Uint8Array(bytes);
+    directMemories.add(memory.buffer);
+    return memory;
+  }
+
   #usedBytes(): number {
     let used = 0;
     const counted = new Set<File>();
@@ -254,6 +265,33 @@ export class SimulatedDisk implements Disk {
     return used;
   }
 }
+
+/** What passes by the page cache is as unsynced as the rest, since the disk has a cache too. */
+const checkedDirect = (file: DiskFile): DiskFile => {
+  const check = (bytes: Uint8Array, offset: number): void => {
+    assertDirect(bytes, offset);
+    assert(directMemories.has(bytes.buffer), "direct transfers use memory of the disk");
+  };
+  return {
+    ...file,
+    read: async (buffers, offset) => {
+      let at = offset;
+      for (const buffer of buffers) {
+        check(buffer, at);
+        at += buffer.length;
+      }
+      return file.read(buffers, offset);
+    },
+    readSync: (buffer, offset) => {
+      check(buffer, offset);
+      return file.readSync(buffer, offset);
+    },
+    write: async (bytes, offset) => {
+      check(bytes, offset);
+      await file.write(bytes, offset);
+    },
+  };
+};
 
 const emptyFolder = (): Folder => ({ durable: new Map(), current: new Map(), changes: [] });
 

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { type Random, seededRandom } from "../../common/random.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
+import { BLOCK_BYTES } from "./body-format.ts";
 import type { DeviceEngine, Mutation, NewBody } from "./device-engine.ts";
 import type { EngineTimer } from "./engine-timer.ts";
 import { type IndexPlatter, emptyIndexPlatter, openMemoryIndex, platterAfterPowerLoss } from "./memory-index.ts";
@@ -53,8 +54,9 @@ const newBody = async (
   const kind = random.below(8);
   if (kind === 0) return { body: { kind: "none" }, content: "" };
   if (kind <= 2) return { body: { kind: "keep" }, content: undefined };
-  const content = label.repeat(1 + random.below(100));
+  let content = label.repeat(1 + random.below(100));
   if (kind > 3) return { body: { kind: "bytes", bytes: Buffer.from(content) }, content };
+  if (random.below(4) === 0) content = content.padEnd(BLOCK_BYTES + random.below(2 * BLOCK_BYTES), label);
   const staged = await device.stage();
   await staged.write(Buffer.from(content));
   if (random.below(4) === 0) {

@@ -3,7 +3,7 @@ import type { Disk } from "../../common/disk.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
 import type { DeviceEngine } from "./device-engine.ts";
-import { bodyAt, identity, namesIn, put, remove, valueAt } from "./engine-fixture.ts";
+import { alteredDisk, bodyAt, identity, namesIn, put, remove, valueAt } from "./engine-fixture.ts";
 import { emptyIndexPlatter, openMemoryIndex } from "./memory-index.ts";
 import { openDevice } from "./open-device.ts";
 
@@ -107,30 +107,17 @@ test("a full device refuses new small records, and bodies that supersede others"
   expect(await codeOfFailure(put(device, "k0", "2"))).toBe("none");
 });
 
-/** A disk of which something is replaced. */
-const altered = (inner: SimulatedDisk, changes: Partial<Disk>): Disk => ({
-  kindOf: (path) => inner.kindOf(path),
-  makeFolder: (path) => inner.makeFolder(path),
-  list: (path) => inner.list(path),
-  rename: (from, to) => inner.rename(from, to),
-  unlink: (path) => inner.unlink(path),
-  syncFolder: (path) => inner.syncFolder(path),
-  freeBytes: () => inner.freeBytes(),
-  open: (path, mode) => inner.open(path, mode),
-  ...changes,
-});
-
 const readOnlyError = (): Error => Object.assign(new Error("EROFS: read-only file system"), { code: "EROFS" });
 
 test("a read-only file system is told as such when the device is opened", async () => {
-  const disk = altered(new SimulatedDisk(), { makeFolder: () => Promise.reject(readOnlyError()) });
+  const disk = alteredDisk(new SimulatedDisk(), { makeFolder: () => Promise.reject(readOnlyError()) });
   expect(await codeOfFailure(open(disk))).toBe("device-read-only");
 });
 
 test("a file system that turns read-only is told as such, and nothing is acknowledged from then on", async () => {
   const inner = new SimulatedDisk();
   let isReadOnly = false;
-  const disk = altered(inner, {
+  const disk = alteredDisk(inner, {
     open: async (path, mode) => {
       const file = await inner.open(path, mode);
       const write = (bytes: Uint8Array, offset: number): Promise<void> =>
@@ -152,7 +139,7 @@ test("a file system that turns read-only is told as such, and nothing is acknowl
 test("a file system that is read-only when the next segment is allocated is told as such", async () => {
   const inner = new SimulatedDisk();
   let isReadOnly = false;
-  const disk = altered(inner, {
+  const disk = alteredDisk(inner, {
     open: (path, mode) => (isReadOnly && mode === "create" ? Promise.reject(readOnlyError()) : inner.open(path, mode)),
   });
   const device = await open(disk);
@@ -166,7 +153,7 @@ test("a file system that is read-only when the next segment is allocated is told
 test("a failed sync is final: nothing later is acknowledged, and reopening has everything that was", async () => {
   const inner = new SimulatedDisk();
   let fails = false;
-  const disk = altered(inner, {
+  const disk = alteredDisk(inner, {
     open: async (path, mode) => {
       const file = await inner.open(path, mode);
       const write = async (bytes: Uint8Array, offset: number): Promise<void> => {

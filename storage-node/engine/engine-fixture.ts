@@ -1,6 +1,7 @@
 import { closeSync, cpSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Disk } from "../../common/disk.ts";
 import type { DeviceEngine, NewBody } from "./device-engine.ts";
 import { type DeviceParts, openDevice } from "./open-device.ts";
 
@@ -63,6 +64,20 @@ export const crashed = (fixture: DeviceFixture): DeviceFixture => {
   cpSync(fixture.path, copy.path, { recursive: true });
   return copy;
 };
+
+/** A disk of which something is replaced. */
+export const alteredDisk = (inner: Disk, changes: Partial<Disk>): Disk => ({
+  kindOf: (path) => inner.kindOf(path),
+  makeFolder: (path) => inner.makeFolder(path),
+  list: (path) => inner.list(path),
+  rename: (from, to) => inner.rename(from, to),
+  unlink: (path) => inner.unlink(path),
+  syncFolder: (path) => inner.syncFolder(path),
+  freeBytes: (path) => inner.freeBytes(path),
+  directMemory: (bytes) => inner.directMemory(bytes),
+  open: (path, mode) => inner.open(path, mode),
+  ...changes,
+});
 
 export const keyOf = (name: string): Uint8Array => Buffer.from(name);
 
