@@ -1,5 +1,6 @@
 import { type Ballot, NO_INCARNATION } from "../../common/ballot.ts";
 import { decodeContainerRecord, encodeContainerRecord, type Register } from "../../storage-node/wire.ts";
+import type { Proposed } from "./register-write.ts";
 import { confirm, read, type Script, write } from "./script.ts";
 
 type Headers = Readonly<Record<string, string>>;
@@ -23,13 +24,18 @@ export function* readAccount<S>(
   return "unavailable";
 }
 
-/** Changes the headers; false when the outcome is unknown. */
-export function* postAccount<S>(set: S, change: (headers: Headers) => Record<string, string>): Script<S, boolean> {
+/** Changes the headers. */
+export function* postAccount<S>(
+  set: S,
+  change: (headers: Headers) => Record<string, string>,
+): Script<S, "done" | "no-space" | "unknown"> {
+  let earlier: Proposed | undefined;
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
     const outcome = yield* write(
       set,
       {
         kind: "conditional",
+        earlier,
         decide: (base) => {
           const headers = change(headersIn(base));
           const metadata = encodeContainerRecord({ status: "open", incarnation: NO_INCARNATION, headers });
@@ -40,11 +46,13 @@ export function* postAccount<S>(set: S, change: (headers: Headers) => Record<str
     );
     if (outcome.kind === "established") {
       yield* confirm(set, outcome.version);
-      return true;
+      return "done";
     }
-    if (outcome.kind !== "unfinished" || !(yield* finishAccount(set, outcome.base))) return false;
+    if (outcome.kind === "no-space") return "no-space";
+    if (outcome.kind !== "unfinished" || !(yield* finishAccount(set, outcome.base))) return "unknown";
+    earlier = outcome.own;
   }
-  return false;
+  return "unknown";
 }
 
 /** [R2]: an account has no row anywhere, so what is left unfinished is accepted again and confirmed. False: nothing can be said. */

@@ -8,7 +8,7 @@ import {
   type RowSummary,
 } from "../../storage-node/wire.ts";
 import { listRows } from "./list-rows.ts";
-import type { WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
+import type { Proposed, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, isFinal, read, row, type Script, write } from "./script.ts";
 
 /**
@@ -102,27 +102,31 @@ export function* putContainer<S>(
   place: ContainerPlace<S>,
   change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
   mustExist: boolean,
-): Script<S, (OpenContainer & { readonly isNew: boolean }) | "absent" | "unknown"> {
+): Script<S, (OpenContainer & { readonly isNew: boolean }) | "absent" | "no-space" | "unknown"> {
+  let earlier: Proposed | undefined;
+  // By version, since what an attempt before proposed may be what takes effect.
+  const proposed = new Map<Ballot, { readonly written: ContainerRecord; readonly isNew: boolean }>();
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    let written: ContainerRecord | undefined;
-    let isNew = false;
     const outcome = yield* write(
       place.container,
       {
         kind: "conditional",
+        earlier,
         decide: (base, ballot) => {
           const record = liveRecord(base);
           if (record?.status === "closing" || (record === undefined && mustExist)) return "stop";
-          isNew = record === undefined;
           const incarnation = record?.incarnation ?? incarnationMadeBy(ballot);
-          written = { status: "open", incarnation, headers: change(record?.headers ?? {}) };
+          const written: ContainerRecord = { status: "open", incarnation, headers: change(record?.headers ?? {}) };
+          proposed.set(ballot, { written, isNew: record === undefined });
           return recordOf(written);
         },
       },
       NO_INCARNATION,
     );
-    if (outcome.kind === "established" && written !== undefined) {
+    const done = outcome.kind === "established" ? proposed.get(outcome.version) : undefined;
+    if (outcome.kind === "established" && done !== undefined) {
       const { version } = outcome;
+      const { written, isNew } = done;
       if (!(yield* listInAccount(place, written.incarnation))) return "unknown";
       yield* confirm(place.container, version);
       return { record: written, version, isNew };
@@ -130,9 +134,12 @@ export function* putContainer<S>(
     if (outcome.kind === "stopped") {
       if (outcome.base === undefined || liveRecord(outcome.base) === undefined) return "absent";
       if ((yield* finishClosing(place, outcome.base)) === "unavailable") return "unknown";
+    } else if (outcome.kind === "no-space") {
+      return "no-space";
     } else if (!(yield* afterFailure(place, outcome))) {
       return "unknown";
     }
+    earlier = outcome.kind === "unfinished" ? outcome.own : undefined;
   }
   return "unknown";
 }
@@ -140,7 +147,7 @@ export function* putContainer<S>(
 /** [B3], [B4]. */
 export function* deleteContainer<S>(
   place: ContainerPlace<S>,
-): Script<S, "deleted" | "absent" | "not-empty" | "unknown"> {
+): Script<S, "deleted" | "absent" | "not-empty" | "no-space" | "unknown"> {
   // Set once the rows of promises have been looked into: after *closing* was proposed the base alone decides ([B4]), and a live row
   // that a merged listing does not show is one that its replica missed the deletion of; the look at *closing* judges it again.
   let decidesOnBase = false;
@@ -188,6 +195,7 @@ export function* deleteContainer<S>(
       if (end === "unavailable") return "unknown";
       return end === "gone" ? "deleted" : "not-empty";
     }
+    if (outcome.kind === "no-space") return "no-space";
     if (!(yield* afterFailure(place, outcome))) return "unknown";
   }
   return "unknown";
@@ -345,7 +353,7 @@ export function* settleContainer<S>(place: ContainerPlace<S>): Script<S, "settle
 
 /** False when nothing can be said of the outcome. */
 function* afterFailure<S>(place: ContainerPlace<S>, outcome: WriteOutcome): Script<S, boolean> {
-  if (outcome.kind === "unknown" || outcome.kind === "outdated") return false;
+  if (outcome.kind === "unknown" || outcome.kind === "outdated" || outcome.kind === "no-space") return false;
   if (outcome.kind !== "unfinished") return true;
   return (yield* finishContainer(place, outcome.base)) !== "unavailable";
 }

@@ -380,8 +380,8 @@ class SimulatedProxy {
           replica,
           async (it): Promise<ListReply> => {
             const summary = it.summary(set, incarnation);
-            const { reply, body } = await it.list(set, incarnation, sent);
-            const rows = reply === undefined ? unpackRows(body) : [];
+            const { reply, runs } = await it.list(set, incarnation, sent);
+            const rows = reply === undefined ? unpackRows(Buffer.concat(runs)) : [];
             const isBlind = mutation === "a listing drops deleted rows before merging [B2]";
             return reply ?? { kind: "rows", summary, rows: isBlind ? rows.filter((row) => !row.isDeleted) : rows };
           },
@@ -629,6 +629,7 @@ const run = async (seed: bigint, mutation?: Mutation): Promise<Run> => {
         proxy.cached = undefined;
         return { status: 404 };
       case "unknown":
+      case "no-space":
         return { status: undefined };
       case "stopped":
         return "stopped";
@@ -680,7 +681,8 @@ const run = async (seed: bigint, mutation?: Mutation): Promise<Run> => {
       case "drop": {
         const result = await proxy.run(deleteContainer(PLACE));
         proxy.cached = undefined;
-        return { status: ({ deleted: 200, absent: 404, "not-empty": 409, unknown: undefined } as const)[result] };
+        if (result === "unknown" || result === "no-space") return { status: undefined };
+        return { status: ({ deleted: 200, absent: 404, "not-empty": 409 } as const)[result] };
       }
       case "look":
       case "list": {

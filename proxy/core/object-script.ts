@@ -1,7 +1,7 @@
 import { type Ballot, type Incarnation, NO_INCARNATION } from "../../common/ballot.ts";
 import type { Register, Row } from "../../storage-node/wire.ts";
 import { type ContainerPlace, presentContainer } from "./container-script.ts";
-import type { WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
+import type { Proposed, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, row, type Script, write } from "./script.ts";
 
 /** A row of the index of due times: which row space it stands in, and the row. */
@@ -31,6 +31,7 @@ export type ObjectWriteResult =
   | { readonly kind: "done"; readonly version: Ballot; readonly record: WriteRecord }
   | { readonly kind: "stopped" }
   | { readonly kind: "no-container" }
+  | { readonly kind: "no-space" }
   /** [W3]: 503. */
   | { readonly kind: "unknown" };
 
@@ -52,8 +53,10 @@ export function* writeObject<S>(
 ): Script<S, ObjectWriteResult> {
   let life = incarnation;
   let bodyVersion: Ballot | undefined;
+  let earlier: Proposed | undefined;
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    const proposal = proposalOf(given, bodyVersion);
+    const proposal = proposalOf(given, bodyVersion, earlier);
+    earlier = undefined;
     const outcome = yield* write(place.object, proposal.mode, life);
     switch (outcome.kind) {
       case "established": {
@@ -88,9 +91,11 @@ export function* writeObject<S>(
         continue;
       }
       case "stopped":
-        return { kind: "stopped" };
+      case "no-space":
+        return { kind: outcome.kind };
       case "unfinished":
         if ((yield* finishObject(place, outcome.base, false)) === "unavailable") return { kind: "unknown" };
+        earlier = outcome.own;
         continue;
       case "superseded":
       case "inspected":
@@ -105,17 +110,22 @@ export function* writeObject<S>(
 /** What is proposed, and which record a version carries that came of it. */
 type ProposedWrite = { readonly mode: WriteMode; recordOf(version: Ballot): WriteRecord | undefined };
 
-/** `bodyVersion`: an earlier version of this write, whose body the replicas have. */
-const proposalOf = (given: ObjectWrite, bodyVersion: Ballot | undefined): ProposedWrite => {
+/** `bodyVersion`: an earlier version of this write, whose body the replicas have. `earlier`: those whose fate is open. */
+const proposalOf = (
+  given: ObjectWrite,
+  bodyVersion: Ballot | undefined,
+  earlier: Proposed | undefined,
+): ProposedWrite => {
   const resent = (record: WriteRecord): WriteRecord =>
     record.body === "given" && bodyVersion !== undefined ? { ...record, body: "keep", bodyVersion } : record;
   if (given.kind === "plain") {
     const record = resent(given.record);
     return { mode: { kind: "plain", record }, recordOf: () => record };
   }
-  const records = new Map<Ballot, WriteRecord>();
+  const records = new Map<Ballot, WriteRecord>(earlier);
   const mode: WriteMode = {
     kind: "conditional",
+    earlier,
     decide: (base, ballot) => {
       const record = given.decide(base);
       if (record === "stop") return "stop";

@@ -58,7 +58,7 @@ test("a replica that cannot be given the body counts as failed, and is not asked
   const { machine } = start({ kind: "finish", version: ballot(5), ballot: ballot(5), record: KEEP });
   expect(machine.onAccept(1, NODATA, 2)?.kind).toBe("supply");
   expect(machine.onAccept(1, NODATA, 2)).toBeUndefined();
-  expect(machine.onAccept(1, undefined, 1)).toMatchObject({ kind: "prepare" });
+  expect(machine.onAccept(1, undefined, 1)).toMatchObject({ kind: "wait" });
 });
 
 test("a replica that asks for the body after W have accepted is given it too [A4]", () => {
@@ -119,4 +119,105 @@ test.each([
   let done = machine.onPrepare(1, answer);
   for (let more = 0; done === undefined && more < 2; more++) done = machine.onPrepare(1, answer);
   expect(done).toMatchObject({ kind: "done", outcome: { kind: "inspected", verdict } });
+});
+
+const NO_SPACE = { kind: "no-space" } as const;
+const promisedNothing = (fate: Fate) =>
+  ({ kind: "promised", register: undefined, fates: [fate], liveRow: undefined }) as const;
+
+test("a write that lacks space at a quorum ends as no-space once it is sure that nothing of it can take effect [W3]", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN });
+  machine.onAccept(1, NO_SPACE, 0);
+  expect(machine.onAccept(1, NO_SPACE, 1)).toMatchObject({ kind: "wait", round: 2 });
+  expect(machine.onTimer(2)).toMatchObject({ kind: "prepare", round: 3 });
+  expect(machine.onPrepare(3, promisedNothing("never"))).toBeUndefined();
+  expect(machine.onPrepare(3, promisedNothing("never"))).toBeUndefined();
+  expect(machine.onPrepare(3, promisedNothing("never"))).toEqual({ kind: "done", outcome: { kind: "no-space" } });
+});
+
+test("two promises are not enough to say that there was no space: the third replica may hold the version, and another proxy finish it [W3]", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN });
+  machine.onAccept(1, NO_SPACE, 0);
+  machine.onAccept(1, NO_SPACE, 1);
+  machine.onTimer(2);
+  machine.onPrepare(3, promisedNothing("never"));
+  expect(machine.onPrepare(3, promisedNothing("never"))).toBeUndefined();
+  expect(machine.onPrepare(3, undefined)).toMatchObject({ kind: "wait" });
+});
+
+test("a write that lacks space but was accepted somewhere never ends as no-space [W3]", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN });
+  machine.onAccept(1, ACCEPTED, 0);
+  machine.onAccept(1, NO_SPACE, 1);
+  let effect: WriteEffect | undefined = machine.onAccept(1, NO_SPACE, 2);
+  for (let turn = 0; effect?.kind !== "done"; turn++) {
+    expect(turn).toBeLessThan(100);
+    if (effect?.kind === "wait") effect = machine.onTimer(effect.round);
+    else if (effect?.kind === "prepare") {
+      const held = { ...promisedNothing("accepted"), register: register(ballot(10), "accepted") };
+      machine.onPrepare(effect.round, promisedNothing("never"));
+      effect = machine.onPrepare(effect.round, held);
+    } else if (effect?.kind === "accept") {
+      machine.onAccept(effect.round, ACCEPTED, 0);
+      machine.onAccept(effect.round, NO_SPACE, 1);
+      effect = machine.onAccept(effect.round, NO_SPACE, 2);
+    }
+  }
+  expect(effect.outcome).toEqual({ kind: "unknown" });
+});
+
+test("a write whose accepts fail again and again while all promise gives up, and does not go round for ever", () => {
+  const { machine, first } = start({ kind: "plain", record: GIVEN });
+  let effect: WriteEffect | undefined = first;
+  let proposals = 0;
+  while (effect?.kind !== "done") {
+    expect(proposals).toBeLessThan(64);
+    if (effect?.kind === "wait") effect = machine.onTimer(effect.round);
+    else if (effect?.kind === "prepare") {
+      const { round, own } = effect;
+      const promise = { ...promisedNothing("never"), fates: own.map(() => "never" as const) };
+      machine.onPrepare(round, promise);
+      effect = machine.onPrepare(round, promise);
+    } else if (effect?.kind === "accept") {
+      proposals += 1;
+      machine.onAccept(effect.round, undefined, 0);
+      effect = machine.onAccept(effect.round, undefined, 1);
+    }
+  }
+  expect(effect.outcome).toEqual({ kind: "unknown" });
+});
+
+test("a condition that is false answers so even where there is no space", () => {
+  const { machine } = start({ kind: "conditional", decide: () => "stop" });
+  machine.onPrepare(1, { ...promisedNothing("never"), fates: [] });
+  expect(machine.onPrepare(1, { ...promisedNothing("never"), fates: [] })).toMatchObject({
+    kind: "done",
+    outcome: { kind: "stopped" },
+  });
+});
+
+test("a conditional write that ends as unfinished hands on what it proposed, and the one that begins anew asks for it [W2, C1]", () => {
+  const CREATE: WriteMode = { kind: "conditional", decide: (base) => (base === undefined ? GIVEN : "stop") };
+  const { machine } = start(CREATE);
+  const nothing = { kind: "promised", register: undefined, fates: [], liveRow: undefined } as const;
+  machine.onPrepare(1, nothing);
+  expect(machine.onPrepare(1, nothing)).toMatchObject({ kind: "accept", version: ballot(10) });
+  machine.onAccept(2, undefined, 0);
+  expect(machine.onAccept(2, undefined, 1)).toMatchObject({ kind: "wait", round: 3 });
+  machine.onTimer(3);
+  const other = { ...promisedNothing("never"), register: register(ballot(9), "accepted") };
+  machine.onPrepare(4, other);
+  const end = machine.onPrepare(4, promisedNothing("never"));
+  expect(end).toMatchObject({ kind: "done", outcome: { kind: "unfinished", base: { version: ballot(9) } } });
+  if (end?.kind !== "done" || end.outcome.kind !== "unfinished") throw new Error("not unfinished");
+  expect([...end.outcome.own.keys()]).toEqual([ballot(10)]);
+  // Meanwhile somebody found the version at the third replica, and finished it: it is this write's success, and no base to judge.
+  const next = start({ ...CREATE, earlier: end.outcome.own });
+  expect(next.first).toMatchObject({ kind: "prepare", own: [ballot(10)] });
+  const held = { ...promisedNothing("confirmed"), register: register(ballot(10), "confirmed") };
+  next.machine.onPrepare(1, held);
+  expect(next.machine.onPrepare(1, held)).toMatchObject({
+    kind: "done",
+    outcome: { kind: "established", version: ballot(10) },
+  });
 });

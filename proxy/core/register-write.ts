@@ -6,12 +6,13 @@ import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../stora
  *
  *     plain  ──▶ accepting ──W accepted──▶ done: established
  *                 │   └─all refused, all fates never──▶ accepting (a new version)          [W1]
- *                 └─W impossible──▶ preparing
+ *                 └─W impossible──▶ preparing; where some failed, waiting
  *     conditional ──▶ preparing ──W promises──▶ (a) an own version is confirmed ──▶ done: established   [W2]
  *                      ▲   │                    (b) the highest is own ──▶ accepting (same version)
  *                      │   │                    (c) none can take effect ──▶ decide ──▶ accepting (a new version)
  *                      │   │                                                    ├──▶ done: stopped       [C2]
- *                      │   │                                                    └──▶ done: unfinished    [C1]
+ *                      │   │                                                    ├──▶ done: unfinished    [C1]
+ *                      │   │                                                    └──▶ done: no-space, where W lacked it
  *                      │   └─(d) cannot tell ──▶ waiting ──▶ preparing, in the end done: unknown          [W3]
  *     finish ──▶ accepting (the version found)  ──▶ done: established, or superseded
  *     inspect ──▶ preparing ──W promises──▶ done: inspected                                             [B5]
@@ -39,9 +40,13 @@ export type Promised = {
 /** What a write under `ballot` does given the settled base: undefined is a name that nobody wrote. */
 type Decide = (base: Register | undefined, ballot: Ballot, promises: readonly Promised[]) => WriteRecord | "stop";
 
+/** Versions that one operation proposed, whose fate is open, with what each of them carries. */
+export type Proposed = ReadonlyMap<Ballot, WriteRecord>;
+
 export type WriteMode =
   | { readonly kind: "plain"; readonly record: WriteRecord }
-  | { readonly kind: "conditional"; readonly decide: Decide }
+  /** `earlier`: what an earlier write of the same operation proposed before it ended as unfinished; [W2] asks for all of it. */
+  | { readonly kind: "conditional"; readonly decide: Decide; readonly earlier?: Proposed | undefined }
   | { readonly kind: "finish"; readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord }
   /** Writes nothing: what W promising replicas hold, and what became of `version`. */
   | { readonly kind: "inspect"; readonly version: Ballot | undefined };
@@ -69,9 +74,18 @@ export type WriteOutcome =
       readonly verdict: Verdict;
     }
   | { readonly kind: "stopped"; readonly base: Register | undefined }
-  | { readonly kind: "unfinished"; readonly base: Register }
+  /** [C1]: the base is to be finished first. `own`: what the write that begins anew then has proposed `earlier`. */
+  | { readonly kind: "unfinished"; readonly base: Register; readonly own: Proposed }
   | { readonly kind: "superseded" }
+  /** Too few devices have space, and nothing of this write can take effect. */
+  | { readonly kind: "no-space" }
   | { readonly kind: "unknown" };
+
+/**
+ * A device that is full, or read-only. That it stored nothing is no proof: the message may come twice, and find space. As with every
+ * other failure, the promises decide what became of it.
+ */
+export type NoSpace = { readonly kind: "no-space" };
 
 export type WriteEffect =
   | {
@@ -112,6 +126,7 @@ type State =
       accepted: number;
       readonly refusedFates: (readonly Fate[])[];
       failed: number;
+      withoutSpace: number;
       liveRows: readonly Row[];
     }
   | {
@@ -120,6 +135,7 @@ type State =
       readonly promises: Promised[];
       refused: number;
       failed: number;
+      withoutSpace: number;
     }
   | { readonly kind: "waiting" }
   | { readonly kind: "done" };
@@ -140,6 +156,8 @@ export class RegisterWrite {
   #state: State = { kind: "waiting" };
   #round = 0;
   #attempts = 0;
+  /** W was impossible for want of space when it was last tried. */
+  #lacksSpace = false;
 
   /** `newBallot` gives ballots above every one that the proxy heard of. */
   constructor(replicaCount: number, mode: WriteMode, newBallot: () => Ballot) {
@@ -155,6 +173,10 @@ export class RegisterWrite {
       case "plain":
         return this.#propose(this.#newBallot(), this.#mode.record);
       case "conditional":
+        for (const [version, record] of this.#mode.earlier ?? []) {
+          this.#own.push(version);
+          this.#records.set(version, record);
+        }
         return this.#prepare();
       case "finish":
         this.#own.push(this.#mode.version);
@@ -167,7 +189,7 @@ export class RegisterWrite {
   }
 
   /** The answer of `replica` to the ACCEPT of `round`; undefined when it failed or did not answer in time. */
-  onAccept(round: number, reply: AcceptReply | undefined, replica: number): WriteEffect | undefined {
+  onAccept(round: number, reply: AcceptReply | NoSpace | undefined, replica: number): WriteEffect | undefined {
     if (round !== this.#round) return undefined;
     if (reply?.kind === "nodata") {
       const supply = this.#supply(replica);
@@ -187,6 +209,7 @@ export class RegisterWrite {
       this.#notice(reply.seen);
     } else {
       state.failed += 1;
+      if (reply?.kind === "no-space") state.withoutSpace += 1;
     }
     const missing = state.refusedFates.length + state.failed;
     if (missing <= this.#replicaCount - this.#writeQuorum) return undefined;
@@ -201,11 +224,13 @@ export class RegisterWrite {
       this.#attempts += 1;
       if (this.#attempts < ATTEMPT_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
-    return this.#prepare();
+    this.#lacksSpace = this.#replicaCount - missing + state.withoutSpace >= this.#writeQuorum;
+    // What failed at once fails again at once: without a wait and its limit this would go round for as long as it does.
+    return state.failed > 0 ? this.#waitAndRetry() : this.#prepare();
   }
 
   /** A replica's answer to the PREPARE of `round`; undefined when it failed or did not answer in time. */
-  onPrepare(round: number, reply: PrepareReply | undefined): WriteEffect | undefined {
+  onPrepare(round: number, reply: PrepareReply | NoSpace | undefined): WriteEffect | undefined {
     const state = this.#state;
     if (round !== this.#round || state.kind !== "preparing") return undefined;
     if (reply?.kind === "promised") {
@@ -217,12 +242,19 @@ export class RegisterWrite {
       this.#notice(reply.seen);
     } else {
       state.failed += 1;
+      if (reply?.kind === "no-space") state.withoutSpace += 1;
     }
     const answered = state.promises.length + state.refused + state.failed;
     const isHopeless = this.#replicaCount - state.refused - state.failed < this.#writeQuorum;
     if (answered < this.#replicaCount && !isHopeless) return undefined;
     if (this.#mode.kind === "inspect" && state.promises.length >= this.#writeQuorum)
       return this.#inspected(state.ballot, state.promises, "unclear");
+    const couldPromise = this.#replicaCount - state.refused - state.failed + state.withoutSpace;
+    const lacksSpace = isHopeless && couldPromise >= this.#writeQuorum;
+    if (lacksSpace && this.#mode.kind === "conditional" && this.#own.length === 0) {
+      return this.#done({ kind: "no-space" });
+    }
+    this.#lacksSpace = false;
     return this.#outdated(state.ballot, this.#own) ?? this.#waitAndRetry();
   }
 
@@ -260,12 +292,26 @@ export class RegisterWrite {
     if (this.#mode.kind === "inspect") return this.#judgeInspection(ballot, promises, cannotTakeEffect);
     if (!cannotTakeEffect) return undefined;
     if (this.#mode.kind === "finish") return this.#done({ kind: "superseded" });
-    if (this.#mode.kind === "plain") return this.#propose(ballot, this.#mode.record);
-    if (highest !== undefined && highest.state === "accepted") return this.#done({ kind: "unfinished", base: highest });
+    if (this.#mode.kind === "plain") {
+      return this.#lacksSpace ? this.#endWithoutSpace(promises) : this.#propose(ballot, this.#mode.record);
+    }
+    if (highest !== undefined && highest.state === "accepted")
+      return this.#done({ kind: "unfinished", base: highest, own: this.#records });
     const record = this.#mode.decide(highest, ballot, promises);
     if (record === "stop") return this.#done({ kind: "stopped", base: highest });
+    if (this.#lacksSpace) return this.#endWithoutSpace(promises);
     this.#base = highest;
     return this.#propose(ballot, record);
+  }
+
+  /**
+   * Says that there is no space once nothing of this write can take effect. Here [W2] (c) does not suffice: where no version of a higher
+   * ballot follows, somebody else may find the one that a single replica accepted, and finish it. Where all promised and none has it, it is gone.
+   */
+  #endWithoutSpace(promises: readonly Promised[]): WriteEffect | undefined {
+    return this.#own.length === 0 || promises.length === this.#replicaCount
+      ? this.#done({ kind: "no-space" })
+      : undefined;
   }
 
   #propose(ballot: Ballot, record: WriteRecord): WriteEffect {
@@ -282,7 +328,16 @@ export class RegisterWrite {
     this.#round += 1;
     this.#sent = { version, ballot, record };
     this.#supplied = undefined;
-    this.#state = { kind: "accepting", version, ballot, accepted: 0, refusedFates: [], failed: 0, liveRows: NO_ROWS };
+    this.#state = {
+      kind: "accepting",
+      version,
+      ballot,
+      accepted: 0,
+      refusedFates: [],
+      failed: 0,
+      withoutSpace: 0,
+      liveRows: NO_ROWS,
+    };
     return { kind: "accept", round: this.#round, version, ballot, record, own: [...this.#own] };
   }
 
@@ -328,7 +383,7 @@ export class RegisterWrite {
   #prepare(): WriteEffect {
     this.#round += 1;
     const ballot = this.#newBallot();
-    this.#state = { kind: "preparing", ballot, promises: [], refused: 0, failed: 0 };
+    this.#state = { kind: "preparing", ballot, promises: [], refused: 0, failed: 0, withoutSpace: 0 };
     return { kind: "prepare", round: this.#round, ballot, own: [...this.#own] };
   }
 

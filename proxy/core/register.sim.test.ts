@@ -11,6 +11,7 @@ import { judgeRead, type ReplicaRead } from "./register-read.ts";
 import {
   RegisterWrite,
   type WriteEffect,
+  type Proposed,
   type WriteMode,
   type WriteOutcome,
   type WriteRecord,
@@ -29,6 +30,8 @@ class SimulatedReplica {
   #replica: DeviceReplica;
   #life = 0;
   isUp = true;
+  /** It stores nothing then, and says so; promises and reads go on. */
+  isFull = false;
 
   constructor(world: World) {
     this.#world = world;
@@ -52,7 +55,9 @@ class SimulatedReplica {
     this.#device = this.#device.afterCrash();
   }
 
+  /** Of two power cuts that overlap the first restart ends both: a running replica that is set back would lose what it is about to acknowledge. */
   restart(): void {
+    if (this.isUp) return;
     this.#device = this.#device.afterCrash();
     this.#replica = new DeviceReplica(this.#device, this.#world.queue, [1n, 2n]);
     this.isUp = true;
@@ -129,7 +134,10 @@ class SimulatedProxy {
             for (const [index, replica] of replicas.entries()) {
               this.#ask(
                 replica,
-                (it) => it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own),
+                async (it) =>
+                  replica.isFull
+                    ? ({ kind: "no-space" } as const)
+                    : it.accept(NAME, effect.version, effect.ballot, proposal, { kind: "none" }, effect.own),
                 (reply) => {
                   if (reply?.kind === "refused") {
                     this.#heard(reply.seen);
@@ -231,14 +239,15 @@ const recordOf = (value: string | undefined): WriteRecord => ({
 const valueOf = (register: Register | undefined): string | undefined =>
   register === undefined || register.isTombstone ? undefined : Buffer.from(register.metadata).toString();
 
-/** One seeded life of a name under faults; gives its history. */
-const run = async (seed: bigint): Promise<RegisterOperation[]> => {
+/** One seeded life of a name under faults; gives its history, without the writes that were told to have had no space. */
+const run = async (seed: bigint): Promise<{ readonly history: RegisterOperation[]; readonly withoutSpace: number }> => {
   const random = seededRandom(seed);
   const queue = new EventQueue(START_MS);
   const network = new SimulatedNetwork(queue, random, { lossChance: 0.03, repeatChance: 0.05, longDelayChance: 0.1 });
   const world: World = { queue, random, network, replicas: [] };
   for (let index = 0; index < 3; index++) world.replicas.push(new SimulatedReplica(world));
   const history: RegisterOperation[] = [];
+  const withoutSpace = new Set<number>();
 
   const operate = async (index: number): Promise<void> => {
     const proxy = new SimulatedProxy(world, index + 1);
@@ -253,6 +262,7 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
       const value = choice < 0.07 ? undefined : `v${index}`;
       const slot = history.push({ ...pending, kind: "write", value, expected: undefined, succeeded: undefined }) - 1;
       const outcome = await proxy.write({ kind: "plain", record: recordOf(value) });
+      if (outcome.kind === "no-space" && !proxy.isDead) withoutSpace.add(slot);
       if (outcome.kind !== "established" || proxy.isDead) return;
       proxy.confirm(outcome.version);
       history[slot] = { start, end: queue.nowMs(), kind: "write", value, expected: undefined, succeeded: undefined };
@@ -260,13 +270,17 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
       const value = `c${index}`;
       const slot =
         history.push({ ...pending, kind: "compare-and-set", value, expected: undefined, succeeded: undefined }) - 1;
+      let earlier: Proposed | undefined;
       for (let attempt = 0; attempt < 6; attempt++) {
         const outcome = await proxy.write({
           kind: "conditional",
+          earlier,
           decide: (base) => (valueOf(base) === undefined ? recordOf(value) : "stop"),
         });
         if (proxy.isDead) return;
+        if (outcome.kind === "no-space") withoutSpace.add(slot);
         if (outcome.kind === "unfinished") {
+          earlier = outcome.own;
           await proxy.read();
           continue;
         }
@@ -304,22 +318,35 @@ const run = async (seed: bigint): Promise<RegisterOperation[]> => {
     queue.after(atMs, () => replica.crash());
     queue.after(atMs + 1 + random.unit() * 30, () => replica.restart());
   }
+  for (const replica of world.replicas) {
+    if (random.unit() < 0.7) continue;
+    const atMs = random.unit() * 100;
+    queue.after(atMs, () => {
+      replica.isFull = true;
+    });
+    queue.after(atMs + random.unit() * 60, () => {
+      replica.isFull = false;
+    });
+  }
   let steps = 0;
   while (queue.step() && ++steps < 100_000) await settlePromises();
-  return history;
+  return { history: history.filter((_, slot) => !withoutSpace.has(slot)), withoutSpace: withoutSpace.size };
 };
 
 const baseSeed = BigInt(process.env["SEED"] ?? "1");
 const seedCount =
   process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "400");
 
-test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
+test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks, full devices and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
   let acknowledged = 0;
+  let lackingSpace = 0;
   for (let index = 0n; index < BigInt(seedCount); index++) {
     const seed = baseSeed + index;
-    const history = await run(seed);
+    const { history, withoutSpace } = await run(seed);
+    lackingSpace += withoutSpace;
     acknowledged += history.filter((operation) => operation.end !== Number.POSITIVE_INFINITY).length;
     expect(isLinearizable(history), `SEED=${seed} ./scripts/test simulation\n${JSON.stringify(history)}`).toBe(true);
   }
   expect(acknowledged).toBeGreaterThan(seedCount * 4);
+  if (seedCount >= 100) expect(lackingSpace).toBeGreaterThan(0);
 });

@@ -4,6 +4,7 @@ import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import type { Register, Row, RowSummary } from "../../storage-node/wire.ts";
 import { finishAccount, postAccount, readAccount } from "../core/account-script.ts";
 import { countRows, listRows } from "../core/list-rows.ts";
+import { noSpace } from "./no-space.ts";
 import type { Replicas } from "./replicas.ts";
 import type { PageQuery } from "./row-reader.ts";
 import type { ScriptRunner } from "./script-runner.ts";
@@ -36,12 +37,14 @@ export class Accounts {
     };
   }
 
-  /** Changes the account's headers. Errors: "outcome-unknown". */
+  /** Changes the account's headers. Errors: "device-full", "outcome-unknown". */
   async post(
     account: string,
     change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
   ): Promise<void> {
-    if (await this.#runner.run(postAccount(this.#replicas.account(account), change))) return;
+    const result = await this.#runner.run(postAccount(this.#replicas.account(account), change));
+    if (result === "done") return;
+    if (result === "no-space") throw noSpace(account);
     throw new RingsteadError("outcome-unknown", "the write may or may not take effect", { account });
   }
 

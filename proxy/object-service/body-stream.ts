@@ -3,10 +3,12 @@ import { RingsteadError } from "../../common/errors.ts";
 import { INLINE_BODY_LIMIT_BYTES, type Proposal, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
 import { stageAt } from "./body-upload.ts";
 import type { WriteBody } from "./register-io.ts";
-import type { Replica, ReplicaSet } from "./replicas.ts";
+import { healthyFirst, type Replica, type ReplicaSet } from "./replicas.ts";
 import { downloadBudget } from "./transfer-budget.ts";
 
 const BODY_TIMEOUT_MS = 10_000;
+/** A busy disk may take its time; a node that has answered nothing at all for so long is left for the next replica. */
+const SILENT_LIMIT_MS = 2000;
 
 /** A stream begins with blocks of this size; a client that takes them fast gets larger ones, a slow one smaller ones. */
 const FIRST_BLOCK_BYTES = 256 * 1024;
@@ -25,7 +27,7 @@ export async function* streamBody(
   offset: number,
   length: number,
 ): AsyncGenerator<Buffer, void, void> {
-  const sources = [...holders, ...set.replicas.filter((replica) => !holders.includes(replica) && !replica.isSuspect)];
+  const sources = [...holders, ...healthyFirst(set).filter((replica) => !holders.includes(replica))];
   const end = offset + length;
   let source = 0;
   const ask = async (at: number, size: number): Promise<Buffer> => {
@@ -33,11 +35,15 @@ export async function* streamBody(
       const replica = sources[source];
       if (replica === undefined) break;
       try {
-        const bytes = await replica.client.readBody(set.name, bodyVersion, at, size, BODY_TIMEOUT_MS);
+        const bytes = await unlessSilent(
+          replica,
+          replica.client.readBody(set.name, bodyVersion, at, size, BODY_TIMEOUT_MS),
+        );
+        replica.heard(undefined);
         if (bytes.length > 0) return bytes;
       } catch (error) {
         if (!(error instanceof RingsteadError)) throw error;
-        if (error.code === "rpc-timeout") replica.failed(true);
+        replica.heard(error);
       }
     }
     throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: set.name.path });
@@ -77,6 +83,18 @@ export async function* streamBody(
   }
 }
 
+/** `answer`, or "rpc-timeout" as soon as the replica's node turns out to have stopped. */
+const unlessSilent = <T>(replica: Replica, answer: Promise<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const startMs = performance.now();
+    const timer = setInterval(() => {
+      if (performance.now() - startMs < SILENT_LIMIT_MS || !replica.isSilent(SILENT_LIMIT_MS)) return;
+      clearInterval(timer);
+      reject(new RingsteadError("rpc-timeout", "the node has stopped answering"));
+    }, SILENT_LIMIT_MS / 4);
+    answer.then(resolve, reject).finally(() => clearInterval(timer));
+  });
+
 /**
  * [A4]: the body of a proposal for one replica that lacks it: what the caller still has at hand, else copied from a replica that holds
  * exactly this body version, staged where it is large. Undefined when it cannot be had now.
@@ -102,7 +120,7 @@ export const supplyBody = async (
       for await (const block of source) blocks.push(block);
       return { bytes: Buffer.concat(blocks) };
     }
-    return { stagedIds: [await stageAt(target, set.name.path, source)] };
+    return { stagedIds: [await stageAt(target, set.name, source)] };
   } catch (error) {
     if (error instanceof RingsteadError) return undefined;
     throw error;

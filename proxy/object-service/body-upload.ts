@@ -1,13 +1,18 @@
 import assert from "node:assert/strict";
 import { createHash, hash as hashOf } from "node:crypto";
 import { RingsteadError } from "../../common/errors.ts";
+import type { Name } from "../../storage-node/wire.ts";
 import type { WriteBody } from "./register-io.ts";
 import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
 import { uploadBudget } from "./transfer-budget.ts";
-import { groupByNode, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
+import { noSpace } from "./no-space.ts";
+import { groupByNode, healthyFirst, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
 
 /** A device that takes longer for one block is left out of the upload. */
 const STAGE_TIMEOUT_MS = 10_000;
+const OPEN_TIMEOUT_MS = 2000;
+/** Nor is one waited for whose whole node has been silent for so long, once a quorum has answered. */
+const SILENT_LIMIT_MS = 4000;
 /** What a block of an upload has: memory per upload is three of them and what the connection holds. */
 const UPLOAD_BLOCK_BYTES = 256 * 1024;
 /** Blocks under way to the replicas per upload: one is written while the next arrives. */
@@ -30,7 +35,7 @@ const NOTHING = (): void => {};
 /**
  * Receives a body of unknown or great length. Up to UPLOAD_BLOCK_BYTES it stays in memory and goes into the log; a longer one is
  * staged block by block at all replicas, at the pace of the slowest that still answers.
- * Errors: "quorum-unavailable" when fewer than W replicas hold it; whatever `source` throws.
+ * Errors: "quorum-unavailable" when fewer than W replicas hold it, "device-full" when that is for want of space; whatever `source` throws.
  */
 export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>): Promise<UploadedBody> => {
   const hash = createHash("md5");
@@ -42,7 +47,7 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
     const block = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
     chunks = [];
     collected = 0;
-    stage ??= new StagedUpload(set.replicas, set.name.path);
+    stage ??= new StagedUpload(set);
     await stage.write(block);
   };
   try {
@@ -82,8 +87,8 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
 };
 
 /** Stages a body at one replica and gives its number there. Errors: "quorum-unavailable" when it fails; whatever `source` throws. */
-export const stageAt = async (replica: Replica, path: string, source: AsyncIterable<Buffer>): Promise<number> => {
-  const upload = new StagedUpload([replica], path);
+export const stageAt = async (replica: Replica, name: Name, source: AsyncIterable<Buffer>): Promise<number> => {
+  const upload = new StagedUpload({ name, replicas: [replica] });
   try {
     for await (const block of source) {
       await uploadBudget.take(block.length);
@@ -117,14 +122,18 @@ class StagedUpload {
   #groups: readonly ReplicaGroup[];
   #opened: Promise<void> | undefined;
   #underWay: Promise<void>[] = [];
+  #withoutSpace = 0;
   length = 0;
 
-  constructor(replicas: readonly Replica[], path: string) {
+  constructor({ name, replicas }: { readonly name: Name; readonly replicas: readonly Replica[] }) {
     this.#replicas = replicas;
-    this.#path = path;
+    this.#path = name.path;
     this.#ids = replicas.map(() => undefined);
     this.#writeQuorum = Math.floor(replicas.length / 2) + 1;
-    this.#groups = groupByNode(replicas.filter((replica) => !replica.isSuspect));
+    const ordered = healthyFirst({ name, replicas });
+    const healthy = ordered.filter(({ isSuspect }) => !isSuspect);
+    // Where no quorum is possible without suspects they are asked like the others.
+    this.#groups = groupByNode(healthy.length >= this.#writeQuorum ? healthy : ordered);
   }
 
   /** Resolves when fewer than WINDOW_BLOCKS are under way. What the block took of the budget is given back when it is written. */
@@ -165,7 +174,7 @@ class StagedUpload {
 
   async #open(): Promise<void> {
     await this.#each((client, _ids, answer, members) => {
-      client.stageOpen(STAGE_TIMEOUT_MS, (error, id, part) => {
+      client.stageOpen(OPEN_TIMEOUT_MS, (error, id, part) => {
         const member = members[part];
         if (member !== undefined) this.#ids[this.#replicas.indexOf(member)] = id;
         answer(error, undefined, part);
@@ -174,7 +183,7 @@ class StagedUpload {
     this.#checkQuorum();
   }
 
-  /** Does one thing at all replicas that are still with us, and resolves when each has answered. */
+  /** Does one thing at all replicas that are still with us, and resolves when each has answered or is given up. */
   #each(
     send: (
       client: DevicesClient,
@@ -184,14 +193,23 @@ class StagedUpload {
     ) => void,
   ): Promise<void> {
     return new Promise((resolve) => {
-      let waiting = 0;
-      for (const { members } of this.#groups) waiting += members.length;
-      if (waiting === 0) resolve();
+      const waiting = new Set(this.#groups.flatMap(({ members }) => members));
+      const quiet = setInterval(() => {
+        if (this.#replicas.length - waiting.size < this.#writeQuorum) return;
+        for (const replica of waiting) if (replica.isSilent(SILENT_LIMIT_MS)) settle(replica, silent());
+      }, SILENT_LIMIT_MS / 4);
+      const settle = (replica: Replica | undefined, error: RingsteadError | undefined): void => {
+        if (replica !== undefined && !waiting.delete(replica)) return;
+        if (error !== undefined) this.#leaveOut(replica, error);
+        if (waiting.size > 0) return;
+        clearInterval(quiet);
+        resolve();
+      };
+      if (waiting.size === 0) settle(undefined, undefined);
       for (const { client, members } of this.#groups) {
         const answer: PartAnswer<undefined> = (error, _value, part) => {
-          if (error !== undefined) this.#leaveOut(members[part], error);
-          waiting -= 1;
-          if (waiting === 0) resolve();
+          members[part]?.heard(error);
+          settle(members[part], error);
         };
         send(client, this.#idsOf(members), answer, members);
       }
@@ -199,8 +217,8 @@ class StagedUpload {
   }
 
   #leaveOut(replica: Replica | undefined, error: RingsteadError): void {
-    if (replica === undefined) return;
-    if (error.code === "rpc-timeout") replica.failed(true);
+    if (replica === undefined || !this.#groups.some(({ members }) => members.includes(replica))) return;
+    if (error.code === "device-full" || error.code === "device-read-only") this.#withoutSpace += 1;
     this.#ids[this.#replicas.indexOf(replica)] = undefined;
     this.#groups = groupByNode(this.#groups.flatMap(({ members }) => members).filter((member) => member !== replica));
   }
@@ -209,9 +227,13 @@ class StagedUpload {
     return members.map((member) => this.#ids[this.#replicas.indexOf(member)] ?? 0);
   }
 
+  /** Errors: "device-full" where there would be a quorum if all had space, else "quorum-unavailable". */
   #checkQuorum(): void {
-    if (this.#ids.filter((id) => id !== undefined).length < this.#writeQuorum) {
-      throw new RingsteadError("quorum-unavailable", "too few replicas take the body", { path: this.#path });
-    }
+    const taking = this.#ids.filter((id) => id !== undefined).length;
+    if (taking >= this.#writeQuorum) return;
+    if (taking + this.#withoutSpace >= this.#writeQuorum) throw noSpace(this.#path);
+    throw new RingsteadError("quorum-unavailable", "too few replicas take the body", { path: this.#path });
   }
 }
+
+const silent = (): RingsteadError => new RingsteadError("rpc-timeout", "the node has stopped answering");

@@ -16,6 +16,7 @@ import {
 import { countRows, type ListObstacle, listRows } from "../core/list-rows.ts";
 import { row, type Script } from "../core/script.ts";
 import type { Ballots } from "./ballots.ts";
+import { noSpace } from "./no-space.ts";
 import type { Replicas, ReplicaSet } from "./replicas.ts";
 import type { PageQuery } from "./row-reader.ts";
 import type { ScriptRunner } from "./script-runner.ts";
@@ -84,11 +85,12 @@ export class Containers {
     const result = await this.#runner.run(putContainer(this.placeOf(account, name), change, mustExist));
     if (result === "absent") throw absent(account, name);
     if (result === "unknown") throw unknown(account, name);
+    if (result === "no-space") throw noSpace(`${account}/${name}`);
     this.#remember(account, name, result);
     return { isNew: result.isNew };
   }
 
-  /** [B3], [B4]. Errors: "no-such-container", "container-not-empty", "outcome-unknown". */
+  /** [B3], [B4]. Errors: "no-such-container", "container-not-empty", "device-full", "outcome-unknown". */
   async delete(account: string, name: string): Promise<void> {
     this.forget(account, name);
     const result = await this.#runner.run(deleteContainer(this.placeOf(account, name)));
@@ -100,6 +102,8 @@ export class Containers {
         throw absent(account, name);
       case "not-empty":
         throw new RingsteadError("container-not-empty", "There was a conflict when trying to complete your request.");
+      case "no-space":
+        throw noSpace(`${account}/${name}`);
       case "unknown":
         throw unknown(account, name);
     }

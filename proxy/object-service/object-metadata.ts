@@ -1,5 +1,5 @@
-import { decode, encode } from "msgpackr";
-import { HeaderReader, headersOf } from "../../storage-node/wire.ts";
+import { encode } from "msgpackr";
+import { headersOf, readerOf } from "../../storage-node/wire.ts";
 
 /** What an object's record says besides its body; opaque to the storage nodes. */
 export type ObjectMetadata = {
@@ -13,13 +13,21 @@ export type ObjectMetadata = {
 
 /** Metadata of one object may not be longer when encoded: faces limit it far below. */
 const METADATA_LIMIT_BYTES = 128 * 1024;
+/** The latest due time, in the year 2286, as Swift has it; longer numbers would not sort in the index of due times. */
+const DUE_TIME_LIMIT = 9_999_999_999;
 
 export const encodeObjectMetadata = (metadata: ObjectMetadata): Uint8Array =>
   encode([metadata.etag, metadata.contentType, metadata.headers, metadata.deleteAt ?? 0]);
 
+/** As it is kept: a due time beyond the latest one stands for the latest. */
+export const keptMetadata = (metadata: ObjectMetadata): ObjectMetadata =>
+  metadata.deleteAt === undefined || metadata.deleteAt <= DUE_TIME_LIMIT
+    ? metadata
+    : { ...metadata, deleteAt: DUE_TIME_LIMIT };
+
+/** Errors: "bad-message" for what no encoder wrote. */
 export const decodeObjectMetadata = (bytes: Uint8Array): ObjectMetadata => {
-  const fields: unknown = decode(bytes);
-  const reader = new HeaderReader(Array.isArray(fields) ? fields : []);
+  const reader = readerOf(bytes, "object metadata");
   const etag = reader.text(256);
   const contentType = reader.text(METADATA_LIMIT_BYTES);
   const headers = headersOf(reader.any());

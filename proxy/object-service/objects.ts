@@ -20,7 +20,14 @@ import { streamBody } from "./body-stream.ts";
 import type { UploadedBody } from "./body-upload.ts";
 import type { Container, Containers } from "./containers.ts";
 import { dueRowOf } from "./due-index.ts";
-import { decodeObjectMetadata, encodeObjectMetadata, encodeObjectRow, type ObjectMetadata } from "./object-metadata.ts";
+import {
+  decodeObjectMetadata,
+  encodeObjectMetadata,
+  encodeObjectRow,
+  keptMetadata,
+  type ObjectMetadata,
+} from "./object-metadata.ts";
+import { noSpace } from "./no-space.ts";
 import type { RegisterIo, WriteBody } from "./register-io.ts";
 import type { Replicas, ReplicaSet } from "./replicas.ts";
 import type { ScriptRunner } from "./script-runner.ts";
@@ -107,14 +114,15 @@ export class Objects {
     throw unavailable();
   }
 
-  /** Stores a new version. With a condition it is decided atomically against the version that is there. Errors: "no-such-container", "outcome-unknown", the condition's. */
+  /** Stores a new version. With a condition it is decided atomically against the version that is there. Errors: "no-such-container", "device-full", "outcome-unknown", the condition's. */
   async put(
     container: Container,
     name: string,
     uploaded: UploadedBody,
-    metadata: ObjectMetadata,
+    given: ObjectMetadata,
     condition: Condition | undefined,
   ): Promise<{ version: Ballot; changed: HybridTimestamp }> {
+    const metadata = keptMetadata(given);
     const record: WriteRecord = {
       isTombstone: false,
       bodyLength: uploaded.length,
@@ -140,7 +148,7 @@ export class Objects {
       return {
         isTombstone: false,
         bodyLength: base.bodyLength,
-        metadata: encodeObjectMetadata(change(present)),
+        metadata: encodeObjectMetadata(keptMetadata(change(present))),
         body: base.bodyLength === 0 ? "none" : "keep",
         bodyVersion: base.bodyVersion,
       };
@@ -267,6 +275,8 @@ export class Objects {
       case "no-container":
         this.#containers.forget(account, container.name);
         throw new RingsteadError("no-such-container", "The resource could not be found.");
+      case "no-space":
+        throw noSpace(set.name.path);
       case "unknown":
         throw new RingsteadError("outcome-unknown", "too few replicas answer: the write may or may not take effect");
     }

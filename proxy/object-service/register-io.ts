@@ -1,9 +1,19 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { Confirm } from "../../storage-node/client.ts";
-import type { AcceptReply, Name, PrepareReply, Proposal, ReadReply, Register, Row } from "../../storage-node/wire.ts";
+import type {
+  AcceptReply,
+  Name,
+  PrepareReply,
+  Proposal,
+  ReadReply,
+  Register,
+  Row,
+  RowReply,
+} from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import {
+  type NoSpace,
   RegisterWrite,
   type WriteEffect,
   type WriteMode,
@@ -15,6 +25,7 @@ import type { Ballots } from "./ballots.ts";
 import { supplyBody } from "./body-stream.ts";
 import {
   groupByNode,
+  healthyFirst,
   type ReadOrder,
   readOrderOf,
   readQuorumOf,
@@ -46,11 +57,6 @@ export type ReadResult = {
   readonly isSettled: boolean;
 };
 
-const healthyFirst = (replicas: readonly Replica[]): readonly Replica[] => [
-  ...replicas.filter((replica) => !replica.isSuspect),
-  ...replicas.filter((replica) => replica.isSuspect),
-];
-
 const unavailable = (name: Name): RingsteadError =>
   new RingsteadError("quorum-unavailable", "too few replicas answer", { path: name.path });
 
@@ -80,21 +86,22 @@ export class RegisterIo {
           case "wait":
             setTimeout(() => perform(machine.onTimer(effect.round)), Math.random() * effect.atMostMs);
             return;
-          case "prepare":
-            for (const { client, members } of set.groups) {
+          case "prepare": {
+            const groups = asked(set, set.groups, 0);
+            for (const { client, members } of groups) {
               client.prepare(set.name, effect.ballot, effect.own, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
-                this.#note(members[part], error);
+                members[part]?.heard(error);
                 this.#hearPrepare(reply);
-                perform(machine.onPrepare(effect.round, reply));
+                perform(machine.onPrepare(effect.round, reply ?? failureOf(error)));
               });
             }
+            forUnasked(set, groups, () => perform(machine.onPrepare(effect.round, undefined)));
             return;
+          }
           case "accept": {
             const proposal = proposalOf(effect.version, effect.record, body);
-            const groups = withBody(set, body, proposal);
-            let sent = 0;
+            const groups = asked(set, withBody(set, body, proposal), body.kind === "bytes" ? body.bytes.length : 0);
             for (const { client, members } of groups) {
-              sent += members.length;
               client.accept(
                 set.name,
                 effect.version,
@@ -104,17 +111,15 @@ export class RegisterIo {
                 effect.own,
                 MESSAGE_TIMEOUT_MS,
                 (error, reply, part) => {
-                  this.#note(members[part], error);
+                  members[part]?.heard(error);
                   this.#hearAccept(reply);
                   const index = reply?.kind === "nodata" ? indexOf(set, members[part]) : 0;
-                  perform(machine.onAccept(effect.round, reply, index));
+                  perform(machine.onAccept(effect.round, reply ?? failureOf(error), index));
                 },
               );
             }
             // Those without the body cannot accept.
-            for (let missing = set.replicas.length - sent; missing > 0; missing -= 1) {
-              queueMicrotask(() => perform(machine.onAccept(effect.round, undefined, 0)));
-            }
+            forUnasked(set, groups, () => perform(machine.onAccept(effect.round, undefined, 0)));
             return;
           }
           case "supply":
@@ -150,7 +155,7 @@ export class RegisterIo {
         effect.own,
         MESSAGE_TIMEOUT_MS,
         (error, reply) => {
-          this.#note(replica, error);
+          replica.heard(error);
           this.#hearAccept(reply);
           resolve(reply);
         },
@@ -178,7 +183,7 @@ export class RegisterIo {
         settle();
       };
       const onAnswer = (index: number, error: RingsteadError | undefined, reply: ReadReply | undefined): void => {
-        this.#note(replicas[index], error);
+        replicas[index]?.heard(error);
         if (isDone) return;
         if (reply === undefined) {
           failed += 1;
@@ -233,13 +238,18 @@ export class RegisterIo {
   row(set: ReplicaSet, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
     const quorum = new RowQuorum(set.replicas.length);
     return new Promise((resolve) => {
-      for (const { client, members } of set.groups) {
+      const judge = (reply: RowReply | undefined): void => {
+        const outcome = quorum.onReply(reply);
+        if (outcome !== undefined) resolve(outcome);
+      };
+      const groups = asked(set, set.groups, row.payload.length);
+      for (const { client, members } of groups) {
         client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
-          this.#note(members[part], error);
-          const outcome = quorum.onReply(reply);
-          if (outcome !== undefined) resolve(outcome);
+          members[part]?.heard(error);
+          judge(reply);
         });
       }
+      forUnasked(set, groups, () => judge(undefined));
     });
   }
 
@@ -264,14 +274,14 @@ export class RegisterIo {
     const { replicas } = order;
     for (const { isSuspect } of replicas) {
       if (!isSuspect) continue;
-      return readOrderOf(healthyFirst(replicas));
+      return readOrderOf(healthyFirst({ name: set.name, replicas }));
     }
     return order;
   }
 
   /** Replicas for a listing, healthy ones first, else always in the same order: the first one keeps pages of what was listed before. */
-  ordered({ replicas }: ReplicaSet): readonly Replica[] {
-    return replicas.some((replica) => replica.isSuspect) ? healthyFirst(replicas) : replicas;
+  ordered(set: ReplicaSet): readonly Replica[] {
+    return healthyFirst(set);
   }
 
   #sendConfirms(): void {
@@ -279,13 +289,6 @@ export class RegisterIo {
     this.#confirmTimer = undefined;
     for (const [{ client }, confirms] of this.#confirms) client.confirm(confirms, MESSAGE_TIMEOUT_MS);
     this.#confirms.clear();
-  }
-
-  #note(replica: Replica | undefined, error: RingsteadError | undefined): void {
-    if (replica === undefined) return;
-    if (error === undefined) replica.answered();
-    else if (error.code === "rpc-timeout") replica.failed(true);
-    else if (error.code === "rpc-unreachable" || error.code === "device-failed") replica.failed(false);
   }
 
   #hearAccept(reply: AcceptReply | undefined): void {
@@ -297,6 +300,27 @@ export class RegisterIo {
     else if (reply?.kind === "promised" && reply.register !== undefined) this.#ballots.heard(reply.register.ballot);
   }
 }
+
+/** The groups without suspects for whom too much waits already. */
+const asked = (set: ReplicaSet, groups: readonly ReplicaGroup[], bodyBytes: number): readonly ReplicaGroup[] => {
+  let isAnySuspect = false;
+  for (const { isSuspect } of set.replicas) if (isSuspect) isAnySuspect = true;
+  if (!isAnySuspect) return groups;
+  const members = groups.flatMap((group) => group.members);
+  for (const replica of members) replica.probe(set.name);
+  const taking = members.filter((replica) => replica.mayTake(bodyBytes));
+  return taking.length === members.length ? groups : groupByNode(taking);
+};
+
+/** Calls `failed` for each replica that no message goes to, never before this returns. */
+const forUnasked = (set: ReplicaSet, groups: readonly ReplicaGroup[], failed: () => void): void => {
+  let missing = set.replicas.length;
+  for (const { members } of groups) missing -= members.length;
+  for (; missing > 0; missing -= 1) queueMicrotask(failed);
+};
+
+const failureOf = (error: RingsteadError | undefined): NoSpace | undefined =>
+  error?.code === "device-full" || error?.code === "device-read-only" ? { kind: "no-space" } : undefined;
 
 const indexOf = (set: ReplicaSet, replica: Replica | undefined): number =>
   replica === undefined ? 0 : set.replicas.indexOf(replica);

@@ -1,41 +1,123 @@
+import type { RingsteadError } from "../../common/errors.ts";
 import type { RpcClient } from "../../common/rpc/client.ts";
 import type { RingDevice } from "../../ring/device.ts";
 import type { Ring } from "../../ring/ring.ts";
 import { DeviceClient, DevicesClient } from "../../storage-node/client.ts";
 import type { Name, Space } from "../../storage-node/wire.ts";
 
-/** Errors in a row after which a device is only asked again after a while. */
+/** Errors in a row after which a device is asked only where no quorum is possible without it. */
 const ERROR_LIMIT = 3;
-const SUSPECT_MS = 5000;
+/** A suspect is asked beside the others so often, until it answers. */
+const PROBE_INTERVAL_MS = 200;
+const PROBE_TIMEOUT_MS = 2000;
+/** A node that let a message run out of time and answered nothing else for so long has stopped, with all its devices. */
+const SILENT_NODE_MS = 1500;
+/** What may wait for one suspect in this process's memory: messages to a peer that does not read stay there after their time is over. */
+const BACKLOG_LIMIT_BYTES = 16 * 1024 * 1024;
+/** What a message has beside its body, roughly. */
+const MESSAGE_BYTES = 1024;
 /** Containers and accounts whose replicas are remembered. */
 const LATELY_LIMIT = 10_000;
 
-/** A device as this proxy sees it: its client, and whether it lately failed to answer. */
+/** The devices of one storage node, as far as they share its fate. */
+type NodeReplicas = { answeredAtMs: number; readonly replicas: Replica[] };
+
+/**
+ * A device as this proxy sees it: its client, and whether it lately failed to answer. A suspect stays one until it answers anything:
+ * the first time-out is the only one that a request pays for, however long the device is away.
+ */
 export class Replica {
   readonly client: DeviceClient;
+  readonly #node: NodeReplicas;
   #errors = 0;
-  #suspectUntilMs = 0;
+  #isSuspect = false;
+  #isProbing = false;
+  #probeAtMs = 0;
+  #backlogBytes = 0;
 
-  constructor(client: DeviceClient) {
+  constructor(client: DeviceClient, node: NodeReplicas = { answeredAtMs: 0, replicas: [] }) {
     this.client = client;
+    this.#node = node;
+    node.replicas.push(this);
   }
 
   /** True while asking it would only cost a time-out. */
   get isSuspect(): boolean {
-    return this.#suspectUntilMs > 0 && performance.now() < this.#suspectUntilMs;
+    return this.#isSuspect;
   }
 
-  answered(): void {
+  /** Whether its node has answered nothing at all for `forMs`. */
+  isSilent(forMs: number): boolean {
+    return performance.now() - this.#node.answeredAtMs >= forMs;
+  }
+
+  /** What came of one message. An error that the device itself gave is an answer too, unless it says that the device is out of service. */
+  heard(error: RingsteadError | undefined): void {
+    if (error === undefined) return this.#answered();
+    switch (error.code) {
+      case "rpc-timeout":
+        this.#failed(ERROR_LIMIT);
+        if (this.isSilent(SILENT_NODE_MS)) for (const replica of this.#node.replicas) replica.#isSuspect = true;
+        return;
+      case "rpc-unreachable":
+        this.#backlogBytes = 0;
+        this.#failed(1);
+        return;
+      case "rpc-overloaded":
+      case "device-failed":
+      case "no-such-device":
+        this.#failed(1);
+        return;
+      default:
+        this.#answered();
+    }
+  }
+
+  /** Whether a message with a body of `bodyBytes` may be sent to it: always, but to a suspect only while little waits for it already. */
+  mayTake(bodyBytes: number): boolean {
+    if (!this.#isSuspect) return true;
+    if (this.#backlogBytes >= BACKLOG_LIMIT_BYTES) return false;
+    this.#backlogBytes += bodyBytes + MESSAGE_BYTES;
+    return true;
+  }
+
+  /** Asks a suspect again, nobody waiting for it; any answer ends the suspicion. */
+  probe(name: Name): void {
+    const nowMs = performance.now();
+    if (!this.#isSuspect || this.#isProbing || nowMs < this.#probeAtMs) return;
+    this.#isProbing = true;
+    this.#probeAtMs = nowMs + PROBE_INTERVAL_MS;
+    new DevicesClient(this.client.rpc, [this.client.device]).read(name, 0, PROBE_TIMEOUT_MS, (error) => {
+      this.#isProbing = false;
+      this.heard(error);
+    });
+  }
+
+  #answered(): void {
     this.#errors = 0;
-    this.#suspectUntilMs = 0;
+    this.#isSuspect = false;
+    this.#backlogBytes = 0;
+    this.#node.answeredAtMs = performance.now();
   }
 
-  /** One unanswered message; a time-out counts as all that are allowed. */
-  failed(isTimeout: boolean): void {
-    this.#errors = isTimeout ? ERROR_LIMIT : this.#errors + 1;
-    if (this.#errors >= ERROR_LIMIT) this.#suspectUntilMs = performance.now() + SUSPECT_MS;
+  #failed(weight: number): void {
+    this.#errors += weight;
+    if (this.#errors >= ERROR_LIMIT) this.#isSuspect = true;
   }
 }
+
+/** Those that answer first, then the suspects, which are asked again beside the others. */
+export const healthyFirst = ({
+  name,
+  replicas,
+}: {
+  readonly name: Name;
+  readonly replicas: readonly Replica[];
+}): readonly Replica[] => {
+  if (!replicas.some(({ isSuspect }) => isSuspect)) return replicas;
+  for (const replica of replicas) replica.probe(name);
+  return [...replicas.filter(({ isSuspect }) => !isSuspect), ...replicas.filter(({ isSuspect }) => isSuspect)];
+};
 
 /** Replicas whose devices one node serves: they are sent one message. */
 export type ReplicaGroup = { readonly client: DevicesClient; readonly members: readonly Replica[] };
@@ -85,6 +167,7 @@ export type Rings = { readonly account: Ring; readonly container: Ring; readonly
 export class Replicas {
   readonly #rings: Rings;
   readonly #byDevice = new Map<string, Replica>();
+  readonly #byNode = new Map<string, NodeReplicas>();
   /** By the ring's own array of devices, which is the same object for a partition each time. */
   readonly #byPrimaries = new Map<readonly RingDevice[], PartitionReplicas>();
   readonly #lately = new Map<string, ReplicaSet>();
@@ -141,7 +224,12 @@ export class Replicas {
     const id = `${device.node}/${device.device}`;
     let replica = this.#byDevice.get(id);
     if (replica === undefined) {
-      replica = new Replica(new DeviceClient(this.#rpcOf(device.node), device.device));
+      let node = this.#byNode.get(device.node);
+      if (node === undefined) {
+        node = { answeredAtMs: performance.now(), replicas: [] };
+        this.#byNode.set(device.node, node);
+      }
+      replica = new Replica(new DeviceClient(this.#rpcOf(device.node), device.device), node);
       this.#byDevice.set(id, replica);
     }
     return replica;

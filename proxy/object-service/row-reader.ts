@@ -33,8 +33,7 @@ export class RowReader {
         if (replica === undefined) return;
         const sent: ListQuery = wantsRows ? query : { ...query, limit: 0 };
         replica.client.list(set.name, incarnation, sent, MESSAGE_TIMEOUT_MS, (error, reply) => {
-          if (error === undefined) replica.answered();
-          else replica.failed(error.code === "rpc-timeout");
+          replica.heard(error);
           if (reply?.kind === "rows") {
             const page = { replica: set.replicas.indexOf(replica), summary: reply.summary, rows: reply.rows };
             if (wantsRows) pages.unshift(page);

@@ -7,6 +7,9 @@ import { type Exchange, header, headerBytes, respond } from "./exchange.ts";
 import {
   collectListing,
   listingFormat,
+  type ListingFormat,
+  type ListingItem,
+  type ListingQuery,
   parseListingQuery,
   renderContainersJson,
   renderContainersXml,
@@ -88,7 +91,6 @@ export const readContainer = async (
   const query = parseListingQuery(exchange, CONSTRAINTS.container_listing_limit);
   const summary = await services.containers.summary(container);
   const headers: OutgoingHttpHeaders = {
-    "Content-Type": `${format}; charset=utf-8`,
     "X-Container-Object-Count": summary.rows,
     "X-Container-Bytes-Used": summary.bytes,
     "X-Timestamp": swiftTimestamp(container.created),
@@ -100,20 +102,10 @@ export const readContainer = async (
   for (const [key, value] of Object.entries(container.headers)) {
     if (showsAcl || !ACL_HEADERS.some((acl) => acl === key)) headers[titleCase(key)] = headerBytes(value);
   }
-  if (exchange.method === "HEAD") {
-    respond(exchange, 204, headers);
-    return;
-  }
-  const items = await collectListing(query, (page) => services.containers.page(container, page));
-  switch (format) {
-    case "application/json":
-      return respond(exchange, 200, headers, renderObjectsJson(items));
-    case "text/xml":
-    case "application/xml":
-      return respond(exchange, 200, headers, renderObjectsXml(name, items));
-    case "text/plain":
-      return respond(exchange, items.length === 0 ? 204 : 200, headers, renderText(items));
-  }
+  await sendListing(exchange, headers, format, query, (page) => services.containers.page(container, page), {
+    json: renderObjectsJson,
+    xml: (items) => renderObjectsXml(name, items),
+  });
 };
 
 /** GET and HEAD of an account. */
@@ -123,7 +115,6 @@ export const readAccount = async (services: SwiftServices, exchange: Exchange, a
   const query = parseListingQuery(exchange, CONSTRAINTS.account_listing_limit);
   const [record, summary] = await Promise.all([services.accounts.get(account), services.accounts.summary(account)]);
   const headers: OutgoingHttpHeaders = {
-    "Content-Type": `${format}; charset=utf-8`,
     "X-Account-Container-Count": summary.rows,
     "X-Account-Object-Count": summary.objects,
     "X-Account-Bytes-Used": summary.bytes,
@@ -134,17 +125,36 @@ export const readAccount = async (services: SwiftServices, exchange: Exchange, a
   };
   if (record.changed !== undefined) headers["X-Timestamp"] = swiftTimestamp(record.changed);
   for (const [key, value] of Object.entries(record.headers)) headers[titleCase(key)] = headerBytes(value);
+  await sendListing(exchange, headers, format, query, (page) => services.accounts.page(account, page), {
+    json: renderContainersJson,
+    xml: (items) => renderContainersXml(account, items),
+  });
+};
+
+/** HEAD answers with the headers alone, as does a plain listing without names. */
+const sendListing = async (
+  exchange: Exchange,
+  headers: OutgoingHttpHeaders,
+  format: ListingFormat,
+  query: ListingQuery,
+  page: Parameters<typeof collectListing>[1],
+  render: {
+    readonly json: (items: readonly ListingItem[]) => string | Buffer;
+    readonly xml: (items: readonly ListingItem[]) => string;
+  },
+): Promise<void> => {
+  headers["Content-Type"] = `${format}; charset=utf-8`;
   if (exchange.method === "HEAD") {
     respond(exchange, 204, headers);
     return;
   }
-  const items = await collectListing(query, (page) => services.accounts.page(account, page));
+  const items = await collectListing(query, page);
   switch (format) {
     case "application/json":
-      return respond(exchange, 200, headers, renderContainersJson(items));
+      return respond(exchange, 200, headers, render.json(items));
     case "text/xml":
     case "application/xml":
-      return respond(exchange, 200, headers, renderContainersXml(account, items));
+      return respond(exchange, 200, headers, render.xml(items));
     case "text/plain":
       return respond(exchange, items.length === 0 ? 204 : 200, headers, renderText(items));
   }

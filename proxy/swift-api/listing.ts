@@ -1,9 +1,12 @@
+import { randomBytes } from "node:crypto";
+import { xxh64 } from "../../common/hash.ts";
 import { timestampIn } from "../../common/ballot.ts";
 import { millisecondsOf } from "../../common/hybrid-clock.ts";
-import type { Row } from "../../storage-node/wire.ts";
+import type { PackedRun, Row } from "../../storage-node/wire.ts";
 import type { PageQuery } from "../object-service/row-reader.ts";
 import { decodeObjectRow } from "../object-service/object-metadata.ts";
 import { type Exchange, header } from "./exchange.ts";
+import { FragmentCache } from "./fragment-cache.ts";
 import { refuse } from "./swift-error.ts";
 
 /** What a listing asks for, from its query. */
@@ -26,6 +29,10 @@ export type ListingItem = { readonly subdir: string } | { readonly row: Row };
 const HIGHEST_CHARACTER = "\u{10ffff}";
 const PAGE_LIMIT = 10_000;
 const ROLL_UP_PAGE = 1000;
+/** Rendered runs that are kept. */
+const FRAGMENTS_BYTES = 16 * 1024 * 1024;
+/** Shorter runs are rendered as quickly as they are found. */
+const RUN_ROWS_MIN = 16;
 const TRUE_WORDS = new Set(["true", "1", "yes", "on", "t", "y"]);
 
 const parameter = (query: URLSearchParams, name: string): string => {
@@ -159,19 +166,76 @@ const typeJson = (contentType: string): string => {
 export const renderText = (items: readonly ListingItem[]): string =>
   items.length === 0 ? "" : `${items.map((item) => ("subdir" in item ? item.subdir : item.row.name)).join("\n")}\n`;
 
-export const renderObjectsJson = (items: readonly ListingItem[]): string => {
+const objectJson = (row: Row): string => {
+  const { etag, contentType } = decodeObjectRow(row.payload);
+  return `{"bytes":${row.bytes},"content_type":${typeJson(contentType)},"hash":"${etag}","last_modified":"${isoTime(row)}","name":${JSON.stringify(row.name)}}`;
+};
+
+/** Lines of JSON without the brackets, by the packed rows that they were made from. */
+const fragments = new FragmentCache(FRAGMENTS_BYTES);
+/** Nobody outside can choose rows whose hashes meet those of others. */
+const fragmentSeeds = [randomBytes(8).readBigUInt64LE(), randomBytes(8).readBigUInt64LE()] as const;
+
+const fragmentOf = (run: PackedRun, rows: readonly ListingItem[], first: number): Buffer => {
+  const id = `${xxh64(run.bytes, fragmentSeeds[0]).toString(36)} ${xxh64(run.bytes, fragmentSeeds[1]).toString(36)}`;
+  let fragment = fragments.get(id);
+  if (fragment === undefined) {
+    fragment = Buffer.from(linesOf(rows, first, first + run.count));
+    fragments.add(id, fragment);
+  }
+  return fragment;
+};
+
+const linesOf = (items: readonly ListingItem[], first: number, end: number): string => {
   let text = "";
-  for (const item of items) {
+  for (let index = first; index < end; index++) {
+    const item = items[index];
+    if (item === undefined) break;
     if (text !== "") text += ",";
-    if ("subdir" in item) {
-      text += `{"subdir":${JSON.stringify(item.subdir)}}`;
+    text += "subdir" in item ? `{"subdir":${JSON.stringify(item.subdir)}}` : objectJson(item.row);
+  }
+  return text;
+};
+
+const OPEN = Buffer.from("[");
+const CLOSE = Buffer.from("]");
+const COMMA = Buffer.from(",");
+
+/**
+ * A listing in JSON. Rows come in runs that storage nodes keep as they are until one of their rows changes; the lines of a run that was
+ * rendered before are used again. Ten thousand rows take 20 ms otherwise.
+ */
+export const renderObjectsJson = (items: readonly ListingItem[]): Buffer => {
+  const parts: Buffer[] = [OPEN];
+  let plainFrom = 0;
+  const add = (part: Buffer): void => {
+    if (parts.length > 1) parts.push(COMMA);
+    parts.push(part);
+  };
+  for (let index = 0; index < items.length; ) {
+    const item = items[index];
+    const run = item !== undefined && "row" in item ? item.row.run : undefined;
+    if (run === undefined || run.count < RUN_ROWS_MIN || !holdsRun(items, index, run)) {
+      index += 1;
       continue;
     }
-    const { row } = item;
-    const { etag, contentType } = decodeObjectRow(row.payload);
-    text += `{"bytes":${row.bytes},"content_type":${typeJson(contentType)},"hash":"${etag}","last_modified":"${isoTime(row)}","name":${JSON.stringify(row.name)}}`;
+    if (plainFrom < index) add(Buffer.from(linesOf(items, plainFrom, index)));
+    add(fragmentOf(run, items, index));
+    index += run.count;
+    plainFrom = index;
   }
-  return `[${text}]`;
+  if (plainFrom < items.length) add(Buffer.from(linesOf(items, plainFrom, items.length)));
+  parts.push(CLOSE);
+  return Buffer.concat(parts);
+};
+
+/** Whether the whole run stands here, in its order: not rolled up, cut by the limit, or merged with another replica's. */
+const holdsRun = (items: readonly ListingItem[], first: number, run: PackedRun): boolean => {
+  for (let index = first; index < first + run.count; index++) {
+    const item = items[index];
+    if (item === undefined || "subdir" in item || item.row.run !== run) return false;
+  }
+  return true;
 };
 
 export const renderContainersJson = (items: readonly ListingItem[]): string => {

@@ -1,0 +1,135 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { NO_INCARNATION } from "../../common/ballot.ts";
+import { systemClock } from "../../common/clock.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
+import { hybridClock } from "../../common/hybrid-clock.ts";
+import { silentLog } from "../../common/log.ts";
+import { RpcClient } from "../../common/rpc/client.ts";
+import { RpcServer } from "../../common/rpc/server.ts";
+import { DeviceClient } from "../../storage-node/client.ts";
+import { METHOD_ACCEPT, METHOD_PREPARE, METHOD_READ, METHOD_STAGE_OPEN } from "../../storage-node/wire.ts";
+import { Ballots } from "./ballots.ts";
+import { receiveBody } from "./body-upload.ts";
+import { RegisterIo } from "./register-io.ts";
+import { groupByNode, readOrderOf, Replica, type ReplicaSet } from "./replicas.ts";
+
+const KEY = Buffer.alloc(32, 7);
+const NAME = { space: "object", hash32: 1, path: "/a/c/o" } as const;
+const WRITE = {
+  kind: "plain",
+  record: { isTombstone: false, bodyLength: 0, metadata: new Uint8Array(), body: "none", bodyVersion: undefined },
+} as const;
+
+/** A storage node with one device that holds nothing; it may be full, or stopped, which leaves messages without an answer. */
+class FakeNode implements AsyncDisposable {
+  readonly replica: Replica;
+  readonly #rpc: RpcClient;
+  readonly #server: RpcServer;
+  state: "well" | "full" | "stopped" = "well";
+  asked = 0;
+
+  constructor(socket: string) {
+    this.#server = new RpcServer(
+      KEY,
+      ([method, , , , , , own], _body, reply) => {
+        this.asked += 1;
+        if (this.state === "stopped") return;
+        const isWriting = method === METHOD_ACCEPT || method === METHOD_STAGE_OPEN;
+        if (isWriting && this.state === "full") throw new RingsteadError("device-full", "the device is full");
+        if (method === METHOD_PREPARE) reply.ok([0, null, Array.isArray(own) ? own.map(() => 0) : [], null]);
+        else if (method === METHOD_READ) reply.ok([null]);
+        else reply.ok([0]);
+      },
+      silentLog,
+    );
+    void this.#server.listen(socket);
+    this.#rpc = new RpcClient(socket, KEY);
+    this.replica = new Replica(new DeviceClient(this.#rpc, "d1"));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#rpc[Symbol.dispose]();
+    await this.#server[Symbol.asyncDispose]();
+  }
+}
+
+let folder: string;
+let nodes: FakeNode[];
+let set: ReplicaSet;
+let io: RegisterIo;
+
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "ringstead-io-"));
+  nodes = ["a", "b", "c"].map((name) => new FakeNode(join(folder, name)));
+  const replicas = nodes.map(({ replica }) => replica);
+  const orders = replicas.map((_, turn) => readOrderOf([...replicas.slice(turn), ...replicas.slice(0, turn)]));
+  set = { name: NAME, replicas, groups: groupByNode(replicas), orders };
+  io = new RegisterIo(new Ballots(hybridClock(systemClock), systemClock));
+  await expect.poll(() => io.read(set, 0).catch(() => undefined), { timeout: 5000 }).toBeDefined();
+});
+
+afterEach(async () => {
+  for (const node of nodes) await node[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const write = () => io.write(set, WRITE, { kind: "none" }, NO_INCARNATION);
+
+test("a write that a quorum has no space for says so, and succeeds when one of them has space again", async () => {
+  nodes[0]!.state = "full";
+  expect(await write()).toMatchObject({ kind: "established" });
+  nodes[1]!.state = "full";
+  expect(await write()).toEqual({ kind: "no-space" });
+  nodes[1]!.state = "well";
+  expect(await write()).toMatchObject({ kind: "established" });
+});
+
+test("a large body that a quorum has no space for is refused as device-full, one full device is left out", async () => {
+  const body = async function* () {
+    for (let block = 0; block < 4; block++) yield Buffer.alloc(128 * 1024);
+  };
+  nodes[0]!.state = "full";
+  nodes[1]!.state = "full";
+  expect(codeOf(await receiveBody(set, body()).catch((error: unknown) => error))).toBe("device-full");
+});
+
+test("a stopped replica costs one time-out, is asked no more than now and then, and serves at once when it goes on", async () => {
+  const [stopped] = nodes;
+  stopped!.state = "stopped";
+  await io.read(set, 0);
+  await expect.poll(async () => (await io.read(set, 0)) && stopped!.replica.isSuspect, { timeout: 5000 }).toBe(true);
+  stopped!.asked = 0;
+  const startMs = performance.now();
+  for (let count = 0; count < 200; count++) await io.read(set, 0);
+  expect(performance.now() - startMs).toBeLessThan(2000);
+  expect(stopped!.asked).toBeLessThan(20);
+  stopped!.state = "well";
+  await expect.poll(async () => (await io.read(set, 0)) && stopped!.replica.isSuspect, { timeout: 5000 }).toBe(false);
+});
+
+test("suspects are asked where no quorum is possible without them", async () => {
+  for (const node of nodes) node.state = "stopped";
+  expect(codeOf(await io.read(set, 0).catch((error: unknown) => error))).toBe("quorum-unavailable");
+  await expect.poll(() => nodes.every(({ replica }) => replica.isSuspect), { timeout: 5000 }).toBe(true);
+  for (const node of nodes) node.state = "well";
+  expect(await write()).toMatchObject({ kind: "established" });
+  expect((await io.read(set, 0)).register).toBeUndefined();
+});
+
+test("what waits for a replica that does not read is bounded, and the others go on", async () => {
+  const [stopped] = nodes;
+  stopped!.state = "stopped";
+  stopped!.replica.heard(new RingsteadError("rpc-timeout", "no answer"));
+  stopped!.asked = 0;
+  const bytes = Buffer.alloc(1024 * 1024);
+  const record = { ...WRITE.record, bodyLength: bytes.length, body: "given" } as const;
+  for (let count = 0; count < 24; count++) {
+    const outcome = await io.write(set, { kind: "plain", record }, { kind: "bytes", bytes }, NO_INCARNATION);
+    expect(outcome).toMatchObject({ kind: "established" });
+  }
+  // 16 MiB of bodies, and the probes.
+  expect(stopped!.asked).toBeLessThan(20);
+});
