@@ -23,6 +23,7 @@ export type ProcessSpec = {
   /** Absolute path of its main.ts. */
   readonly entry: string;
   readonly arguments: readonly string[];
+  readonly nodeFlags: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly outputFile: string;
 };
@@ -122,7 +123,7 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     let fatal: string | undefined;
     const running = spawn(
       process.execPath,
-      ["--disable-warning=ExperimentalWarning", spec.entry, ...spec.arguments],
+      ["--disable-warning=ExperimentalWarning", ...spec.nodeFlags, spec.entry, ...spec.arguments],
       // A session of its own: Ctrl-C in the terminal reaches the supervisor alone.
       { detached: true, stdio: ["ignore", output, output, "ipc"], env: { ...process.env, ...spec.environment } },
     );
