@@ -178,7 +178,7 @@ it("the killed node comes back, and then another may go", async () => {
   await serve("s2");
   expect((await request("PUT", "/kept/after", Buffer.from("after"))).status).toBe(201);
   for (const { pid } of readyOf("s3").processes) process.kill(pid, "SIGKILL");
-  // The proxy asks a node that failed only after some seconds again.
+  // A proxy probes a suspect a few times a second.
   const soon = { timeout: 20_000 };
   await expect.poll(async () => (await request("GET", "/kept/after")).bytes.toString(), soon).toBe("after");
   await expect.poll(async () => (await request("PUT", "/kept/later", Buffer.from("later"))).status, soon).toBe(201);
