@@ -12,7 +12,7 @@ const QUICK_READS = 64;
  *
  *     direct ──a read was slow──▶ pooled (a pause that doubles) ──pause is over──▶ direct
  *
- * A read of 4 KiB from the page cache takes some 3 µs, and 60 µs with a trip to the thread pool; from a disk it would hold up
+ * A read of 4 KiB from the page cache takes 2 to 6 µs, and some 45 µs with a trip to the thread pool; from a disk it would hold up
  * everybody else. Which one it will be cannot be asked, so it is learned: a device whose data is not cached holds the event loop
  * for one read a second at most.
  */
