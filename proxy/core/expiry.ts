@@ -25,11 +25,13 @@ export const dueRow = (deleteAt: number, path: string, version: Ballot): Row => 
 export const dueBefore = (nowMs: number): string => timeText(Math.floor(nowMs / 1000) + 1);
 
 /** The row's removal: it outruns exactly this version of it, and no later one. */
-export const handledRow = (row: Row): Row => ({
-  ...row,
-  version: (BigInt(`0x${row.version}`) + 1n).toString(16).padStart(row.version.length, "0") as Ballot,
+export const handledRow = ({ name, version }: Row): Row => ({
+  name,
+  version: (BigInt(`0x${version}`) + 1n).toString(16).padStart(version.length, "0") as Ballot,
   isDeleted: true,
   objects: 0,
+  bytes: 0,
+  payload: NOTHING,
 });
 
 /** What a row of the index names; undefined for what nobody here wrote. */

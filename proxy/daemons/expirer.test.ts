@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type Ballot, ballotOf, NO_INCARNATION } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
-import type { Row } from "../../storage-node/wire.ts";
+import { encodeRowValue, packRows, type Row, unpackRows } from "../../storage-node/wire.ts";
 import { dueBefore, dueObjectOf, dueRow, handledRow, isDue } from "../core/expiry.ts";
 import { type DueRows, expirer } from "./expirer.ts";
 
@@ -10,18 +10,28 @@ const START_SECONDS = 1_700_000_000;
 const ballot = (time: number, process = "00000001"): Ballot =>
   ballotOf(NO_INCARNATION, time.toString(16).padStart(16, "0") as HybridTimestamp, process);
 
+/** Rows as a replica lists them: their fields are read when they are asked for. */
+const asListed = (rows: readonly Row[]): Row[] =>
+  unpackRows(
+    packRows(
+      rows.map((row) => ({ name: Buffer.from(row.name), value: encodeRowValue(row), isDeleted: row.isDeleted })),
+    ),
+  );
+
 /** An index and a store of one container, both with a clock that the test turns. */
 class Fixture {
   nowMs = START_SECONDS * 1000;
   readonly rows = new Map<string, Row>();
   readonly objects = new Map<string, number | undefined>();
-  readonly refusals: RingsteadError[] = [];
+  readonly refusals: Error[] = [];
   readonly index: DueRows = {
     shardCount: 2,
     due: async (shard, nowMs, limit) =>
       shard === 1
         ? []
-        : [...this.rows.values()].filter((row) => !row.isDeleted && row.name < dueBefore(nowMs)).slice(0, limit),
+        : asListed(
+            [...this.rows.values()].filter((row) => !row.isDeleted && row.name < dueBefore(nowMs)).slice(0, limit),
+          ),
     handled: async (_shard, row) => this.write(handledRow(row)),
   };
   readonly worker = expirer(this.index, async (_account, _container, name, deleteAt) => this.#expire(name, deleteAt), {
@@ -89,6 +99,16 @@ test("a row leaves the index only after its object was dealt with", async () => 
   expect([fixture.objects.size, fixture.live()]).toEqual([1, 1]);
   await fixture.round();
   expect([fixture.objects.size, fixture.live()]).toEqual([0, 0]);
+});
+
+test("an object that cannot be dealt with, for whatever reason, keeps no other from its end", async () => {
+  const fixture = new Fixture();
+  for (const [index, name] of ["damaged", "sound"].entries()) fixture.put(name, START_SECONDS + 1, ballot(index));
+  fixture.nowMs += 1000;
+  fixture.refusals.push(new TypeError("not what was expected"));
+  await expect(fixture.round()).rejects.toThrow("not what was expected");
+  expect([...fixture.objects.keys()]).toEqual(["damaged"]);
+  expect(fixture.live()).toBe(1);
 });
 
 test("the row of an object whose container is gone leaves the index", async () => {

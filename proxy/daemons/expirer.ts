@@ -28,36 +28,43 @@ export type Expire = (account: string, container: string, name: string, deleteAt
 export const expirer = (index: DueRows, expire: Expire, clock: Clock): Worker => {
   let handled = 0;
   let postponed = 0;
+  let failure: unknown;
   const handle = async (shard: number, row: Row): Promise<void> => {
     const due = dueObjectOf(row);
     if (due !== undefined) {
       try {
         await expire(due.account, due.container, due.name, due.deleteAt);
       } catch (error) {
-        if (!(error instanceof RingsteadError)) throw error;
         // Without its container there is no object; anything else is tried again in the next round.
-        if (error.code !== "no-such-container") {
-          postponed += 1;
-          return;
-        }
+        if (!(error instanceof RingsteadError && error.code === "no-such-container")) throw error;
       }
     }
     await index.handled(shard, row);
     handled += 1;
+  };
+  /** One object that cannot be dealt with keeps no other from its end. */
+  const handleAll = async (shard: number, rows: readonly Row[]): Promise<void> => {
+    for (const result of await Promise.allSettled(rows.map((row) => handle(shard, row)))) {
+      if (result.status === "fulfilled") continue;
+      postponed += 1;
+      if (!(result.reason instanceof RingsteadError)) failure = result.reason;
+    }
   };
   return {
     name: "expirer",
     status: () => ({ handled, postponed }),
     async work(signal) {
       let isFull = false;
+      failure = undefined;
       for (let shard = 0; shard < index.shardCount && !signal.aborted; shard++) {
         const rows = await index.due(shard, clock.nowMs(), PAGE_LIMIT);
         const before = handled;
         for (let at = 0; at < rows.length && !signal.aborted; at += CONCURRENCY) {
-          await Promise.all(rows.slice(at, at + CONCURRENCY).map((row) => handle(shard, row)));
+          await handleAll(shard, rows.slice(at, at + CONCURRENCY));
         }
         isFull ||= rows.length === PAGE_LIMIT && handled > before;
       }
+      if (failure !== undefined) throw failure;
       return isFull ? "busy" : "idle";
     },
     waitForWork: (signal) => sleep(ROUND_MS, signal),

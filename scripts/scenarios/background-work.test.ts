@@ -227,7 +227,7 @@ test("an object goes at its time from reads, listings and figures, also when eve
   await installation.up();
   client = await login();
   await expect
-    .poll(async () => (await request(client, "GET", "/expiry")).text, { timeout: 60_000, interval: 300 })
+    .poll(async () => (await request(client, "GET", "/expiry")).text, { timeout: 20_000, interval: 300 })
     .toBe("changed\nfreed\nkept\n");
   const head = await request(client, "HEAD", "/expiry");
   expect(head.headers.get("x-container-object-count")).toBe("3");
