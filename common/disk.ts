@@ -26,9 +26,9 @@ export type Disk = {
  * bytes: one system call instead of two. What other openings of the file wrote is not synced by it.
  *
  * "direct" opens what exists and "create-direct" refuses it; both pass by the page cache where the file system can, and are synced as
- * any other. Requires of each transfer what `assertDirect` checks, and memory of `directMemory`.
+ * any other. "direct-write-through" is both. Requires of each transfer what `assertDirect` checks, and memory of `directMemory`.
  */
-export type OpenMode = "existing" | "create" | "write-through" | "direct" | "create-direct";
+export type OpenMode = "existing" | "create" | "write-through" | "direct" | "create-direct" | "direct-write-through";
 
 /** Direct transfers begin and end at multiples of it, in the file and in memory: no disk has larger sectors. */
 export const DIRECT_UNIT_BYTES = 4096;

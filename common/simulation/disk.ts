@@ -136,6 +136,7 @@ export class SimulatedDisk implements Disk {
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
     if (mode === "existing") return this.#handle(this.#file(path));
     if (mode === "write-through") return this.#writeThrough(this.#file(path));
+    if (mode === "direct-write-through") return checkedDirect(this.#writeThrough(this.#file(path)));
     if (mode === "direct") return checkedDirect(this.#handle(this.#file(path)));
     this.#step();
     if (this.#folder(dirname(path)).current.has(path)) throw new SystemError("EEXIST", path);

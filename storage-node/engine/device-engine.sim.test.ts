@@ -29,6 +29,7 @@ const open = ({ disk, platter }: World): Promise<DeviceEngine> =>
       lock: noLock,
       segmentBytes: 24 * 1024,
       checkpointBytes: 12 * 1024,
+      directBatchBytes: 8192,
       indexPace: { keys: 12, delayMs: 40 },
       timer: turnTimer,
       reservedBytes: 0,

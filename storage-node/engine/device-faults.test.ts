@@ -140,7 +140,8 @@ test("a file system that is read-only when the next segment is allocated is told
   const inner = new SimulatedDisk();
   let isReadOnly = false;
   const disk = alteredDisk(inner, {
-    open: (path, mode) => (isReadOnly && mode === "create" ? Promise.reject(readOnlyError()) : inner.open(path, mode)),
+    open: (path, mode) =>
+      isReadOnly && mode === "create-direct" ? Promise.reject(readOnlyError()) : inner.open(path, mode),
   });
   const device = await open(disk);
   await put(device, "a", "1");

@@ -20,7 +20,7 @@ export const diskContract = (
   test(`${name}: what is absent is not opened, and what exists is not created`, () =>
     use(async (disk, folder) => {
       const path = join(folder, "a");
-      for (const mode of ["existing", "write-through", "direct"] as const) {
+      for (const mode of ["existing", "write-through", "direct", "direct-write-through"] as const) {
         expect(await codeOfFailure(disk.open(path, mode))).toBe("ENOENT");
       }
       await (await disk.open(path, "create")).close();
@@ -50,6 +50,11 @@ export const diskContract = (
       expect(found).toEqual(new Uint8Array(3 * UNIT).fill(1, 0, 2 * UNIT).fill(2, 2 * UNIT));
       await cached.write(new Uint8Array([7]), UNIT + 5);
       await direct.close();
+      const through = await disk.open(path, "direct-write-through");
+      await through.write(memory.subarray(0, UNIT), 0);
+      await through.close();
+      expect(await cached.read([found], 0)).toBe(3 * UNIT);
+      expect(found.subarray(0, UNIT)).toEqual(new Uint8Array(UNIT).fill(2));
       const again = await disk.open(path, "direct");
       expect(await again.read([memory.subarray(3 * UNIT)], UNIT)).toBe(UNIT);
       expect(memory.subarray(3 * UNIT)).toEqual(new Uint8Array(UNIT).fill(1).fill(7, 5, 6));

@@ -280,7 +280,7 @@ export class LogAppender {
     const fields = this.#fields;
     const { segment } = batch;
     const at = batch.length;
-    const offset = batch.offset + at;
+    const offset = batch.base + at;
     fields.sequence = this.#writer.position.nextSequence;
     fields.batchFirst = batch.firstSequence;
     fields.keyLength = key.length;

@@ -42,6 +42,9 @@ export type LogDeviceParts = {
   readonly bodies: BodyFiles;
   readonly recovered: RecoveryReport;
   readonly head: Segment;
+  /** What the block at the head of the log holds before it. */
+  readonly blockStart: Uint8Array;
+  readonly directBatchBytes: number;
   /** Closed last, when the device is. */
   readonly resources: AsyncDisposable;
   /** Log between two checkpoints. */
@@ -102,7 +105,7 @@ export class LogDevice implements DeviceEngine {
     const offset = recovered.head?.offset ?? head.used;
     this.#writer = new LogWriter(
       segments,
-      { segment: head, offset, nextSequence },
+      { segment: head, offset, nextSequence, blockStart: parts.blockStart, directBatchBytes: parts.directBatchBytes },
       { close: (batch) => this.#appender.closeBatch(batch), synced: (batch) => this.#synced(batch) },
     );
     this.#table = new EntryTable(index);

@@ -1,12 +1,20 @@
+import { DIRECT_UNIT_BYTES } from "../../common/disk.ts";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
+import { upToUnit } from "./direct-slots.ts";
 import { type Region, SEGMENT_DATA_START, regionOf } from "./format.ts";
 import type { LiveEntry } from "./index-format.ts";
 import type { Segment, SegmentStore, SpaceUse } from "./segment-store.ts";
 
 /** A batch is closed when it is this large; a larger one syncs no faster. */
-const MAX_BATCH_BYTES = 4 * 1024 * 1024;
-const FIRST_BUFFER_BYTES = 256 * 1024;
-const POOLED_BUFFERS = 4;
+const MAX_BATCH_BYTES = 2 * 1024 * 1024;
+/** A batch's memory: it begins and ends with blocks that it shares with its neighbours. */
+const REGION_BYTES = MAX_BATCH_BYTES + 2 * DIRECT_UNIT_BYTES;
+/** Memory for batches that may pass by the page cache: one that is written, one that collects, and those that wait between. */
+const REGIONS = 4;
+/** The first size of memory beyond those. */
+const FIRST_SPARE_BYTES = 256 * 1024;
+/** From this size on a batch passes by the page cache; smaller ones are likely to be read soon, and are cached for it. */
+export const DIRECT_BATCH_BYTES = 128 * 1024;
 /** What may wait for the disk; beyond it `apply` is refused with "device-overloaded". */
 const MAX_PENDING_BYTES = 128 * 1024 * 1024;
 
@@ -32,10 +40,12 @@ export type LateRecord = {
 /** What one write and one sync make durable. */
 export class Batch {
   region: Region;
-  length = 0;
   readonly segment: Segment;
-  /** Where in the segment it begins. */
-  readonly offset: number;
+  /** Where in the segment its region begins: a whole block, up to `lead` with the end of the batch before. */
+  readonly base: number;
+  readonly lead: number;
+  /** Of what is in the region. */
+  length: number;
   readonly firstSequence: number;
   readonly pendings: Pending[] = [];
   /** Large bodies that it supersedes. */
@@ -49,10 +59,13 @@ export class Batch {
   readonly resolve: () => void;
   readonly reject: (reason: RingsteadError) => void;
 
+  /** Requires: `region` begins with what the block of `offset` holds before it. */
   constructor(region: Region, segment: Segment, offset: number, firstSequence: number) {
     this.region = region;
     this.segment = segment;
-    this.offset = offset;
+    this.lead = offset % DIRECT_UNIT_BYTES;
+    this.base = offset - this.lead;
+    this.length = this.lead;
     this.firstSequence = firstSequence;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     // Each applier handles its own; a batch that nobody waits for must not end the process.
@@ -63,7 +76,7 @@ export class Batch {
   }
 
   get isEmpty(): boolean {
-    return this.length === 0 && this.lates.size === 0;
+    return this.length === this.lead && this.lates.size === 0;
   }
 }
 
@@ -77,18 +90,27 @@ export type BatchHooks = {
 
 export type LogPosition = { readonly segment: Segment; readonly offset: number; readonly nextSequence: number };
 
+/** Where the log goes on, what the block of `offset` holds before it, and from which size on batches pass by the page cache. */
+export type LogStart = LogPosition & { readonly blockStart: Uint8Array; readonly directBatchBytes: number };
+
 /**
  * The head of the log, with group commit: while one write and fdatasync run, the next batch collects.
  *
  * Per record: one copy into the batch's buffer. Per batch: one promise, one write that syncs (one wake of a pool thread; measured
  * against write and fdatasync: a fifth less time and CPU), two event loop turns. Where a record will lie is known when it is encoded,
  * before its segment has a file.
+ *
+ * Whole blocks are written, with the same bytes again where a batch begins within one, and zeros where it ends: so no block has to be
+ * read first, and a large batch may pass by the page cache, whose fresh pages cost more than anything else about it.
  */
 export class LogWriter {
   readonly #segments: SegmentStore;
   readonly #hooks: BatchHooks;
   readonly #queue: Batch[] = [];
-  readonly #buffers: Region[] = [];
+  readonly #regions: RegionPool;
+  readonly #directBatchBytes: number;
+  /** What was written of the block that the next batch begins in. */
+  readonly #blockStart = new Uint8Array(DIRECT_UNIT_BYTES);
   #head: Segment;
   #headOffset: number;
   #nextSequence: number;
@@ -99,11 +121,14 @@ export class LogWriter {
   #failure: RingsteadError | undefined;
   batchCount = 0;
 
-  constructor(segments: SegmentStore, position: LogPosition, hooks: BatchHooks) {
+  constructor(segments: SegmentStore, start: LogStart, hooks: BatchHooks) {
     this.#segments = segments;
-    this.#head = position.segment;
-    this.#headOffset = position.offset;
-    this.#nextSequence = position.nextSequence;
+    this.#regions = new RegionPool(segments);
+    this.#head = start.segment;
+    this.#headOffset = start.offset;
+    this.#blockStart.set(start.blockStart);
+    this.#directBatchBytes = start.directBatchBytes;
+    this.#nextSequence = start.nextSequence;
     this.#hooks = hooks;
   }
 
@@ -138,25 +163,26 @@ export class LogWriter {
       this.#head = this.#segments.claim(this.#head.number + 1, this.#nextSequence);
       this.#headOffset = SEGMENT_DATA_START;
     } else if (this.#open !== undefined && !this.#open.isEmpty) {
-      if (this.#open.length + this.#open.lateBytes + wanted > MAX_BATCH_BYTES) this.closeBatch();
+      if (this.#open.length - this.#open.lead + this.#open.lateBytes + wanted > MAX_BATCH_BYTES) this.closeBatch();
     }
     // Closing a batch encodes, and that may have failed.
     if (this.#failure !== undefined) throw this.#failure;
     const open = this.#open ?? this.#newBatch();
-    const { length } = open.region.bytes;
-    const needed = open.length + open.lateBytes + wanted;
-    if (needed > length) {
-      const grown = new Uint8Array(Math.max(needed, Math.min(2 * length, MAX_BATCH_BYTES)));
+    const needed = upToUnit(open.length + open.lateBytes + wanted);
+    if (needed > open.region.bytes.length) {
+      const grown = new Uint8Array(Math.max(needed, Math.min(2 * open.region.bytes.length, REGION_BYTES)));
       grown.set(open.region.bytes.subarray(0, open.length));
+      this.#regions.give(open.region);
       open.region = regionOf(grown);
     }
     return open;
   }
 
   #newBatch(): Batch {
-    const region = this.#buffers.pop() ?? regionOf(new Uint8Array(FIRST_BUFFER_BYTES));
-    this.#open = new Batch(region, this.#head, this.#headOffset, this.#nextSequence);
-    return this.#open;
+    const batch = new Batch(this.#regions.take(), this.#head, this.#headOffset, this.#nextSequence);
+    batch.region.bytes.set(this.#blockStart.subarray(0, batch.lead));
+    this.#open = batch;
+    return batch;
   }
 
   /** Room at the batch's end for a late record. Requires: reserved in this turn. */
@@ -192,9 +218,12 @@ export class LogWriter {
     // An empty batch would begin at the wrong place.
     if (batch === undefined || batch.isEmpty) return;
     this.#queue.push(batch);
-    if (batch.lates.size === 0) return;
     try {
-      this.#hooks.close(batch);
+      if (batch.lates.size > 0) this.#hooks.close(batch);
+      const { bytes } = batch.region;
+      const lastBlock = batch.length - (batch.length % DIRECT_UNIT_BYTES);
+      this.#blockStart.set(bytes.subarray(lastBlock, batch.length));
+      bytes.fill(0, batch.length, upToUnit(batch.length));
     } catch (error) {
       // The commits in it lack their end, and must not get it from the next batch.
       this.fail(new RingsteadError("device-failed", `a batch could not be encoded: ${messageOf(error)}`));
@@ -208,10 +237,13 @@ export class LogWriter {
         const batch = this.#queue.shift();
         if (batch === undefined || this.#failure !== undefined) break;
         this.#writing = batch;
-        const file = batch.segment.slot?.file ?? (await this.#segments.activate(batch.segment));
-        await file.write(batch.region.bytes.subarray(0, batch.length), batch.offset);
+        const blocks = batch.region.bytes.subarray(0, upToUnit(batch.length));
+        const isDirect = blocks.length >= this.#directBatchBytes && this.#regions.has(batch.region);
+        const file =
+          this.#segments.fileOf(batch.segment, isDirect) ?? (await this.#segments.activate(batch.segment, isDirect));
+        await file.write(blocks, batch.base);
         this.#writing = undefined;
-        this.#pendingBytes -= batch.length;
+        this.#pendingBytes -= batch.length - batch.lead;
         this.batchCount++;
         batch.isSynced = true;
         batch.resolve();
@@ -255,7 +287,7 @@ export class LogWriter {
   /** Log bytes that may not be in the file yet; undefined where they are. A view: copy before the next await. */
   inMemory(segment: number, offset: number, length: number): Uint8Array | undefined {
     for (const batch of this.#unsynced()) {
-      const at = offset - batch.offset;
+      const at = offset - batch.base;
       if (batch.segment.number === segment && at >= 0 && at + length <= batch.length) {
         return batch.region.bytes.subarray(at, at + length);
       }
@@ -263,10 +295,44 @@ export class LogWriter {
     return undefined;
   }
 
-  /** Takes a batch's buffer back. Requires: nobody looks at it any more. */
+  /** Takes a batch's memory back. Requires: nobody looks at it any more. */
   recycle(batch: Batch): void {
-    if (this.#buffers.length < POOLED_BUFFERS && batch.region.bytes.length <= MAX_BATCH_BYTES) {
-      this.#buffers.push(batch.region);
+    this.#regions.give(batch.region);
+  }
+}
+
+/** A few regions that direct transfers may use, and others where they do not suffice. What came back last is lent first. */
+class RegionPool {
+  readonly #segments: SegmentStore;
+  #own: ReadonlySet<Region> | undefined;
+  readonly #free: Region[] = [];
+  #spare: Region | undefined;
+
+  constructor(segments: SegmentStore) {
+    this.#segments = segments;
+  }
+
+  take(): Region {
+    if (this.#own === undefined) {
+      const memory = this.#segments.directMemory(REGIONS * REGION_BYTES);
+      const regions = Array.from({ length: REGIONS }, (_, index) =>
+        regionOf(memory.subarray(index * REGION_BYTES, (index + 1) * REGION_BYTES)),
+      );
+      this.#own = new Set(regions);
+      this.#free.push(...regions.toReversed());
     }
+    const region = this.#free.pop() ?? this.#spare ?? regionOf(new Uint8Array(FIRST_SPARE_BYTES));
+    if (region === this.#spare) this.#spare = undefined;
+    return region;
+  }
+
+  /** Whether direct transfers may use it. */
+  has(region: Region): boolean {
+    return this.#own?.has(region) === true;
+  }
+
+  give(region: Region): void {
+    if (this.has(region)) this.#free.push(region);
+    else this.#spare = region;
   }
 }

@@ -12,6 +12,7 @@ import type { Index, OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
 import { openLevelIndex } from "./level-index.ts";
 import { LogDevice } from "./log-device.ts";
+import { DIRECT_BATCH_BYTES } from "./log-writer.ts";
 import { type DevicePaths, devicePaths } from "./paths.ts";
 import { realDisk } from "./real-disk.ts";
 import { Recovery } from "./recovery.ts";
@@ -24,6 +25,8 @@ export type DeviceParts = {
   readonly lock: (paths: DevicePaths) => Promise<AsyncDisposable>;
   readonly segmentBytes: number;
   readonly checkpointBytes: number;
+  /** From this size on batches of the log pass by the page cache. */
+  readonly directBatchBytes: number;
   readonly indexPace: IndexPace;
   readonly timer: EngineTimer;
   /** Free space that staging large bodies leaves alone. */
@@ -36,6 +39,7 @@ const production: DeviceParts = {
   lock: lockDevice,
   segmentBytes: SEGMENT_BYTES,
   checkpointBytes: SEGMENT_BYTES,
+  directBatchBytes: DIRECT_BATCH_BYTES,
   indexPace: defaultIndexPace,
   timer: systemTimer,
 };
@@ -60,7 +64,8 @@ export const openDevice = async (
 };
 
 const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<DeviceEngine> => {
-  const { disk, openIndex, lock, segmentBytes, checkpointBytes, indexPace, timer, reservedBytes } = parts;
+  const { disk, openIndex, lock, segmentBytes, checkpointBytes, directBatchBytes, indexPace, timer, reservedBytes } =
+    parts;
   const paths = devicePaths(options.path);
   const deviceSeed = deviceSeedOf(options.identity);
   await makeDeviceFolder(disk, paths);
@@ -75,6 +80,7 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   const recovered = await new Recovery(disk, paths, segments, index, checkpoint).run();
   await segments.prepare();
   const head = recovered.head?.segment ?? segments.claim(1, recovered.nextSequence);
+  const blockStart = await segments.blockBefore(head, recovered.head?.offset ?? head.used);
   const bodies = opened.adopt(new BodyFiles(disk, paths, deviceSeed, recovered.nextFileId, reservedBytes), (files) =>
     files.close(),
   );
@@ -88,6 +94,8 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
     bodies,
     recovered,
     head,
+    blockStart,
+    directBatchBytes,
     resources,
     checkpointBytes,
   });

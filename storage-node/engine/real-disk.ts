@@ -15,8 +15,16 @@ const FLAGS: Readonly<Record<OpenMode, string | number>> = {
   create: "wx+",
   "create-direct": fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_DIRECT,
   direct: fs.constants.O_RDWR | fs.constants.O_DIRECT,
+  "direct-write-through": fs.constants.O_RDWR | fs.constants.O_DSYNC | fs.constants.O_DIRECT,
   existing: "r+",
   "write-through": fs.constants.O_RDWR | fs.constants.O_DSYNC,
+};
+
+/** For the direct ones: how to open where the file system cannot. The kernel makes a file before it asks whether it can be direct. */
+const CACHED_FLAGS: Readonly<Partial<Record<OpenMode, string | number>>> = {
+  "create-direct": fs.constants.O_RDWR | fs.constants.O_CREAT,
+  direct: FLAGS.existing,
+  "direct-write-through": FLAGS["write-through"],
 };
 
 /** Callbacks, not `node:fs/promises`: a FileHandle costs several promises and objects per operation. */
@@ -73,12 +81,12 @@ const realFile = (descriptor: number): DiskFile => ({
  * A file past the page cache. Some file systems refuse that when it is opened, others at the first transfer, and the rest of a transfer
  * cut short is refused by all of them: from then on the file goes through the page cache. A sync covers what either way wrote.
  */
-const directFile = (path: string, descriptor: number): DiskFile => {
+const directFile = (path: string, descriptor: number, cachedFlags: string | number): DiskFile => {
   const direct = realFile(descriptor);
   let cached: DiskFile | undefined;
   const instead = (error: unknown): DiskFile => {
     if (codeOf(error) !== "EINVAL") throw error;
-    cached ??= realFile(fs.openSync(path, FLAGS.existing));
+    cached ??= realFile(fs.openSync(path, cachedFlags));
     return cached;
   };
   const readBuffer = (buffer: Uint8Array, offset: number): Promise<number> => {
@@ -213,15 +221,14 @@ export const realDisk: Disk = {
   makeFolder: (path) => ignoring("EEXIST", promises.mkdir(path, { mode: 0o700 })),
   list: async (path) => (await promises.readdir(path)).toSorted(),
   open: async (path, mode) => {
-    if (mode !== "direct" && mode !== "create-direct") return realFile(await openFile(path, FLAGS[mode]));
+    const cachedFlags = CACHED_FLAGS[mode];
+    if (cachedFlags === undefined) return realFile(await openFile(path, FLAGS[mode]));
     try {
-      return directFile(path, await openFile(path, FLAGS[mode]));
+      return directFile(path, await openFile(path, FLAGS[mode]), cachedFlags);
     } catch (error) {
       if (codeOf(error) !== "EINVAL") throw error;
     }
-    // The kernel makes the file before it asks whether it can be direct, so it may be there now; had it been before, it was "EEXIST".
-    const { O_RDWR, O_CREAT } = fs.constants;
-    return realFile(await openFile(path, mode === "direct" ? FLAGS.existing : O_RDWR | O_CREAT));
+    return realFile(await openFile(path, cachedFlags));
   },
   rename: (from, to) => promises.rename(from, to),
   unlink: (path) => ignoring("ENOENT", promises.unlink(path)),

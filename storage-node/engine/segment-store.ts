@@ -1,5 +1,6 @@
+import assert from "node:assert/strict";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
-import type { Disk, DiskFile } from "../../common/disk.ts";
+import { DIRECT_UNIT_BYTES, type Disk, type DiskFile } from "../../common/disk.ts";
 import {
   SEGMENT_DATA_START,
   SEGMENT_HEADER_BYTES,
@@ -24,7 +25,7 @@ const SPARES_LEFT: Readonly<Record<SpaceUse, number>> = { growing: 2, freeing: 1
 /** How often a full device looks for space again. */
 const PROBE_INTERVAL_MS = 500;
 /** Written and synced at once while a segment is allocated, which is how long a commit may wait behind it. */
-const ZEROS = new Uint8Array(1024 * 1024);
+const FILL_BYTES = 1024 * 1024;
 /** After a piece allocation leaves the disk to commits for as long as the piece took, at most this long. */
 const MAX_REST_MS = 20;
 
@@ -81,6 +82,9 @@ export class SegmentStore {
   readonly #paths: DevicePaths;
   readonly #deviceSeed: bigint;
   readonly #spares: Slot[] = [];
+  /** The head of the log, opened to pass by the page cache. */
+  #direct: { readonly slot: Slot; readonly file: DiskFile } | undefined;
+  #zeros: Uint8Array | undefined;
   #claimed = 0;
   #nextSlot = 1;
   #freeBytes = 0;
@@ -95,6 +99,7 @@ export class SegmentStore {
   onReadOnly: (reason: RingsteadError) => void = () => {};
 
   constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number) {
+    assert(segmentBytes % DIRECT_UNIT_BYTES === 0, "segments are whole blocks");
     this.#disk = disk;
     this.#paths = paths;
     this.#deviceSeed = deviceSeed;
@@ -180,8 +185,29 @@ export class SegmentStore {
     return this.#add(number, firstSequence, undefined);
   }
 
-  /** Gives a claimed segment its file, header synced. Errors: "device-full"; what the disk says. */
-  async activate(segment: Segment): Promise<DiskFile> {
+  /** A segment's file for writing, past the page cache or not; undefined where `activate` must see to it first. */
+  fileOf({ slot }: Segment, isDirect: boolean): DiskFile | undefined {
+    if (!isDirect) return slot?.file;
+    return this.#direct?.slot === slot ? this.#direct?.file : undefined;
+  }
+
+  /** Gives a claimed segment its file, header synced, and `fileOf` what it gives then. Errors: "device-full"; what the disk says. */
+  async activate(segment: Segment, isDirect: boolean): Promise<DiskFile> {
+    const slot = segment.slot ?? (await this.#giveSlot(segment));
+    if (!isDirect) return slot.file;
+    await this.#closeDirect();
+    const file = await this.#disk.open(this.#paths.segment(slot.number), "direct-write-through");
+    this.#direct = { slot, file };
+    return file;
+  }
+
+  async #closeDirect(): Promise<void> {
+    const direct = this.#direct;
+    this.#direct = undefined;
+    await direct?.file.close();
+  }
+
+  async #giveSlot(segment: Segment): Promise<Slot> {
     await this.prepare();
     const slot = this.#spares.shift();
     if (slot === undefined) throw new RingsteadError("device-full", "no space for the log");
@@ -189,7 +215,12 @@ export class SegmentStore {
     await this.#writeHeader(slot.file, true, segment.number, segment.firstSequence);
     segment.slot = slot;
     void this.replenish();
-    return slot.file;
+    return slot;
+  }
+
+  /** Memory for what is written past the page cache. */
+  directMemory(bytes: number): Uint8Array {
+    return this.#disk.directMemory(bytes);
   }
 
   /** Durable when it resolves where the file is open for writing through, else with the next sync. */
@@ -206,6 +237,7 @@ export class SegmentStore {
     const { slot } = segment;
     this.segments.delete(segment.number);
     if (slot === undefined) return;
+    if (this.#direct?.slot === slot) await this.#closeDirect();
     await this.#writeHeader(slot.file, false, 0, 0);
     if (this.#spares.length < MAX_SPARES || slot.readers > 0) this.#spares.push(slot);
     else {
@@ -274,14 +306,7 @@ export class SegmentStore {
     const number = this.#nextSlot++;
     const path = this.#paths.newSegment(number);
     try {
-      const file = await this.#disk.open(path, "create");
-      try {
-        await this.#fill(file);
-        await this.#writeHeader(file, false, 0, 0);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
+      await this.#fill(path);
       await this.#disk.rename(path, this.#paths.segment(number));
       await this.#disk.syncFolder(this.#paths.log);
     } catch (error) {
@@ -295,14 +320,28 @@ export class SegmentStore {
     this.#spareArrived();
   }
 
-  async #fill(file: DiskFile): Promise<void> {
-    for (let at = 0; at < this.segmentBytes; at += ZEROS.length) {
-      const beganMs = performance.now();
-      await file.write(ZEROS.subarray(0, Math.min(ZEROS.length, this.segmentBytes - at)), at);
-      if (this.#isUrgent || at + ZEROS.length >= this.segmentBytes || this.#closed) continue;
-      await file.sync();
-      const restMs = Math.min(MAX_REST_MS, performance.now() - beganMs);
-      await new Promise((resolve) => void setTimeout(resolve, restMs));
+  /** A free segment, synced. */
+  async #fill(path: string): Promise<void> {
+    const zeros = (this.#zeros ??= this.directMemory(FILL_BYTES));
+    const file = await this.#disk.open(path, "create-direct");
+    try {
+      for (let at = 0; at < this.segmentBytes; at += FILL_BYTES) {
+        const beganMs = performance.now();
+        await file.write(zeros.subarray(0, Math.min(FILL_BYTES, this.segmentBytes - at)), at);
+        if (this.#isUrgent || at + FILL_BYTES >= this.segmentBytes || this.#closed) continue;
+        await file.sync();
+        const restMs = Math.min(MAX_REST_MS, performance.now() - beganMs);
+        await new Promise((resolve) => void setTimeout(resolve, restMs));
+      }
+    } finally {
+      await file.close();
+    }
+    const written = await this.#disk.open(path, "existing");
+    try {
+      await this.#writeHeader(written, false, 0, 0);
+      await written.sync();
+    } finally {
+      await written.close();
     }
   }
 
@@ -317,6 +356,15 @@ export class SegmentStore {
     } finally {
       slot.readers--;
     }
+  }
+
+  /** The bytes before `offset` of the block that it lies in. Errors: what the disk says. */
+  async blockBefore({ slot }: Segment, offset: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(offset % DIRECT_UNIT_BYTES);
+    if (bytes.length === 0) return bytes;
+    const count = await slot?.file.read([bytes], offset - bytes.length);
+    if (count !== bytes.length) throw new RingsteadError("device-failed", "the head of the log cannot be read");
+    return bytes;
   }
 
   figures(): StoreFigures {
@@ -342,6 +390,7 @@ export class SegmentStore {
   async close(): Promise<void> {
     this.#closed = true;
     await this.#allocating;
+    await this.#closeDirect();
     for (const slot of this.#spares) await slot.file.close();
     for (const segment of this.segments.values()) await segment.slot?.file.close();
   }
