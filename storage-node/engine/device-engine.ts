@@ -93,7 +93,7 @@ export type DeviceEngine = AsyncDisposable & {
   /** Resolves when everything applied so far is synced. */
   sync(): Promise<void>;
   /**
-   * The body's bytes from `offset`, at most `length`, checked against its checksums.
+   * The body's bytes from `offset`, at most `length`, checked against its checksums, in memory that is the caller's alone.
    * Errors: "body-damaged" (the caller sets the replica aside), "body-gone" (superseded and recycled: read the entry again).
    */
   readBody(body: BodyReference, offset: number, length: number): Promise<Uint8Array>;

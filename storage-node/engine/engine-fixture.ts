@@ -44,6 +44,7 @@ export class DeviceFixture implements AsyncDisposable {
 export const logFiles = (fixture: DeviceFixture): { name: string; path: string; number: number }[] => {
   const folder = join(fixture.path, "log");
   return readdirSync(folder)
+    .filter((name) => name.endsWith(".log"))
     .map((name) => {
       const path = join(folder, name);
       return { name, path, number: readFileSync(path).readUInt32LE(24) };

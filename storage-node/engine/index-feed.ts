@@ -36,7 +36,9 @@ export class IndexFeed {
   readonly #pace: IndexPace;
   readonly #timer: EngineTimer;
   readonly #onFailed: (error: unknown) => void;
-  /** Called after each write of the index. */
+  /** Called before each write of the index, which waits for it. */
+  beforeWrite: () => Promise<void> = () => Promise.resolve();
+  /** Called after each. */
   onWritten: () => void = () => {};
   #waiting = new Map<string, Pending>();
   #waitingValueBytes = 0;
@@ -109,6 +111,7 @@ export class IndexFeed {
         const before = this.#syncedBefore;
         this.#waiting = new Map();
         this.#waitingValueBytes = 0;
+        await this.beforeWrite();
         await this.#write(changes);
         this.#table.indexed(changes.values());
         this.#indexedBefore = before;

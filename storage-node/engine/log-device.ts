@@ -112,6 +112,7 @@ export class LogDevice implements DeviceEngine {
     this.#feed = new IndexFeed(index, this.#table, nextSequence, parts.indexPace, parts.timer, (error) =>
       this.#indexFailed(error),
     );
+    this.#feed.beforeWrite = () => segments.keepRoom();
     this.#feed.onWritten = () => {
       if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
     };
@@ -192,7 +193,10 @@ export class LogDevice implements DeviceEngine {
   }
 
   #indexFailed(error: unknown): void {
-    this.#writer.fail(new RingsteadError("device-failed", `the index cannot be written: ${messageOf(error)}`));
+    const cause = messageOf(error);
+    // LevelDB says it in words only.
+    const code = cause.includes("Read-only file system") ? "device-read-only" : "device-failed";
+    this.#writer.fail(new RingsteadError(code, `the index cannot be written: ${cause}`));
   }
 
   get(key: Uint8Array): Entry | undefined {

@@ -63,7 +63,9 @@ export class Recovery {
   readonly #index: Index;
   readonly #checkpoint: Checkpoint | undefined;
   readonly #report: RecoveryReport;
-  readonly #operations: IndexOperation[] = [];
+  #operations: IndexOperation[] = [];
+  /** Of the operations before those: the index is written while the log is read on. */
+  #writing: Promise<void> = Promise.resolve();
   readonly #committedFiles = new Set<number>();
   readonly #condemnedFiles = new Set<number>();
   /** Records of a commit whose end has not come yet. */
@@ -102,6 +104,7 @@ export class Recovery {
     }
     await this.#replay();
     await this.#flush();
+    await this.#writing;
     this.#report.nextSequence = this.#expected ?? 1;
     if (this.#checkpoint === undefined) await this.#recount();
     await this.#removeFiles();
@@ -201,22 +204,27 @@ export class Recovery {
   }
 
   #take(reader: SegmentReader, segment: Segment, offset: number, size: number): void {
-    const fields = { ...reader.fields };
+    const { fields } = reader;
+    const { bytes } = reader.region;
     const keyAt = reader.at + RECORD_HEAD_BYTES;
-    const inline = fields.valueLength <= MAX_INLINE_VALUE_BYTES;
     const valueAt = keyAt + fields.keyLength;
-    const value = inline
-      ? new Uint8Array(reader.region.bytes.subarray(valueAt, valueAt + fields.valueLength))
-      : undefined;
-    const key = new Uint8Array(reader.region.bytes.subarray(keyAt, keyAt + fields.keyLength));
-    this.#partialStart ??= { segment, offset };
-    this.#partial.push(() => this.#perform(segment, offset, size, fields, key, value));
+    const isInline = fields.valueLength <= MAX_INLINE_VALUE_BYTES;
+    const value = isInline ? bytes.slice(valueAt, valueAt + fields.valueLength) : undefined;
+    const key = bytes.slice(keyAt, valueAt);
     this.#expected = fields.sequence + 1;
     this.#report.replayedRecords++;
     this.#report.replayedBytes += size;
     segment.used = offset + size;
     this.#report.head = { segment, offset: offset + size };
-    if ((fields.flags & FLAG_COMMIT_END) !== 0) this.#commit();
+    const isEnd = (fields.flags & FLAG_COMMIT_END) !== 0;
+    if (isEnd && this.#partial.length === 0) {
+      this.#perform(segment, offset, size, fields, key, value);
+      return;
+    }
+    const kept = { ...fields };
+    this.#partialStart ??= { segment, offset };
+    this.#partial.push(() => this.#perform(segment, offset, size, kept, key, value));
+    if (isEnd) this.#commit();
   }
 
   #commit(): void {
@@ -255,8 +263,15 @@ export class Recovery {
     if (segment !== undefined) segment.live -= bytes;
   }
 
+  /** Hands what was collected to the index; waits for what was handed over before. */
   async #flush(): Promise<void> {
-    if (this.#operations.length > 0) await this.#index.write(this.#operations.splice(0));
+    if (this.#operations.length === 0) return;
+    const operations = this.#operations;
+    this.#operations = [];
+    await this.#writing;
+    this.#writing = this.#index.write(operations);
+    // Its failure shows with the next one.
+    this.#writing.catch(() => {});
   }
 
   /** Zeroes a segment from `offset` on. */

@@ -19,7 +19,7 @@ const WINDOW_BYTES = Math.max(2 * 1024 * 1024, MAX_RECORD_BYTES);
 export class SegmentReader {
   /** Of the record that `read` last found. */
   readonly fields: RecordFields = emptyRecordFields();
-  readonly region: Region = regionOf(Buffer.allocUnsafe(WINDOW_BYTES));
+  readonly region: Region = regionOf(new Uint8Array(WINDOW_BYTES));
   /** Where in `region` that record begins. */
   at = 0;
   #file: DiskFile;

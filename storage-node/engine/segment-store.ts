@@ -12,16 +12,19 @@ import {
 } from "./format.ts";
 import { type DevicePaths, slotOfName } from "./paths.ts";
 
-/** Free segments kept allocated ahead of need, so that no write waits for an allocation. */
-const SPARES = 1;
-/** The same where space is getting short: a full device's reserve must be there before it is full. */
-const SPARES_WHEN_SHORT = 2;
-/** Free space, in segments, below which it is getting short. */
+/**
+ * Free segments kept allocated ahead of need, so that no write waits for an allocation; and two of them so that a full device has its
+ * reserve, whoever used the space up since it was last looked at: a large body, or another program.
+ */
+const SPARES = 3;
+/** Free space, in segments, below which it is getting short: what grows then gets only what is allocated already. */
 const AMPLE_SEGMENTS = 32;
 /** Free segments beyond this are given back to the file system. */
-const MAX_SPARES = 3;
+const MAX_SPARES = 4;
 /** Spares that must be left when the log goes on to another segment. */
 const SPARES_LEFT: Readonly<Record<SpaceUse, number>> = { growing: 2, freeing: 1, moving: 0 };
+/** Share of a segment that the index finds free before each of its writes, as long as there is a spare to give for it. */
+const INDEX_ROOM_SHARE = 0.25;
 /** How often a full device looks for space again. */
 const PROBE_INTERVAL_MS = 500;
 /** Written and synced at once while a segment is allocated, which is how long a commit may wait behind it. */
@@ -164,8 +167,11 @@ export class SegmentStore {
   #hasSpaceFor(use: SpaceUse): boolean {
     const missing = SPARES_LEFT[use] - (this.#spares.length - this.#claimed - 1);
     if (missing <= 0) return true;
-    // As much again stays free: LevelDB and large bodies in flight need room to end in order.
-    return use !== "moving" && this.#freeBytes >= (missing + 1) * this.segmentBytes;
+    return use !== "moving" && this.#isAmple;
+  }
+
+  get #isAmple(): boolean {
+    return this.#freeBytes >= AMPLE_SEGMENTS * this.segmentBytes;
   }
 
   /** Bytes of records that fit a segment. */
@@ -255,6 +261,21 @@ export class SegmentStore {
     return this.#allocating;
   }
 
+  /**
+   * Gives a spare back to the file system where the index would not find room: somebody else may have filled the disk, and an index that
+   * could not be written once is written no more.
+   */
+  async keepRoom(): Promise<void> {
+    await this.#probe();
+    if (this.#freeBytes >= INDEX_ROOM_SHARE * this.segmentBytes || this.#spares.length <= this.#claimed) return;
+    const at = this.#spares.findIndex(({ readers }) => readers === 0);
+    const [spare] = at < 0 ? [] : this.#spares.splice(at, 1);
+    if (spare === undefined) return;
+    await spare.file.close();
+    await this.#disk.unlink(this.#paths.segment(spare.number));
+    await this.#probe();
+  }
+
   /** Resolves when a spare is there, or none can be had; the other spares are allocated in the background. One call at a time. */
   async prepare(): Promise<void> {
     const allocating = this.replenish();
@@ -281,12 +302,8 @@ export class SegmentStore {
     return this.#freeBytes >= 2 * this.segmentBytes;
   }
 
-  #wantedSpares(): number {
-    return this.#freeBytes > AMPLE_SEGMENTS * this.segmentBytes ? SPARES : SPARES_WHEN_SHORT;
-  }
-
   async #allocateSpares(): Promise<void> {
-    while (!this.#closed && this.#spares.length - this.#claimed < this.#wantedSpares()) {
+    while (!this.#closed && this.#spares.length - this.#claimed < SPARES) {
       const isFirst = this.segments.size + this.#spares.length === 0;
       if (!(await this.#probe()) && !isFirst) return;
       try {
@@ -328,7 +345,7 @@ export class SegmentStore {
       for (let at = 0; at < this.segmentBytes; at += FILL_BYTES) {
         const beganMs = performance.now();
         await file.write(zeros.subarray(0, Math.min(FILL_BYTES, this.segmentBytes - at)), at);
-        if (this.#isUrgent || at + FILL_BYTES >= this.segmentBytes || this.#closed) continue;
+        if (this.#isUrgent || !this.#isAmple || at + FILL_BYTES >= this.segmentBytes || this.#closed) continue;
         await file.sync();
         const restMs = Math.min(MAX_REST_MS, performance.now() - beganMs);
         await new Promise((resolve) => void setTimeout(resolve, restMs));
