@@ -47,6 +47,10 @@ class DeviceReply {
   ok(header: readonly unknown[], body?: Uint8Array): void {
     this.#reply.ok(header, body, this.part);
   }
+
+  give(header: readonly unknown[], body: Uint8Array): void {
+    this.#reply.give(header, body, this.part);
+  }
 }
 
 /** Takes a message apart once; what it returns is run for each device that the message names. */
@@ -128,7 +132,7 @@ const read: Operation = (reader) => {
       if (!carriesBody) return reply.ok([packRegister(register)]);
       try {
         const bytes = await replica.engine.readBody(body, 0, body.length);
-        return reply.ok([packRegister(register), 1], bytes);
+        return reply.give([packRegister(register), 1], bytes);
       } catch (error) {
         // The log moved on beneath the reference: the entry is read again, and names the new place.
         if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
@@ -200,7 +204,7 @@ const readBody: Operation = (reader) => {
         throw new RingsteadError("body-gone", "this replica does not hold that version's body");
       }
       try {
-        return reply.ok([], await replica.engine.readBody(stored.body, offset, length));
+        return reply.give([], await replica.engine.readBody(stored.body, offset, length));
       } catch (error) {
         if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
       }

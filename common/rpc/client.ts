@@ -30,6 +30,13 @@ type PendingCall = { readonly callback: RpcCallback; readonly deadlineMs: number
 
 /** Requests that may wait for one peer; the next is refused with "rpc-overloaded". */
 const PENDING_LIMIT = 16_384;
+/**
+ * Bytes for one peer that its socket did not take yet; the next request is refused with "rpc-overloaded". A peer that is stopped reads
+ * nothing, and what was meant for it stays in this process's memory long after its time is over. More than twice what callers have under
+ * way to a peer that reads (a proxy takes on 40 MiB of bodies, `proxy/object-service/transfer-budget.ts`): what was handed to the socket
+ * together counts until all of it is gone, though most of it may be answered.
+ */
+const UNSENT_LIMIT_BYTES = 96 * 1024 * 1024;
 /** How often deadlines are looked at: a time-out is late by at most this. */
 const TICK_MS = 50;
 /** Answers are read into one buffer and copied out: a buffer for each read costs more, in memory and in collecting it. */
@@ -59,6 +66,7 @@ export class RpcClient implements Disposable {
   #socket: Socket | undefined;
   #writer: FrameWriter | undefined;
   #queuedBeforeHello: { head: Buffer; body: Uint8Array }[] = [];
+  #queuedBytes = 0;
   #isTrusted = false;
   #isClosed = false;
   #nextId = 1;
@@ -98,13 +106,27 @@ export class RpcClient implements Disposable {
       queueMicrotask(() => fail(call, new RingsteadError("rpc-overloaded", "too many requests wait for the peer")));
       return;
     }
+    if (this.unsentBytes >= UNSENT_LIMIT_BYTES) {
+      queueMicrotask(() =>
+        fail(call, new RingsteadError("rpc-overloaded", "the peer does not read what is sent to it")),
+      );
+      return;
+    }
     const id = this.#nextId;
     this.#nextId = id === 0xffffffff ? 1 : id + 1;
     const bytes = body ?? EMPTY_BODY;
     const head = encodeFrame(FRAME_REQUEST, id, header, bytes.length);
     this.#pending.set(id, call);
     if (this.#isTrusted && this.#writer !== undefined) this.#writer.write(head, bytes);
-    else this.#queuedBeforeHello.push({ head, body: bytes });
+    else {
+      this.#queuedBeforeHello.push({ head, body: bytes });
+      this.#queuedBytes += head.length + bytes.length;
+    }
+  }
+
+  /** What waits in this process's memory for the peer to read; at most one request more than its limit. */
+  get unsentBytes(): number {
+    return this.#queuedBytes + (this.#writer?.unsentBytes ?? 0);
   }
 
   [Symbol.dispose](): void {
@@ -117,11 +139,12 @@ export class RpcClient implements Disposable {
   #connect(): boolean {
     if (this.#socket !== undefined) return true;
     if (performance.now() < this.#retryAtMs) return false;
+    const buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
     const onread = {
-      buffer: Buffer.allocUnsafeSlow(READ_BUFFER_BYTES),
-      callback: (count: number, buffer: Uint8Array): boolean => {
+      buffer,
+      callback: (count: number): boolean => {
         try {
-          decoder.push(Buffer.from(buffer.buffer, buffer.byteOffset, count), true);
+          decoder.push(buffer, true, count);
         } catch (error) {
           if (!(error instanceof RingsteadError)) throw error;
           socket.destroy();
@@ -157,6 +180,7 @@ export class RpcClient implements Disposable {
       this.#retryDelayMs = RECONNECT_FIRST_MS;
       for (const { head, body } of this.#queuedBeforeHello) writer.write(head, body);
       this.#queuedBeforeHello = [];
+      this.#queuedBytes = 0;
     };
     const decoder = new FrameDecoder(onFrame);
     socket.on("error", () => socket.destroy());
@@ -166,6 +190,7 @@ export class RpcClient implements Disposable {
       this.#writer = undefined;
       this.#isTrusted = false;
       this.#queuedBeforeHello = [];
+      this.#queuedBytes = 0;
       this.#retryAtMs = performance.now() + this.#retryDelayMs;
       this.#retryDelayMs = Math.min(this.#retryDelayMs * 2, RECONNECT_LIMIT_MS);
       this.#failAll();

@@ -1,4 +1,4 @@
-import { Packr } from "msgpackr";
+import { Packr, RESERVE_START_SPACE } from "msgpackr";
 import { RingsteadError } from "../errors.ts";
 
 /** Frames of FORMAT.md: encode, decode, constants. */
@@ -25,10 +25,15 @@ export type Frame = {
   readonly id: number;
   readonly header: readonly unknown[];
   readonly body: Buffer;
+  /** The body's memory is its own, for `releaseMemory`. */
+  readonly ownsBody: boolean;
 };
 
 export const EMPTY_BODY = Buffer.alloc(0);
-const packr = new Packr({ useRecords: false, moreTypes: false, mapsAsObjects: true });
+/** Bytes in a header are copied out: headers are unpacked from memory that is written again. */
+const packr = new Packr({ useRecords: false, moreTypes: false, mapsAsObjects: true, copyBuffers: true });
+/** Leaves room for the prefix before the header, so that a frame is packed where it is sent from. */
+const PACK_BEHIND_PREFIX = RESERVE_START_SPACE | FRAME_HEADER_BYTES;
 
 /** The frame's prefix and header in one buffer; the body follows it on the wire as it is. */
 export const encodeFrame = (
@@ -38,23 +43,29 @@ export const encodeFrame = (
   bodyLength: number,
   part = 0,
 ): Buffer => {
-  const packed = packr.pack(header);
-  if (packed.length > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) {
+  const frame = packr.pack(header, PACK_BEHIND_PREFIX);
+  const headerLength = frame.length - FRAME_HEADER_BYTES;
+  if (headerLength > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) {
     throw new RingsteadError("rpc-too-large", "an RPC message is larger than the wire allows", { bodyLength });
   }
-  const buffer = Buffer.allocUnsafe(FRAME_HEADER_BYTES + packed.length);
-  buffer[0] = FRAME_MAGIC;
-  buffer[1] = type;
-  buffer[2] = part;
-  buffer[3] = FRAME_VERSION;
-  buffer.writeUInt32BE(id, 4);
-  buffer.writeUInt32BE(packed.length, 8);
-  buffer.writeUInt32BE(bodyLength, 12);
-  buffer.set(packed, FRAME_HEADER_BYTES);
-  return buffer;
+  frame[0] = FRAME_MAGIC;
+  frame[1] = type;
+  frame[2] = part;
+  frame[3] = FRAME_VERSION;
+  frame.writeUInt32BE(id, 4);
+  frame.writeUInt32BE(headerLength, 8);
+  frame.writeUInt32BE(bodyLength, 12);
+  return frame;
 };
 
 const malformed = (why: string): RingsteadError => new RingsteadError("rpc-malformed", `malformed RPC frame: ${why}`);
+
+/** Longer headers are rare (confirms in a batch, long lists), and are unpacked from memory of their own. */
+const USUAL_HEADER_BYTES = 4096;
+/**
+ * Headers are unpacked here: msgpackr hangs a DataView on every buffer that it is given, which costs more than to copy a hundred bytes.
+ */
+const headerBytes = Buffer.allocUnsafeSlow(USUAL_HEADER_BYTES);
 
 /**
  * Cuts a byte stream into frames. Bodies of frames that arrive in one chunk are views of it; a frame over several chunks is
@@ -70,39 +81,44 @@ export class FrameDecoder {
   }
 
   /**
-   * Errors: "rpc-malformed"; the connection is of no use afterwards.
-   * @param isReused the chunk's memory is written again after this call: frames are copied out of it
+   * Gives whether nothing refers to the chunk's memory. Errors: "rpc-malformed"; the connection is of no use afterwards.
+   * @param isReused the chunk's memory is written again after this call: bodies are copied out of it
+   * @param length how much of the chunk there is to read
    */
-  push(chunk: Buffer, isReused = false): void {
-    let input = chunk;
-    while (this.#pendingLength > 0 && input.length > 0) {
-      const wanted = this.#pendingLength < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : this.#totalOf(this.#pending, 0);
+  push(chunk: Buffer, isReused = false, length = chunk.length): boolean {
+    let offset = 0;
+    let isFree = true;
+    while (this.#pendingLength > 0 && offset < length) {
+      const wanted = this.#pendingLength < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : totalOf(this.#pending, 0);
       this.#reserve(wanted);
-      const taken = Math.min(wanted - this.#pendingLength, input.length);
-      input.copy(this.#pending, this.#pendingLength, 0, taken);
+      const taken = Math.min(wanted - this.#pendingLength, length - offset);
+      chunk.copy(this.#pending, this.#pendingLength, offset, offset + taken);
       this.#pendingLength += taken;
-      input = input.subarray(taken);
-      if (this.#pendingLength >= FRAME_HEADER_BYTES && this.#pendingLength === this.#totalOf(this.#pending, 0)) {
-        const whole = this.#pending.subarray(0, this.#pendingLength);
+      offset += taken;
+      if (this.#pendingLength >= FRAME_HEADER_BYTES && this.#pendingLength === totalOf(this.#pending, 0)) {
+        const whole = this.#pending;
         this.#pending = EMPTY_BODY;
         this.#pendingLength = 0;
-        this.#deliver(whole);
+        this.#deliver(whole, 0, false, true);
       }
     }
-    let offset = 0;
-    while (input.length - offset >= FRAME_HEADER_BYTES) {
-      const total = this.#totalOf(input, offset);
-      if (input.length - offset < total) break;
-      const frame = input.subarray(offset, offset + total);
-      this.#deliver(isReused ? Buffer.from(frame) : frame);
+    while (length - offset >= FRAME_HEADER_BYTES) {
+      const total = totalOf(chunk, offset);
+      if (length - offset < total) break;
+      this.#deliver(chunk, offset, isReused, isReused);
+      isFree &&= isReused;
       offset += total;
     }
-    if (offset < input.length) {
-      this.#pending = Buffer.from(input.subarray(offset));
-      this.#pendingLength = this.#pending.length;
+    if (offset < length) {
+      const left = length - offset;
+      this.#reserve(left < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : totalOf(chunk, offset));
+      chunk.copy(this.#pending, 0, offset, length);
+      this.#pendingLength = left;
     }
+    return isFree;
   }
 
+  /** Room for a frame of which `#pendingLength` bytes are there. */
   #reserve(wanted: number): void {
     if (this.#pending.length >= wanted) return;
     const larger = Buffer.allocUnsafe(wanted);
@@ -110,30 +126,46 @@ export class FrameDecoder {
     this.#pending = larger;
   }
 
-  #totalOf(buffer: Buffer, offset: number): number {
-    if (buffer[offset] !== FRAME_MAGIC) throw malformed("wrong magic");
-    if (buffer[offset + 3] !== FRAME_VERSION) throw malformed("unknown version");
-    const headerLength = buffer.readUInt32BE(offset + 8);
-    const bodyLength = buffer.readUInt32BE(offset + 12);
-    if (headerLength > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) throw malformed("too large");
-    return FRAME_HEADER_BYTES + headerLength + bodyLength;
-  }
-
-  #deliver(whole: Buffer): void {
-    const headerEnd = FRAME_HEADER_BYTES + whole.readUInt32BE(8);
-    let header: unknown;
-    try {
-      header = packr.unpack(whole.subarray(FRAME_HEADER_BYTES, headerEnd));
-    } catch {
-      throw malformed("header is no msgpack");
+  /** The frame at `offset`, which is there as a whole. */
+  #deliver(source: Buffer, offset: number, isReused: boolean, ownsBody: boolean): void {
+    const bodyAt = offset + FRAME_HEADER_BYTES + source.readUInt32BE(offset + 8);
+    const header = headerIn(source, offset + FRAME_HEADER_BYTES, bodyAt);
+    const bodyLength = source.readUInt32BE(offset + 12);
+    let body: Buffer = EMPTY_BODY;
+    if (bodyLength > 0) {
+      body = source.subarray(bodyAt, bodyAt + bodyLength);
+      if (isReused) body = Buffer.from(body);
     }
-    if (!Array.isArray(header)) throw malformed("header is no array");
     this.#onFrame({
-      type: whole.readUInt8(1),
-      part: whole.readUInt8(2),
-      id: whole.readUInt32BE(4),
+      type: source.readUInt8(offset + 1),
+      part: source.readUInt8(offset + 2),
+      id: source.readUInt32BE(offset + 4),
       header,
-      body: whole.subarray(headerEnd),
+      body,
+      ownsBody,
     });
   }
 }
+
+const totalOf = (buffer: Buffer, offset: number): number => {
+  if (buffer[offset] !== FRAME_MAGIC) throw malformed("wrong magic");
+  if (buffer[offset + 3] !== FRAME_VERSION) throw malformed("unknown version");
+  const headerLength = buffer.readUInt32BE(offset + 8);
+  const bodyLength = buffer.readUInt32BE(offset + 12);
+  if (headerLength > HEADER_LIMIT_BYTES || bodyLength > BODY_LIMIT_BYTES) throw malformed("too large");
+  return FRAME_HEADER_BYTES + headerLength + bodyLength;
+};
+
+const headerIn = (source: Buffer, start: number, end: number): readonly unknown[] => {
+  const length = end - start;
+  const bytes = length <= USUAL_HEADER_BYTES ? headerBytes : Buffer.allocUnsafeSlow(length);
+  source.copy(bytes, 0, start, end);
+  let header: unknown;
+  try {
+    header = packr.unpack(bytes, length);
+  } catch {
+    throw malformed("header is no msgpack");
+  }
+  if (!Array.isArray(header)) throw malformed("header is no array");
+  return header;
+};

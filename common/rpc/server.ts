@@ -3,6 +3,7 @@ import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { RingsteadError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { releaseMemory } from "../release-memory.ts";
 import {
   ALL_PARTS,
   EMPTY_BODY,
@@ -17,7 +18,10 @@ import {
 import { FrameWriter } from "./frame-writer.ts";
 import { CHALLENGE_BYTES, isProof, proofOf } from "./handshake.ts";
 
-/** Answers one request. May throw a RingsteadError before it has answered anything. */
+/**
+ * Answers one request. May throw a RingsteadError before it has answered anything. The body is the handler's until it has answered all
+ * parts: then its memory is given back.
+ */
 export type RpcHandler = (header: readonly unknown[], body: Buffer, reply: RpcReply) => void;
 
 /** How a handler answers: once for each part. A request has one part unless `expect` said otherwise before. */
@@ -25,6 +29,8 @@ export type RpcReply = {
   /** The request has `parts` addressees. Requires: 1 ≤ parts ≤ PARTS_LIMIT, nothing answered yet. */
   expect(parts: number): void;
   ok(header: readonly unknown[], body?: Uint8Array, part?: number): void;
+  /** The same with a body whose memory nobody else uses, now or later: it is given back once it is sent. */
+  give(header: readonly unknown[], body: Uint8Array, part?: number): void;
   error(error: unknown, part?: number): void;
 };
 
@@ -65,12 +71,12 @@ class Connection {
 
 class Reply implements RpcReply {
   readonly #connection: Connection;
-  readonly #id: number;
+  readonly #request: Frame;
   #unanswered = 1;
 
-  constructor(connection: Connection, id: number) {
+  constructor(connection: Connection, request: Frame) {
     this.#connection = connection;
-    this.#id = id;
+    this.#request = request;
   }
 
   expect(parts: number): void {
@@ -78,19 +84,30 @@ class Reply implements RpcReply {
   }
 
   ok(header: readonly unknown[], body: Uint8Array = EMPTY_BODY, part = 0): void {
+    this.#reply(header, body, part, false);
+  }
+
+  give(header: readonly unknown[], body: Uint8Array, part = 0): void {
+    this.#reply(header, body, part, true);
+  }
+
+  #reply(header: readonly unknown[], body: Uint8Array, part: number, isGiven: boolean): void {
     this.#answered(1);
-    this.#connection.writer.write(encodeFrame(FRAME_REPLY, this.#id, header, body.length, part), body);
+    const head = encodeFrame(FRAME_REPLY, this.#request.id, header, body.length, part);
+    this.#connection.writer.write(head, body, isGiven);
   }
 
   error(error: unknown, part = ALL_PARTS): void {
     this.#answered(part === ALL_PARTS ? this.#unanswered : 1);
     this.#connection.noteUnexpected(error);
-    this.#connection.writer.write(encodeFrame(FRAME_ERROR, this.#id, toWireError(error), 0, part), EMPTY_BODY);
+    this.#connection.writer.write(encodeFrame(FRAME_ERROR, this.#request.id, toWireError(error), 0, part), EMPTY_BODY);
   }
 
   #answered(parts: number): void {
     this.#unanswered -= parts;
-    if (this.#unanswered === 0) this.#connection.finish();
+    if (this.#unanswered > 0) return;
+    if (this.#request.ownsBody) releaseMemory(this.#request.body);
+    this.#connection.finish();
   }
 }
 
@@ -154,7 +171,7 @@ export class RpcServer implements AsyncDisposable {
       }
       if (frame.type !== FRAME_REQUEST) return;
       connection.begin();
-      const reply = new Reply(connection, frame.id);
+      const reply = new Reply(connection, frame);
       try {
         handler(frame.header, frame.body, reply);
       } catch (error) {
@@ -164,7 +181,7 @@ export class RpcServer implements AsyncDisposable {
     const decoder = new FrameDecoder(onFrame);
     socket.on("data", (chunk: Buffer) => {
       try {
-        decoder.push(chunk);
+        if (decoder.push(chunk)) releaseMemory(chunk);
       } catch (error) {
         this.#log.warn("closed an RPC connection", { error: String(error) });
         socket.destroy();
