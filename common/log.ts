@@ -105,8 +105,9 @@ const errorFields = (error: Error): object => ({
 /** What JSON cannot say is brought into a form that it can. Most fields need nothing, and are not copied. */
 const plain = (fields: object): object => {
   let flat: Record<string, unknown> | undefined;
-  for (const [key, value] of Object.entries(fields)) {
-    if (!(value instanceof Error) && typeof value !== "bigint") continue;
+  for (const key in fields) {
+    const value: unknown = (fields as Readonly<Record<string, unknown>>)[key];
+    if (typeof value !== "bigint" && !(typeof value === "object" && value instanceof Error)) continue;
     flat ??= { ...fields };
     flat[key] = value instanceof Error ? errorFields(value) : value.toString();
   }

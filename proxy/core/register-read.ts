@@ -27,7 +27,7 @@ export const judgeRead = (replicaCount: number, answers: readonly ReplicaRead[])
     if (register.ballot === highest.ballot) equal += 1;
     if (register.state !== "accepted") {
       isSettled = true;
-      highest = { ...highest, state: register.state };
+      if (highest.state !== register.state) highest = { ...highest, state: register.state };
     }
   }
   return { kind: isSettled || equal >= writeQuorum ? "settled" : "unfinished", register: highest, holders };

@@ -107,7 +107,8 @@ export const supplyBody = async (
 ): Promise<{ readonly bytes: Uint8Array } | { readonly stagedIds: readonly number[] } | undefined> => {
   const target = set.replicas[index];
   if (target === undefined) return undefined;
-  if (body.kind === "bytes") return { bytes: body.bytes };
+  // After the write its memory may have been given back: then others have the bytes.
+  if (body.kind === "bytes" && body.bytes.length === proposal.bodyLength) return { bytes: body.bytes };
   if (body.kind === "staged") {
     // Where the first ACCEPT was refused the staged file is still there; where it never arrived, the others have its bytes.
     const id = body.ids[index];

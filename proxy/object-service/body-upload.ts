@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { createHash, hash as hashOf } from "node:crypto";
 import { RingsteadError } from "../../common/errors.ts";
+import { releaseMemory } from "../../common/release-memory.ts";
 import type { Name } from "../../storage-node/wire.ts";
+import { BodyMemory, hasArrived } from "./body-memory.ts";
 import type { WriteBody } from "./register-io.ts";
 import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
 import { uploadBudget } from "./transfer-budget.ts";
@@ -44,7 +46,10 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
   let length = 0;
   let stage: StagedUpload | undefined;
   const flush = async (): Promise<void> => {
-    const block = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+    const [only] = chunks;
+    const isWhole = chunks.length === 1 && only !== undefined;
+    const block = isWhole ? only : Buffer.concat(chunks);
+    if (!isWhole) for (const chunk of chunks) if (isOwn(chunk)) releaseMemory(chunk);
     chunks = [];
     collected = 0;
     stage ??= new StagedUpload(set);
@@ -103,9 +108,22 @@ export const stageAt = async (replica: Replica, name: Name, source: AsyncIterabl
   }
 };
 
+/** Whether a buffer is all that its memory holds. */
+export const isOwn = (bytes: Uint8Array): boolean => bytes.byteLength === bytes.buffer.byteLength;
+
 /** A body that is in memory already; `release` gives back what it took of the budget. */
 export const uploadOf = (bytes: Buffer, md5 = hashOf("md5", bytes), release = NOTHING): UploadedBody =>
   inMemory([bytes], bytes.length, md5, release);
+
+/** The same for a body of some size whose memory nobody else uses, now or later: it is given back as soon as the write lets go of it. */
+export const givenUploadOf = (bytes: Buffer, md5: string, release: () => void): UploadedBody => {
+  const memory = new BodyMemory(bytes);
+  const letGo = (): void => {
+    release();
+    memory.letGo();
+  };
+  return { body: { kind: "bytes", bytes, memory }, length: bytes.length, md5, release: letGo, abandon: NOTHING };
+};
 
 const inMemory = (chunks: readonly Buffer[], length: number, md5: string, release: () => void): UploadedBody => {
   const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
@@ -145,9 +163,16 @@ class StagedUpload {
       uploadBudget.give(block.length);
       throw error;
     }
-    this.length += block.length;
+    const { length } = block;
+    this.length += length;
     const written = this.#each((client, ids, answer) => client.stageWrite(ids, block, STAGE_TIMEOUT_MS, answer));
-    this.#underWay.push(written.finally(() => uploadBudget.give(block.length)));
+    this.#underWay.push(
+      written.then((haveAllAnswered) => {
+        uploadBudget.give(length);
+        // Who was given up may yet be sent what waits for it.
+        if (haveAllAnswered && isOwn(block)) releaseMemory(block);
+      }),
+    );
     if (this.#underWay.length >= WINDOW_BLOCKS) await this.#underWay.shift();
     this.#checkQuorum();
   }
@@ -183,7 +208,7 @@ class StagedUpload {
     this.#checkQuorum();
   }
 
-  /** Does one thing at all replicas that are still with us, and resolves when each has answered or is given up. */
+  /** Does one thing at all replicas that are still with us, and resolves when each has answered or is given up: whether all have answered. */
   #each(
     send: (
       client: DevicesClient,
@@ -191,8 +216,9 @@ class StagedUpload {
       answer: PartAnswer<undefined>,
       members: readonly Replica[],
     ) => void,
-  ): Promise<void> {
+  ): Promise<boolean> {
     return new Promise((resolve) => {
+      let haveAllAnswered = true;
       const waiting = new Set(this.#groups.flatMap(({ members }) => members));
       const quiet = setInterval(() => {
         if (this.#replicas.length - waiting.size < this.#writeQuorum) return;
@@ -200,10 +226,13 @@ class StagedUpload {
       }, SILENT_LIMIT_MS / 4);
       const settle = (replica: Replica | undefined, error: RingsteadError | undefined): void => {
         if (replica !== undefined && !waiting.delete(replica)) return;
-        if (error !== undefined) this.#leaveOut(replica, error);
+        if (error !== undefined) {
+          if (!hasArrived(error)) haveAllAnswered = false;
+          this.#leaveOut(replica, error);
+        }
         if (waiting.size > 0) return;
         clearInterval(quiet);
-        resolve();
+        resolve(haveAllAnswered);
       };
       if (waiting.size === 0) settle(undefined, undefined);
       for (const { client, members } of this.#groups) {

@@ -53,6 +53,9 @@ export type Present = { readonly metadata: ObjectMetadata; readonly changed: Hyb
 /** Throws the face's refusal, or returns when the write may go on. */
 export type Condition = (present: Present) => void;
 
+/** What a PUT made. */
+export type Written = { readonly version: Ballot; readonly changed: HybridTimestamp };
+
 const TOMBSTONE: WriteRecord = {
   isTombstone: true,
   bodyLength: 0,
@@ -115,13 +118,13 @@ export class Objects {
   }
 
   /** Stores a new version. With a condition it is decided atomically against the version that is there. Errors: "no-such-container", "device-full", "outcome-unknown", the condition's. */
-  async put(
+  put(
     container: Container,
     name: string,
     uploaded: UploadedBody,
     given: ObjectMetadata,
     condition: Condition | undefined,
-  ): Promise<{ version: Ballot; changed: HybridTimestamp }> {
+  ): Promise<Written> {
     const metadata = keptMetadata(given);
     const record: WriteRecord = {
       isTombstone: false,
@@ -130,11 +133,10 @@ export class Objects {
       body: uploaded.length === 0 ? "none" : "given",
       bodyVersion: undefined,
     };
-    const version =
-      condition === undefined
-        ? await this.#write(container, name, record, metadata, uploaded.body)
-        : await this.#writeIf(container, name, condition, () => record, uploaded.body);
-    return { version, changed: timestampIn(version) };
+    const { body } = uploaded;
+    return condition === undefined
+      ? this.#run(container, name, { kind: "plain", record }, body, metadata).then(writtenAs)
+      : this.#writeIf(container, name, condition, () => record, body).then(writtenAs);
   }
 
   /** Replaces the metadata and keeps the body ([C3]). Errors: "no-such-object", "outcome-unknown". */
@@ -241,18 +243,6 @@ export class Objects {
     return version;
   }
 
-  async #write(
-    container: Container,
-    name: string,
-    record: WriteRecord,
-    metadata: ObjectMetadata,
-    body: WriteBody,
-  ): Promise<Ballot> {
-    const version = await this.#run(container, name, { kind: "plain", record }, body, metadata);
-    if (version === undefined) throw new Error("a plain write was stopped");
-    return version;
-  }
-
   /** Undefined when the write's own decision stopped it. */
   async #run(
     container: Container,
@@ -299,6 +289,11 @@ export class Objects {
     return new Place(this.#replicas, object, this.#containers.placeOf(account, containerName), name, metadata);
   }
 }
+
+const writtenAs = (version: Ballot | undefined): Written => {
+  if (version === undefined) throw new Error("a plain write was stopped");
+  return { version, changed: timestampIn(version) };
+};
 
 /** What there is to see of a register at a moment; undefined where there is no object, or none any more. */
 const metadataAt = (register: Register | undefined, nowMs: number): ObjectMetadata | undefined => {

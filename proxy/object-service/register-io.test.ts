@@ -12,7 +12,7 @@ import { RpcServer } from "../../common/rpc/server.ts";
 import { DeviceClient } from "../../storage-node/client.ts";
 import { METHOD_ACCEPT, METHOD_PREPARE, METHOD_READ, METHOD_STAGE_OPEN } from "../../storage-node/wire.ts";
 import { Ballots } from "./ballots.ts";
-import { receiveBody } from "./body-upload.ts";
+import { givenUploadOf, receiveBody, type UploadedBody } from "./body-upload.ts";
 import { RegisterIo } from "./register-io.ts";
 import { groupByNode, readOrderOf, Replica, type ReplicaSet } from "./replicas.ts";
 
@@ -108,6 +108,35 @@ test("a stopped replica costs one time-out, is asked no more than now and then, 
   expect(stopped!.asked).toBeLessThan(20);
   stopped!.state = "well";
   await expect.poll(async () => (await io.read(set, 0)) && stopped!.replica.isSuspect, { timeout: 5000 }).toBe(false);
+});
+
+test("a read asks the replica that is left as soon as one of the first is late, not when its time is over", async () => {
+  nodes[0]!.state = "stopped";
+  // Each replica is the first to be asked in turn.
+  for (let turn = 0; turn < 3; turn++) {
+    const startMs = performance.now();
+    expect((await io.read(set, 0)).register).toBeUndefined();
+    expect(performance.now() - startMs).toBeLessThan(1500);
+  }
+});
+
+test("the memory of a body is given back when its replicas have it, and kept while one has not answered", async () => {
+  const upload = (): UploadedBody => givenUploadOf(Buffer.alloc(256 * 1024), "", () => {});
+  const put = async ({ body }: UploadedBody): Promise<number> => {
+    const record = { ...WRITE.record, bodyLength: 256 * 1024, body: "given" } as const;
+    await io.write(set, { kind: "plain", record }, body, NO_INCARNATION);
+    return body.kind === "bytes" ? body.bytes.length : -1;
+  };
+  const first = upload();
+  expect(await put(first)).toBe(256 * 1024);
+  first.release();
+  await expect.poll(() => first.body).toMatchObject({ bytes: { length: 0 } });
+  nodes[0]!.state = "stopped";
+  const second = upload();
+  await put(second);
+  second.release();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  expect(second.body).toMatchObject({ bytes: { length: 256 * 1024 } });
 });
 
 test("suspects are asked where no quorum is possible without them", async () => {

@@ -1,17 +1,7 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { Confirm } from "../../storage-node/client.ts";
-import type {
-  AcceptReply,
-  Name,
-  PrepareReply,
-  Proposal,
-  ReadReply,
-  Register,
-  Row,
-  RowReply,
-} from "../../storage-node/wire.ts";
-import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
+import type { AcceptReply, PrepareReply, Proposal, Row, RowReply } from "../../storage-node/wire.ts";
 import {
   type NoSpace,
   RegisterWrite,
@@ -22,13 +12,14 @@ import {
 } from "../core/register-write.ts";
 import { type RowOutcome, RowQuorum } from "../core/row-write.ts";
 import type { Ballots } from "./ballots.ts";
+import { type BodyMemory, hasArrived } from "./body-memory.ts";
 import { supplyBody } from "./body-stream.ts";
+import { Hedges, QuorumRead, type ReadContext, type ReadResult } from "./quorum-read.ts";
 import {
   groupByNode,
   healthyFirst,
   type ReadOrder,
   readOrderOf,
-  readQuorumOf,
   type Replica,
   type ReplicaGroup,
   type ReplicaSet,
@@ -36,8 +27,6 @@ import {
 
 /** One message's time; a replica that needs longer is suspected. */
 export const MESSAGE_TIMEOUT_MS = 2000;
-/** A read asks the next replica when one has not answered for so long. */
-const HEDGE_MS = 150;
 /** CONFIRMs wait for company this long. */
 const CONFIRM_DELAY_MS = 5;
 const CONFIRM_BATCH = 256;
@@ -45,30 +34,20 @@ const CONFIRM_BATCH = 256;
 /** The body that goes with an ACCEPT: bytes for the log, or for each replica the number of its staged file. */
 export type WriteBody =
   | { readonly kind: "none" }
-  | { readonly kind: "bytes"; readonly bytes: Uint8Array }
+  | { readonly kind: "bytes"; readonly bytes: Uint8Array; readonly memory?: BodyMemory }
   | { readonly kind: "staged"; readonly ids: readonly (number | undefined)[] };
-
-export type ReadResult = {
-  readonly register: Register | undefined;
-  /** The whole body, where it is small and came with the answer. */
-  readonly body: Buffer | undefined;
-  /** Replicas known to hold exactly this version, best first. */
-  readonly holders: readonly Replica[];
-  readonly isSettled: boolean;
-};
-
-const unavailable = (name: Name): RingsteadError =>
-  new RingsteadError("quorum-unavailable", "too few replicas answer", { path: name.path });
 
 /** Drives the pure protocol of `core/` over the storage nodes' clients. */
 export class RegisterIo {
   readonly #ballots: Ballots;
+  readonly #reads: ReadContext;
   readonly #confirms = new Map<ReplicaGroup, Confirm[]>();
   #confirmTimer: NodeJS.Timeout | undefined;
   #turn = 0;
 
   constructor(ballots: Ballots) {
     this.#ballots = ballots;
+    this.#reads = { ballots, hedges: new Hedges(), timeoutMs: MESSAGE_TIMEOUT_MS };
   }
 
   /** Runs one write to its outcome; `incarnation` is the first part of its ballots. */
@@ -101,7 +80,10 @@ export class RegisterIo {
           case "accept": {
             const proposal = proposalOf(effect.version, effect.record, body);
             const groups = asked(set, withBody(set, body, proposal), body.kind === "bytes" ? body.bytes.length : 0);
+            const memory = proposal.body === "inline" ? memoryOf(body) : undefined;
             for (const { client, members } of groups) {
+              let held = memory;
+              held?.hold();
               client.accept(
                 set.name,
                 effect.version,
@@ -113,6 +95,10 @@ export class RegisterIo {
                 (error, reply, part) => {
                   members[part]?.heard(error);
                   this.#hearAccept(reply);
+                  if (held !== undefined && hasArrived(error)) {
+                    held.letGo();
+                    held = undefined;
+                  }
                   const index = reply?.kind === "nodata" ? indexOf(set, members[part]) : 0;
                   perform(machine.onAccept(effect.round, reply ?? failureOf(error), index));
                 },
@@ -143,8 +129,13 @@ export class RegisterIo {
     const [group] = replica === undefined ? [] : groupByNode([replica]);
     if (replica === undefined || group === undefined) return undefined;
     const proposal = proposalOf(effect.version, effect.record, body);
+    const memory = memoryOf(body);
+    memory?.hold();
     const sent = await supplyBody(set, effect.replica, proposal, body);
-    if (sent === undefined) return undefined;
+    if (sent === undefined) {
+      memory?.letGo();
+      return undefined;
+    }
     return new Promise((resolve) => {
       group.client.accept(
         set.name,
@@ -157,80 +148,18 @@ export class RegisterIo {
         (error, reply) => {
           replica.heard(error);
           this.#hearAccept(reply);
+          if (hasArrived(error)) memory?.letGo();
           resolve(reply);
         },
       );
     });
   }
 
-  /**
-   * Reads at a quorum, hedged: the first replica sends a body up to `bodyLimit`, the others their registers.
-   * Errors: "quorum-unavailable".
-   */
+  /** Reads at a quorum, hedged: the first replica sends a body up to `bodyLimit`. Errors: "quorum-unavailable". */
   read(set: ReplicaSet, bodyLimit: number): Promise<ReadResult> {
-    const { replicas, first } = this.#order(set);
+    const order = this.#order(set);
     return new Promise((resolve, reject) => {
-      const answers: ReplicaRead[] = [];
-      const readQuorum = readQuorumOf(replicas.length);
-      let body: Buffer | undefined;
-      let bodyFrom = -1;
-      let asked = 0;
-      let failed = 0;
-      let isDone = false;
-      const finish = (settle: () => void): void => {
-        isDone = true;
-        clearTimeout(hedge);
-        settle();
-      };
-      const onAnswer = (index: number, error: RingsteadError | undefined, reply: ReadReply | undefined): void => {
-        replicas[index]?.heard(error);
-        if (isDone) return;
-        if (reply === undefined) {
-          failed += 1;
-          if (replicas.length - failed < readQuorum) finish(() => reject(unavailable(set.name)));
-          else askNext();
-          return;
-        }
-        if (reply.register !== undefined) this.#ballots.heard(reply.register.ballot);
-        if (reply.body !== undefined) {
-          body = reply.body;
-          bodyFrom = index;
-        }
-        answers.push({ replica: index, register: reply.register });
-        const verdict = judgeRead(replicas.length, answers);
-        if (verdict.kind === "more") return;
-        if (verdict.kind === "unfinished" && answers.length + failed < replicas.length) {
-          // One more answer often settles what a crash left behind without writing anything.
-          if (asked <= answers.length + failed) askNext();
-          return;
-        }
-        const holders: Replica[] = [];
-        for (const holder of verdict.holders) {
-          const held = replicas[holder];
-          if (held !== undefined) holders.push(held);
-        }
-        const { register } = verdict;
-        const isSettled = verdict.kind === "settled";
-        finish(() =>
-          resolve({ register, body: verdict.holders.includes(bodyFrom) ? body : undefined, holders, isSettled }),
-        );
-      };
-      const ask = ({ client }: ReplicaGroup, limit: number, from: number): void =>
-        client.read(set.name, limit, MESSAGE_TIMEOUT_MS, (error, reply, part) => onAnswer(from + part, error, reply));
-      const askNext = (): void => {
-        const replica = replicas[asked];
-        if (replica === undefined) return;
-        asked += 1;
-        for (const group of groupByNode([replica])) ask(group, 0, asked - 1);
-      };
-      const hedge = setTimeout(() => {
-        while (!isDone && asked < replicas.length) askNext();
-      }, HEDGE_MS);
-      for (const group of first) {
-        const from = asked;
-        asked += group.members.length;
-        ask(group, from === 0 ? bodyLimit : 0, from);
-      }
+      new QuorumRead(this.#reads, set.name, order, resolve, reject).start(order, bodyLimit);
     });
   }
 
@@ -321,6 +250,8 @@ const forUnasked = (set: ReplicaSet, groups: readonly ReplicaGroup[], failed: ()
 
 const failureOf = (error: RingsteadError | undefined): NoSpace | undefined =>
   error?.code === "device-full" || error?.code === "device-read-only" ? { kind: "no-space" } : undefined;
+
+const memoryOf = (body: WriteBody): BodyMemory | undefined => (body.kind === "bytes" ? body.memory : undefined);
 
 const indexOf = (set: ReplicaSet, replica: Replica | undefined): number =>
   replica === undefined ? 0 : set.replicas.indexOf(replica);

@@ -13,6 +13,9 @@ export type Exchange = {
   token: TokenContext | undefined;
 };
 
+/** What a refused client still sends is read and dropped for so long: a connection closed on unread bytes is reset, and the answer lost with it. */
+const LINGER_MS = 2000;
+
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** A header's text: what travels as latin1 is UTF-8. Errors: "bad-metadata" for other bytes. */
@@ -43,12 +46,20 @@ export const respond = (
   headers: OutgoingHttpHeaders,
   body: string | Buffer = "",
 ): void => {
-  const { response } = exchange;
-  headers["X-Trans-Id"] = exchange.transactionId;
-  headers["X-Openstack-Request-Id"] = exchange.transactionId;
+  writeHead(exchange, status, headers, body);
+  exchange.response.end(exchange.method === "HEAD" ? undefined : body);
+};
+
+const writeHead = (
+  { response, transactionId }: Exchange,
+  status: number,
+  headers: OutgoingHttpHeaders,
+  body: string | Buffer,
+): void => {
+  headers["X-Trans-Id"] = transactionId;
+  headers["X-Openstack-Request-Id"] = transactionId;
   if (status !== 204 || body.length > 0) headers["Content-Length"] ??= Buffer.byteLength(body);
   response.writeHead(status, headers);
-  response.end(exchange.method === "HEAD" ? undefined : body);
 };
 
 /** An error page; the headers that a status wants are added here. */
@@ -57,6 +68,17 @@ export const respondError = (exchange: Exchange, status: number, message: string
   if (status === 401)
     headers["Www-Authenticate"] =
       `Swift realm="${encodeURIComponent(exchange.request.url?.split("/")[2] ?? "unknown")}"`;
-  if (!exchange.request.complete) headers["Connection"] = "close";
-  respond(exchange, status, headers, errorPage(status, message));
+  const page = errorPage(status, message);
+  const { request, response } = exchange;
+  if (request.complete || request.readableEnded) return respond(exchange, status, headers, page);
+  headers["Connection"] = "close";
+  writeHead(exchange, status, headers, page);
+  response.flushHeaders();
+  if (exchange.method !== "HEAD") response.write(page);
+  const end = (): void => {
+    clearTimeout(timer);
+    response.end();
+  };
+  const timer = setTimeout(end, LINGER_MS);
+  request.once("end", end).once("close", end).resume();
 };

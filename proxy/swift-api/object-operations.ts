@@ -2,10 +2,11 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { OutgoingHttpHeaders } from "node:http";
 import { RingsteadError } from "../../common/errors.ts";
+import { releaseMemory } from "../../common/release-memory.ts";
 import { type HybridTimestamp, swiftTimestamp } from "../../common/hybrid-clock.ts";
 import { INLINE_BODY_LIMIT_BYTES } from "../../storage-node/wire.ts";
 import { uploadBudget } from "../object-service/transfer-budget.ts";
-import { receiveBody, type UploadedBody, uploadOf } from "../object-service/body-upload.ts";
+import { givenUploadOf, isOwn, receiveBody, type UploadedBody, uploadOf } from "../object-service/body-upload.ts";
 import type { Container } from "../object-service/containers.ts";
 import type { ObjectMetadata } from "../object-service/object-metadata.ts";
 import { type Condition, lastModifiedSeconds, type Present, type StoredObject } from "../object-service/objects.ts";
@@ -54,26 +55,33 @@ const validatorsOf = (present: Present): Validators | undefined =>
 const hasConditions = ({ ifMatch, ifNoneMatch, ifUnmodifiedSince }: ConditionHeaders): boolean =>
   ifMatch !== undefined || ifNoneMatch !== undefined || ifUnmodifiedSince !== undefined;
 
-/** The container of a write; its ACL is asked when the account's own rights do not suffice. */
-const admittedContainer = async (
+/** The container of a write; its ACL is asked when the account's own rights do not suffice. At once where it is known. */
+const admittedContainer = (
+  services: SwiftServices,
+  exchange: Exchange,
+  path: ObjectPath,
+  wanted: Wanted,
+): Container | Promise<Container> =>
+  needsAcl(exchange, path.account, wanted)
+    ? containerByAcl(services, exchange, path, wanted)
+    : services.containers.known(path.account, path.container);
+
+const containerByAcl = async (
   services: SwiftServices,
   exchange: Exchange,
   path: ObjectPath,
   wanted: Wanted,
 ): Promise<Container> => {
-  const isAclNeeded = needsAcl(exchange, path.account, wanted);
-  if (isAclNeeded && exchange.token === undefined && wanted === "write") requireAcl(exchange, {}, wanted);
+  if (exchange.token === undefined && wanted === "write") requireAcl(exchange, {}, wanted);
   let container: Container;
   try {
-    const known = services.containers.known(path.account, path.container);
-    container = known instanceof Promise ? await known : known;
+    container = await services.containers.known(path.account, path.container);
   } catch (error) {
     // Who may not even list the account is not told which containers exist.
-    if (isAclNeeded && error instanceof RingsteadError && error.code === "no-such-container")
-      requireAcl(exchange, {}, wanted);
+    if (error instanceof RingsteadError && error.code === "no-such-container") requireAcl(exchange, {}, wanted);
     throw error;
   }
-  if (isAclNeeded) requireAcl(exchange, container.headers, wanted);
+  requireAcl(exchange, container.headers, wanted);
   return container;
 };
 
@@ -123,7 +131,7 @@ export const readObject = async (services: SwiftServices, exchange: Exchange, pa
   if (ranges === "ignore") {
     headers["Content-Length"] = object.length;
     if (!isGet || object.small !== undefined) respond(exchange, 200, headers, object.small ?? "");
-    else await sendStream(exchange, 200, headers, object.stream(0, object.length));
+    else await sendStream(exchange, 200, headers, object.stream(0, object.length), GIVEN);
     return;
   }
   const [only] = ranges;
@@ -131,7 +139,7 @@ export const readObject = async (services: SwiftServices, exchange: Exchange, pa
     headers["Content-Length"] = only.last - only.first + 1;
     headers["Content-Range"] = `bytes ${only.first}-${only.last}/${object.length}`;
     if (object.small !== undefined) respond(exchange, 206, headers, object.small.subarray(only.first, only.last + 1));
-    else await sendStream(exchange, 206, headers, object.stream(only.first, only.last - only.first + 1));
+    else await sendStream(exchange, 206, headers, object.stream(only.first, only.last - only.first + 1), GIVEN);
     return;
   }
   await sendRanges(exchange, headers, object, ranges);
@@ -176,8 +184,13 @@ const sendRanges = async (
     206,
     { ...headers, "Content-Type": `multipart/byteranges;boundary=${boundary}`, "Content-Length": length },
     parts(),
+    SHARED,
   );
 };
+
+/** Whether the blocks of a stream are used by nobody else: then their memory is given back as soon as they are sent. */
+const GIVEN = true;
+const SHARED = false;
 
 /** Sends blocks at the client's pace. A source that fails after the headers went out ends the connection: no client may take a part for the whole. */
 const sendStream = async (
@@ -185,6 +198,7 @@ const sendStream = async (
   status: number,
   headers: OutgoingHttpHeaders,
   source: AsyncIterable<Buffer>,
+  areGiven: boolean,
 ): Promise<void> => {
   const { response } = exchange;
   const iterator = source[Symbol.asyncIterator]();
@@ -198,7 +212,11 @@ const sendStream = async (
   const closed = once(response, "close").then(() => true);
   try {
     while (next.done !== true && !response.destroyed) {
-      if (!response.write(next.value)) {
+      const block = next.value;
+      const onSent = (error: Error | null | undefined): void => {
+        if (areGiven && (error === null || error === undefined)) releaseMemory(block);
+      };
+      if (!response.write(block, onSent)) {
         const isClosed = await Promise.race([once(response, "drain").then(() => false), closed]);
         if (isClosed) break;
       }
@@ -216,41 +234,54 @@ const sendStream = async (
 /** PUT, also with X-Copy-From. */
 export const putObject = async (services: SwiftServices, exchange: Exchange, path: ObjectPath): Promise<void> => {
   const copyFrom = header(exchange, "x-copy-from");
-  const container = await admittedContainer(services, exchange, path, "write");
-  if (copyFrom !== undefined) {
-    await copyObject(
-      services,
-      exchange,
-      parseCopyPath(copyFrom, header(exchange, "x-copy-from-account") ?? path.account),
-      container,
-      path.object,
-    );
-    return;
-  }
+  const admitted = admittedContainer(services, exchange, path, "write");
+  const container = admitted instanceof Promise ? await admitted : admitted;
+  if (copyFrom === undefined) return putBody(services, exchange, path, container);
+  const source = parseCopyPath(copyFrom, header(exchange, "x-copy-from-account") ?? path.account);
+  return copyObject(services, exchange, source, container, path.object);
+};
+
+/** A PUT whose body comes with it. */
+const putBody = async (
+  services: SwiftServices,
+  exchange: Exchange,
+  path: ObjectPath,
+  container: Container,
+): Promise<void> => {
   const conditions = conditionsOf(exchange);
   const metadata = newMetadata(services, exchange, path.object);
   const length = bodyLength(exchange);
-  const expectedEtag = header(exchange, "etag")
-    ?.replace(/^"(.*)"$/, "$1")
-    .toLowerCase();
+  const etag = expectedEtag(exchange);
   // A condition that already fails spares the client its upload; it is decided again, atomically, with the write.
   if (hasConditions(conditions)) await requirePresently(services, path, conditions);
   const uploaded = await receive(services, exchange, container, path.object, length);
-  if (expectedEtag !== undefined && expectedEtag !== "" && expectedEtag !== uploaded.md5) {
-    uploaded.abandon();
-    uploaded.release();
-    throw refuse("etag-mismatch", "The checksum of the received body differs from the ETag header.");
-  }
+  requireEtag(etag, uploaded);
   const condition = hasConditions(conditions)
     ? (present: Present): void => requireWriteConditions(conditions, validatorsOf(present))
     : undefined;
-  const written = await store(services, container, path.object, uploaded, metadata, condition);
+  answerPut(exchange, uploaded, await store(services, container, path.object, uploaded, metadata, condition));
+};
+
+/** The checksum of the body as its client has it, where it gives one. */
+const expectedEtag = (exchange: Exchange): string | undefined =>
+  header(exchange, "etag")
+    ?.replace(/^"(.*)"$/, "$1")
+    .toLowerCase();
+
+/** Errors: "etag-mismatch"; the upload is let go of. */
+const requireEtag = (expected: string | undefined, uploaded: UploadedBody): void => {
+  if (expected === undefined || expected === "" || expected === uploaded.md5) return;
+  uploaded.abandon();
+  uploaded.release();
+  throw refuse("etag-mismatch", "The checksum of the received body differs from the ETag header.");
+};
+
+const answerPut = (exchange: Exchange, { md5 }: UploadedBody, written: { readonly changed: HybridTimestamp }): void =>
   respond(exchange, 201, {
     "Content-Type": "text/html; charset=UTF-8",
-    Etag: uploaded.md5,
+    Etag: md5,
     "Last-Modified": httpDateOf(lastModifiedSeconds(written.changed)),
   });
-};
 
 /** Stores what was uploaded and lets go of what it held, however that ends. */
 const store = async (
@@ -305,19 +336,18 @@ const bodyLength = (exchange: Exchange): number | undefined => {
   return length;
 };
 
-const receive = async (
+const receive = (
   services: SwiftServices,
   exchange: Exchange,
   container: Container,
   name: string,
   length: number | undefined,
 ): Promise<UploadedBody> => {
-  if (length !== undefined && length <= INLINE_BODY_LIMIT_BYTES) {
-    const granted = uploadBudget.take(length);
-    if (granted !== undefined) await granted;
-    return collect(exchange, length);
+  if (length === undefined || length > INLINE_BODY_LIMIT_BYTES) {
+    return receiveBody(services.objects.replicasOf(container, name), limited(exchange, length));
   }
-  return receiveBody(services.objects.replicasOf(container, name), limited(exchange, length));
+  const granted = uploadBudget.take(length);
+  return granted === undefined ? collect(exchange, length) : granted.then(() => collect(exchange, length));
 };
 
 /** From this size on a body is hashed as it arrives: at once it would hold up everybody else. */
@@ -347,12 +377,13 @@ const collect = (exchange: Exchange, length: number): Promise<UploadedBody> =>
       else whole.set(chunk, received);
       hash?.update(chunk);
       received += chunk.length;
+      if (whole !== undefined && isOwn(chunk)) releaseMemory(chunk);
     });
     request.on("end", () => {
       if (received !== length) return fail("The body was shorter than Content-Length.");
       isOver = true;
       const [only] = chunks;
-      if (whole !== undefined && hash !== undefined) resolve(uploadOf(whole, hash.digest("hex"), release));
+      if (whole !== undefined && hash !== undefined) resolve(givenUploadOf(whole, hash.digest("hex"), release));
       else {
         const bytes = chunks.length === 1 && only !== undefined ? only : Buffer.concat(chunks);
         resolve(uploadOf(bytes, undefined, release));
@@ -367,7 +398,8 @@ const collect = (exchange: Exchange, length: number): Promise<UploadedBody> =>
 async function* limited(exchange: Exchange, length: number | undefined): AsyncGenerator<Buffer> {
   let received = 0;
   try {
-    for await (const chunk of exchange.request) {
+    // A request that is given up half-way is still to be answered: its stream must not take the connection along.
+    for await (const chunk of exchange.request.iterator({ destroyOnReturn: false })) {
       if (!Buffer.isBuffer(chunk)) continue;
       received += chunk.length;
       if (received > CONSTRAINTS.max_file_size) throw refuse("entity-too-large", "Your request is too large.");
