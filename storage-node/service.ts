@@ -6,6 +6,7 @@ import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
 import { runWorkers } from "../common/worker.ts";
+import { deviceWatch } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
@@ -71,6 +72,12 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
         requestCount = 0;
         return count;
       }),
+      deviceWatch(
+        new Map([...devices].map(([device, { replica }]) => [device, replica.engine])),
+        log,
+        metrics,
+        systemClock,
+      ),
     ],
     { log },
   );
