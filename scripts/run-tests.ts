@@ -13,7 +13,7 @@ const HELP = `./scripts/test [KIND]
   scenario                   real processes and real clients
   tempest SERVICE            OpenStack's own tests against a service
   all                        everything that exists: quick, with the power cut at 200 points of a real file system instead of 20,
-                             64 uploads and downloads of 128 MiB at once, one of 5 GiB
+                             64 uploads and downloads of 128 MiB at once, one of 5 GiB, more ways in which disks fill up and fail
 `;
 
 /** Points at which `storage-node/scenarios/power-loss.test.ts` cuts the power in `all`: some six minutes. */

@@ -1,5 +1,6 @@
 import { expect, it } from "vitest";
-import { deviceFigures, deviceState } from "./status.ts";
+import { createMetrics } from "../common/metrics.ts";
+import { deviceFailures, deviceFigures, deviceState } from "./status.ts";
 
 const PAGE = [
   "# TYPE ringstead_device_is_full gauge",
@@ -17,9 +18,18 @@ it("reads a device's figures in any order of labels, and takes what is not there
   expect(figures.get("d2")).toEqual({ damaged_reads: 7, used_bytes: 1.5e9 });
 });
 
+it("reads why and since when a device has failed, whatever signs the reason has", () => {
+  const metrics = createMetrics({ role: "storage-node" });
+  const reason = 'a write to "d1" failed:\nEIO, {back\\slash}';
+  metrics.gauge("ringstead_device_failed_seconds", "When.", () => 1_700_000_000, { device: "d1", reason });
+  const page = `${PAGE}\n${metrics.render()}`;
+  expect([...deviceFailures(page)]).toEqual([["d1", { reason, at: "2023-11-14T22:13:20.000Z" }]]);
+  expect(deviceFailures(PAGE).size).toBe(0);
+});
+
 it.each([
   [true, true, { is_failed: 1, is_full: 1 }, "failed"],
-  [true, true, { is_read_only: 1, is_full: 1 }, "read-only"],
+  [true, true, { is_failed: 1, is_read_only: 1, is_full: 1 }, "read-only"],
   [true, true, { is_full: 1 }, "full"],
   [true, true, { damaged_reads: 3 }, "served"],
   [true, true, {}, "served"],

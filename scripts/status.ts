@@ -29,6 +29,8 @@ export type DeviceStatus = {
   readonly usedBytes: number | undefined;
   /** Reads whose bytes were not what was written, and that were answered from another replica. */
   readonly damagedReads: number | undefined;
+  /** Why and since when it is failed or read-only, in its storage node's words. */
+  readonly failure: { readonly reason: string; readonly at: string } | undefined;
   /** Number of the file system; devices with the same one share a disk. */
   readonly fileSystem: number | undefined;
   readonly figures: Readonly<Record<string, number>>;
@@ -70,6 +72,17 @@ export const deviceFigures = (page: string): Map<string, Record<string, number>>
   return figures;
 };
 
+/** Why and since when devices have failed, from a storage node's metrics page. */
+export const deviceFailures = (page: string): Map<string, { readonly reason: string; readonly at: string }> => {
+  const failures = new Map<string, { readonly reason: string; readonly at: string }>();
+  const series = /^ringstead_device_failed_seconds\{.*\bdevice="([^"]+)",reason="(.*)"\} (\d+)$/gm;
+  for (const [, device = "", reason = "", seconds = ""] of page.matchAll(series)) {
+    const text = reason.replaceAll(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter));
+    failures.set(device, { reason: text, at: new Date(Number(seconds) * 1000).toISOString() });
+  }
+  return failures;
+};
+
 /** A storage node names its figures as its engine does; one that it does not have is not there. */
 const isSet = (figures: Readonly<Record<string, number>>, name: string): boolean => (figures[name] ?? 0) > 0;
 
@@ -81,14 +94,16 @@ export const deviceState = (
   if (!isPathThere) return "missing";
   if (!isUp) return "stopped";
   if (figures === undefined) return "not-served";
-  if (isSet(figures, "is_failed") || isSet(figures, "failed")) return "failed";
+  // A read-only device has failed too, for a reason that has a remedy of its own.
   if (isSet(figures, "is_read_only")) return "read-only";
+  if (isSet(figures, "is_failed") || isSet(figures, "failed")) return "failed";
   return isSet(figures, "is_full") || isSet(figures, "full") ? "full" : "served";
 };
 
 const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: boolean): Promise<DeviceStatus[]> => {
   const page = isUp ? await getOverSocket(paths.socket("metrics-storage-node"), "/metrics").catch(() => "") : "";
   const figures = deviceFigures(page);
+  const failures = deviceFailures(page);
   return devices.map((path, index) => {
     const device = deviceName(index);
     const found = figures.get(device);
@@ -111,6 +126,7 @@ const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: 
       freeBytes: disk?.freeBytes,
       usedBytes: found?.["used_bytes"],
       damagedReads: found?.["damaged_reads"],
+      failure: failures.get(device),
       fileSystem: disk?.fileSystem,
       figures: found ?? {},
     };
@@ -158,7 +174,8 @@ const processProblem = (one: ProcessSnapshot): string[] => {
   return [`process ${one.role} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
 };
 
-const deviceProblem = ({ device, path, state }: DeviceStatus): string[] => {
+const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[] => {
+  const why = failure === undefined ? "" : ` since ${failure.at}: ${failure.reason}`;
   switch (state) {
     case "served":
     case "stopped":
@@ -170,10 +187,12 @@ const deviceProblem = ({ device, path, state }: DeviceStatus): string[] => {
         `device ${device} (${path}) could not be opened and is left out: the reason is in DIR/logs/storage-node.log`,
       ];
     case "failed":
-      return [`device ${device} (${path}) had a failed write or sync and takes no more: check the disk, then restart`];
+      return [
+        `device ${device} (${path}) had a failed write or sync and takes no more${why}; check the disk, then restart it`,
+      ];
     case "read-only":
       return [
-        `device ${device} (${path}) can only be read: the file system went read-only, most often after an error of the disk; check it, ` +
+        `device ${device} (${path}) can only be read${why}; the file system went read-only, most often after an error of the disk; check it, ` +
           "mount it anew, then ./scripts/ringstead down and up",
       ];
     case "full":

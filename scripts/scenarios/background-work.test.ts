@@ -18,6 +18,7 @@ import { ScriptRunner } from "../../proxy/object-service/script-runner.ts";
 import { loadRing } from "../../ring/ring-file.ts";
 import { DeviceClient } from "../../storage-node/client.ts";
 import { TestInstallation } from "./installation.ts";
+import { ObjectClient } from "./object-client.ts";
 
 const installation = new TestInstallation(["--only", "identity,object"]);
 const DEVICES = ["d1", "d2", "d3", "d4"];
@@ -31,27 +32,7 @@ afterAll(async () => {
   await installation[Symbol.asyncDispose]();
 });
 
-const login = async (): Promise<{ token: string; url: string }> => {
-  const { url, user, key } = installation.ready().swiftAuthV1;
-  const response = await fetch(url, { headers: { "X-Auth-User": user, "X-Auth-Key": key } });
-  expect(response.status).toBe(200);
-  return { token: response.headers.get("x-auth-token")!, url: response.headers.get("x-storage-url")! };
-};
-
-const request = async (
-  { token, url }: { token: string; url: string },
-  method: string,
-  path: string,
-  headers: Record<string, string> = {},
-  body?: string,
-): Promise<{ status: number; headers: Headers; text: string }> => {
-  const response = await fetch(url + path, {
-    method,
-    headers: { "X-Auth-Token": token, ...headers },
-    ...(body === undefined ? {} : { body }),
-  });
-  return { status: response.status, headers: response.headers, text: await response.text() };
-};
+const login = (): Promise<ObjectClient> => ObjectClient.login(installation.ready().swiftAuthV1);
 
 /** What a proxy is made of, in this process, on the installation's own storage node. */
 const proxyParts = () => {
@@ -91,8 +72,8 @@ const leftBehind = async (rpc: RpcClient): Promise<string[]> => {
 
 test("a write whose proxy died between ACCEPT and ROW becomes listed without anybody reading it [B7]", async () => {
   const client = await login();
-  await request(client, "PUT", "/interrupted");
-  const account = new URL(client.url).pathname.split("/").at(-1)!;
+  await client.request("PUT", "/interrupted");
+  const { account } = client;
   const { rpc, replicas, io, containers } = proxyParts();
   const { incarnation } = await containers.get(account, "interrupted");
   const object = replicas.object(account, "interrupted", "half-done");
@@ -124,20 +105,20 @@ test("a write whose proxy died between ACCEPT and ROW becomes listed without any
   if (!("kind" in first) || first.kind !== "write") throw new Error("a write begins with the object's register");
   const body = { kind: "bytes", bytes: Buffer.from("abc") } as const;
   expect(await io.write(first.set, first.mode, body, first.incarnation)).toMatchObject({ kind: "established" });
-  expect((await request(client, "GET", "/interrupted")).text).toBe("");
+  expect((await client.request("GET", "/interrupted")).text).toBe("");
   await expect
-    .poll(async () => (await request(client, "GET", "/interrupted")).text, {
+    .poll(async () => (await client.request("GET", "/interrupted")).text, {
       timeout: SETTLED_WITHIN_MS,
       interval: 500,
     })
     .toBe("half-done\n");
-  expect((await request(client, "GET", "/interrupted/half-done")).text).toBe("abc");
+  expect((await client.request("GET", "/interrupted/half-done")).text).toBe("abc");
   rpc[Symbol.dispose]();
 });
 
 test("after SIGKILL of the proxy under load every write is settled by itself, and listing and objects agree [B7]", async () => {
   const client = await login();
-  await request(client, "PUT", "/load");
+  await client.request("PUT", "/load");
   const acknowledged = new Set<string>();
   const attempted: string[] = [];
   let isKilled = false;
@@ -145,7 +126,7 @@ test("after SIGKILL of the proxy under load every write is settled by itself, an
     for (let index = 0; !isKilled; index++) {
       const name = `w${writer}-${index}`;
       attempted.push(name);
-      const answer = await request(client, "PUT", `/load/${name}`, {}, name).catch(() => undefined);
+      const answer = await client.request("PUT", `/load/${name}`, { body: name }).catch(() => undefined);
       if (answer?.status === 201) acknowledged.add(name);
     }
   });
@@ -161,25 +142,25 @@ test("after SIGKILL of the proxy under load every write is settled by itself, an
   await expect
     .poll(
       () =>
-        request(client, "HEAD", "/load").then(
+        client.request("HEAD", "/load").then(
           ({ status }) => status,
           () => 0,
         ),
       { timeout: SETTLED_WITHIN_MS },
     )
     .toBe(204);
-  const listed = new Set((await request(client, "GET", "/load")).text.split("\n").filter(Boolean));
+  const listed = new Set((await client.request("GET", "/load")).text.split("\n").filter(Boolean));
   for (const name of acknowledged) expect(listed.has(name), name).toBe(true);
   for (const name of attempted) {
     if (acknowledged.has(name) && name.length % 3 !== 0) continue;
-    expect((await request(client, "GET", `/load/${name}`)).status, name).toBe(listed.has(name) ? 200 : 404);
+    expect((await client.request("GET", `/load/${name}`)).status, name).toBe(listed.has(name) ? 200 : 404);
   }
 });
 
 test("a replica that missed an upload, small or large, is given the body when the metadata changes [A4]", async () => {
   const client = await login();
-  await request(client, "PUT", "/missed");
-  const account = new URL(client.url).pathname.split("/").at(-1)!;
+  await client.request("PUT", "/missed");
+  const { account } = client;
   const { rpc, runner, io, containers, rings } = proxyParts();
   const container = await containers.get(account, "missed");
   const some = new AllButOne(rings, () => rpc);
@@ -203,36 +184,36 @@ test("a replica that missed an upload, small or large, is given the body when th
         () => undefined,
       );
     expect(await heldThere()).toBeUndefined();
-    expect((await request(client, "POST", `/missed/${name}`, { "X-Object-Meta-Color": "red" })).status).toBe(202);
+    expect(
+      (await client.request("POST", `/missed/${name}`, { headers: { "X-Object-Meta-Color": "red" } })).status,
+    ).toBe(202);
     await expect.poll(heldThere, { timeout: 10_000 }).toEqual(bytes.subarray(0, 1000));
-    const read = await fetch(`${client.url}/missed/${name}`, { headers: { "X-Auth-Token": client.token } });
-    expect(Buffer.from(await read.arrayBuffer()).equals(bytes)).toBe(true);
+    expect((await client.request("GET", `/missed/${name}`)).bytes.equals(bytes)).toBe(true);
   }
   rpc[Symbol.dispose]();
 });
 
 test("an object goes at its time from reads, listings and figures, also when everything was killed before", async () => {
   let client = await login();
-  await request(client, "PUT", "/expiry");
+  await client.request("PUT", "/expiry");
   const put = (name: string, headers: Record<string, string>) =>
-    request(client, "PUT", `/expiry/${name}`, headers, "0123456789");
+    client.request("PUT", `/expiry/${name}`, { headers, body: "0123456789" });
   await put("kept", {});
   await put("goes", { "X-Delete-After": "4" });
   await put("changed", { "X-Delete-After": "4" });
   await put("freed", { "X-Delete-After": "4" });
-  expect((await request(client, "POST", "/expiry/changed", { "X-Delete-After": "600" })).status).toBe(202);
-  expect((await request(client, "POST", "/expiry/freed")).status).toBe(202);
-  expect((await request(client, "HEAD", "/expiry")).headers.get("x-container-object-count")).toBe("4");
-  installation.killAll();
-  await installation.up();
+  expect((await client.request("POST", "/expiry/changed", { headers: { "X-Delete-After": "600" } })).status).toBe(202);
+  expect((await client.request("POST", "/expiry/freed")).status).toBe(202);
+  expect((await client.request("HEAD", "/expiry")).headers.get("x-container-object-count")).toBe("4");
+  await installation.crash();
   client = await login();
   await expect
-    .poll(async () => (await request(client, "GET", "/expiry")).text, { timeout: 20_000, interval: 300 })
+    .poll(async () => (await client.request("GET", "/expiry")).text, { timeout: 20_000, interval: 300 })
     .toBe("changed\nfreed\nkept\n");
-  const head = await request(client, "HEAD", "/expiry");
+  const head = await client.request("HEAD", "/expiry");
   expect(head.headers.get("x-container-object-count")).toBe("3");
   expect(head.headers.get("x-container-bytes-used")).toBe("30");
-  expect((await request(client, "GET", "/expiry/goes")).status).toBe(404);
+  expect((await client.request("GET", "/expiry/goes")).status).toBe(404);
   for (const name of ["changed", "freed", "kept"])
-    expect((await request(client, "GET", `/expiry/${name}`)).status, name).toBe(200);
+    expect((await client.request("GET", `/expiry/${name}`)).status, name).toBe(200);
 });

@@ -1,6 +1,7 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Ready, TestInstallation } from "./installation.ts";
+import { ObjectClient } from "./object-client.ts";
 
 /**
  * What strangers send to the object store's port: each gets its exact status and a body that says what is wrong, and the processes that
@@ -47,10 +48,9 @@ const statusOf = (answer: string): number => Number(/^HTTP\/1\.1 (\d{3})/.exec(a
 const bodyOf = (answer: string): string => answer.slice(answer.indexOf("\r\n\r\n") + 4);
 
 const v1Login = async (): Promise<void> => {
-  const { url, user, key } = ready.swiftAuthV1;
-  const login = await fetch(url, { headers: { "X-Auth-User": user, "X-Auth-Key": key } });
-  token = login.headers.get("x-auth-token") ?? "";
-  const storageUrl = new URL(login.headers.get("x-storage-url") ?? "");
+  const client = await ObjectClient.login(ready.swiftAuthV1);
+  token = client.token;
+  const storageUrl = new URL(client.url);
   port = Number(storageUrl.port);
   account = storageUrl.pathname;
 };

@@ -5,16 +5,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
+import { expect } from "vitest";
+import { type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
 import { CHECKOUT } from "../up-options.ts";
 
 const run = promisify(execFile);
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
+const KILLED_LIMIT_MS = 10_000;
 
 /** What tests read of ready.json. */
 export type Ready = {
   readonly endpoints: Readonly<Record<string, string>>;
   readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
-  readonly processes: readonly { readonly role: string; readonly pid: number }[];
+  readonly processes: readonly (ProcessIdentity & { readonly role: string })[];
 };
 
 const isFree = (port: number): Promise<boolean> =>
@@ -90,14 +93,21 @@ export class TestInstallation implements AsyncDisposable {
     }
   }
 
-  /** SIGKILL to every process of the installation at once, the supervisor first, so that nothing can be tidied up. */
-  killAll(): void {
+  /** SIGKILL to every process of the installation at once, the supervisor first, so that nothing can be tidied up; resolves once all are gone. */
+  async killAll(): Promise<void> {
     const { processes } = this.ready();
     for (const { pid } of processes.toSorted(
       (a, b) => Number(b.role === "supervisor") - Number(a.role === "supervisor"),
     )) {
       process.kill(pid, "SIGKILL");
     }
+    expect(await waitUntilEnded(processes, KILLED_LIMIT_MS)).toBe(true);
+  }
+
+  /** SIGKILL of everything, and a start. */
+  async crash(): Promise<Ready> {
+    await this.killAll();
+    return this.up();
   }
 
   /** Runs a real client with the v1 credentials in its environment; gives its standard output. */

@@ -16,8 +16,8 @@ import {
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { isRunning, type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
 import { cleanEnvironment, TestInstallation } from "./installation.ts";
+import { ObjectClient } from "./object-client.ts";
 import { runCommand } from "./run-command.ts";
 
 const MEGABYTE = 1024 * 1024;
@@ -84,21 +84,11 @@ const openstack = (...words: string[]) =>
   });
 
 const curl = async (path: string, ...words: string[]) => {
-  const { url, user, key } = installation.ready().swiftAuthV1;
-  const login = await fetch(url, { headers: { "x-auth-user": user, "x-auth-key": key } });
-  const headers = ["-H", `X-Auth-Token: ${login.headers.get("x-auth-token")}`];
-  return runCommand("curl", ["-sS", ...headers, ...words, `${login.headers.get("x-storage-url")}${path}`], {
+  const { url, token } = await ObjectClient.login(installation.ready().swiftAuthV1);
+  const headers = ["-H", `X-Auth-Token: ${token}`];
+  return runCommand("curl", ["-sS", ...headers, ...words, `${url}${path}`], {
     env: cleanEnvironment(),
   });
-};
-
-/** SIGKILL of everything, and a start. */
-const crash = async (): Promise<void> => {
-  const processes = installation.ready().processes as readonly (ProcessIdentity & { role: string })[];
-  installation.killAll();
-  expect(await waitUntilEnded(processes, 10_000)).toBe(true);
-  expect(processes.some(isRunning)).toBe(false);
-  await installation.up();
 };
 
 beforeAll(async () => {
@@ -130,7 +120,7 @@ test("the swift client is cut off by SIGKILL of everything, and each file that i
   });
   const ended = new Promise((resolve) => client.once("close", resolve));
   await expect.poll(() => told.split("\n").length, { timeout: 120_000, interval: 20 }).toBeGreaterThan(400);
-  await crash();
+  await installation.crash();
   client.kill("SIGKILL");
   await ended;
   // The last line may be torn; each whole one names a file whose PUT was answered.
@@ -150,7 +140,7 @@ test("the swift client is cut off by SIGKILL of everything, and each file that i
 
 test("the swift client then stores all of it, and after another SIGKILL of everything each byte comes back", async () => {
   await installation.client("swift", ["upload", "--changed", "--object-threads", "8", "swift", "."], tree);
-  await crash();
+  await installation.crash();
   const copy = join(work, "swift-copy");
   await installation.client("swift", ["download", "swift", "--output-dir", copy, "--object-threads", "8"], work);
   expect(digestsOf(copy)).toEqual(expected);
@@ -161,7 +151,7 @@ test("rclone copies the tree, checks it byte by byte, and a backup taken under t
   const backup = join(work, "backup");
   expect(await installation.command("backup", backup)).toMatchObject({ code: 0 });
   expect(await copying).toMatchObject({ code: 0 });
-  await crash();
+  await installation.crash();
   const check = await rclone("check", tree, "ringstead:rclone", "--download", "--checkers", "8", "--size-only=false");
   expect(check.output).toContain("0 differences found");
   expect(check.code).toBe(0);
@@ -194,7 +184,7 @@ test("a sparse disk image goes in with swift and with rclone, and comes back who
   const digest = makeImage(image);
   await installation.client("swift", ["upload", "images", "disk.img"], work);
   expect((await rclone("copyto", image, "ringstead:images/rclone.img")).code).toBe(0);
-  await crash();
+  await installation.crash();
   const source = openSync(image, "r");
   for (const name of ["disk.img", "rclone.img"]) {
     const back = join(work, `back-${name}`);

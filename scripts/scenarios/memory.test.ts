@@ -3,7 +3,9 @@ import { readFileSync } from "node:fs";
 import { Agent, type IncomingMessage, request as httpRequest } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { sleep } from "../../common/worker.ts";
-import { type Ready, TestInstallation } from "./installation.ts";
+import { TestInstallation } from "./installation.ts";
+import { isEverything } from "./is-everything.ts";
+import { ObjectClient } from "./object-client.ts";
 
 const MIB = 1024 * 1024;
 /** What the process of the proxy, and that of the storage node, may have of anonymous memory. */
@@ -11,23 +13,14 @@ const LIMIT_MIB = 300;
 const SAMPLE_MS = 100;
 /** A slow client takes so much each second. */
 const SLOW_BYTES_PER_SECOND = 256 * 1024;
-/** The sizes that the promise names take minutes and some 40 GiB of disk; `./scripts/test all` has the time. */
-const isEverything = process.env["LARGE_TRANSFERS"] === "1";
 
 const installation = new TestInstallation(["--only", "object"]);
 const agent = new Agent({ keepAlive: false });
-let ready: Ready;
-let url: URL;
-let token: string;
+let client: ObjectClient;
 
 beforeAll(async () => {
-  ready = await installation.up();
-  const { swiftAuthV1 } = ready;
-  const headers = { "x-auth-user": swiftAuthV1.user, "x-auth-key": swiftAuthV1.key };
-  const response = await fetch(swiftAuthV1.url, { headers });
-  url = new URL(response.headers.get("x-storage-url")!);
-  token = response.headers.get("x-auth-token")!;
-  expect((await fetch(`${url.href}/bodies`, { method: "PUT", headers: { "x-auth-token": token } })).status).toBe(201);
+  client = await ObjectClient.login((await installation.up()).swiftAuthV1);
+  expect((await client.request("PUT", "/bodies")).status).toBe(201);
 });
 
 afterAll(async () => {
@@ -39,8 +32,8 @@ const BLOCK = randomBytes(MIB);
 /** Sends `sizeBytes` as fast as they are taken; gives the status. */
 const upload = (name: string, sizeBytes: number): Promise<number> =>
   new Promise((resolve, reject) => {
-    const headers = { "x-auth-token": token, "content-length": sizeBytes };
-    const request = httpRequest(`${url.href}/bodies/${name}`, { method: "PUT", headers, agent }, (response) => {
+    const headers = { "x-auth-token": client.token, "content-length": sizeBytes };
+    const request = httpRequest(`${client.url}/bodies/${name}`, { method: "PUT", headers, agent }, (response) => {
       response.resume();
       response.once("end", () => resolve(response.statusCode ?? 0));
     });
@@ -62,7 +55,11 @@ const upload = (name: string, sizeBytes: number): Promise<number> =>
 
 const open = (name: string): Promise<IncomingMessage> =>
   new Promise((resolve, reject) => {
-    const request = httpRequest(`${url.href}/bodies/${name}`, { headers: { "x-auth-token": token }, agent }, resolve);
+    const request = httpRequest(
+      `${client.url}/bodies/${name}`,
+      { headers: { "x-auth-token": client.token }, agent },
+      resolve,
+    );
     request.once("error", reject);
     request.end();
   });
@@ -149,6 +146,7 @@ test("16 uploads and 16 downloads of 16 MiB, half of them slow, stay within the 
   expectBounded(await mostMemoryDuring(() => transfer(16, 16 * MIB)));
 });
 
+// The sizes that the promise names: minutes, and some 40 GiB of disk.
 test.runIf(isEverything)(
   "64 uploads and 64 downloads of 128 MiB, half of them slow, stay within the memory limit",
   async () => {

@@ -7,22 +7,24 @@ import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { isRunning, type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
 import type { ReadyFile } from "../ready-file.ts";
+import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
 import { CHECKOUT } from "../up-options.ts";
+import { freePortOffset } from "./installation.ts";
+import type { CommandRun } from "./run-command.ts";
 
-const PORT_OFFSET = "33000";
+const offset = await freePortOffset();
 const folder = mkdtempSync(join(tmpdir(), "ringstead-start-"));
 const data = join(folder, "data");
 
-type Run = { readonly code: number | null; readonly output: string; readonly lastLine: string };
-
-const run = (script: "start" | "ringstead", ...args: string[]): Run => {
+const run = (script: "start" | "ringstead", ...args: string[]): CommandRun => {
   const result = spawnSync(join(CHECKOUT, "scripts", script), args, { encoding: "utf8" });
   const output = `${result.stdout}${result.stderr}`;
   return { code: result.status, output, lastLine: output.trimEnd().split("\n").at(-1) ?? "" };
 };
 
-const start = (...options: string[]): Run => run("start", "--data", data, "--detach", ...options);
-const ringstead = (command: string, ...options: string[]): Run => run("ringstead", command, "--data", data, ...options);
+const start = (...options: string[]): CommandRun => run("start", "--data", data, "--detach", ...options);
+const ringstead = (command: string, ...options: string[]): CommandRun =>
+  run("ringstead", command, "--data", data, ...options);
 const ready = (): ReadyFile => JSON.parse(readFileSync(join(data, "ready.json"), "utf8")) as ReadyFile;
 const isRightNow = (one: ProcessIdentity): boolean => isRunning({ pid: one.pid, startTime: one.startTime });
 
@@ -61,9 +63,12 @@ afterAll(() => {
 });
 
 it("starts, says all in ready.json, and files with the password are private", async () => {
-  expect(start("--port-offset", PORT_OFFSET)).toMatchObject({ code: 0 });
+  expect(start("--port-offset", String(offset))).toMatchObject({ code: 0 });
   const file = ready();
-  expect(file.endpoints).toEqual({ identity: "http://127.0.0.1:38000/v3", object: "http://127.0.0.1:41080/v1" });
+  expect(file.endpoints).toEqual({
+    identity: `http://127.0.0.1:${PUBLIC_PORTS.identity + offset}/v3`,
+    object: `http://127.0.0.1:${PUBLIC_PORTS.object + offset}/v1`,
+  });
   expect(file.processes.map(({ role }) => role)).toEqual(["supervisor", "identity", "storage-node", "proxy"]);
   expect(file.processes.every(isRightNow)).toBe(true);
   expect(file.unavailable.map(({ service }) => service)).toEqual(["image", "block", "compute", "network", "s3"]);
@@ -106,7 +111,7 @@ it.each(["identity", "storage-node", "proxy"])(
 );
 
 it("one page has the metrics of every process", async () => {
-  const page = await (await fetch("http://127.0.0.1:42187/metrics")).text();
+  const page = await (await fetch(`http://127.0.0.1:${METRICS_PORT + offset}/metrics`)).text();
   for (const role of ["supervisor", "control", "storage-node", "proxy"]) expect(page).toContain(`role="${role}"`);
 });
 
@@ -177,13 +182,14 @@ it.each([
 });
 
 it("a port in use is named, and so is what would help", async () => {
-  const server = createServer().listen(41080, "127.0.0.1");
+  const port = PUBLIC_PORTS.object + offset;
+  const server = createServer().listen(port, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const refused = start();
   server.close();
   expect(refused.code).toBe(1);
   expect(refused.lastLine).toBe(
-    "port 41080 (object) on 127.0.0.1 is in use by another program: stop it, or choose others with --port-offset N",
+    `port ${port} (object) on 127.0.0.1 is in use by another program: stop it, or choose others with --port-offset N`,
   );
 });
 

@@ -1,0 +1,159 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect } from "vitest";
+import { ringCommand } from "../../ring/command.ts";
+import type { ReadyFile } from "../ready-file.ts";
+import { RING_NAMES } from "../rings.ts";
+import { CHECKOUT } from "../up-options.ts";
+import { freePortOffset, freePorts } from "./installation.ts";
+import { ObjectClient } from "./object-client.ts";
+import { type CommandRun, runCommand } from "./run-command.ts";
+
+const PARTITION_POWER = "6";
+const READY_LIMIT_MS = 60_000;
+
+/** Several nodes on this machine, each run by `ringstead serve` in a folder of its own, that talk over TCP. */
+export class TestCluster implements AsyncDisposable {
+  readonly folder = mkdtempSync(join(tmpdir(), "ringstead-cluster-"));
+  readonly nodes: readonly string[];
+  readonly #roles: Readonly<Record<string, string>>;
+  readonly #running = new Map<string, ChildProcess>();
+  readonly #stopped = new Set<number>();
+
+  private constructor(roles: Readonly<Record<string, string>>) {
+    this.#roles = roles;
+    this.nodes = Object.keys(roles);
+  }
+
+  /** `roles` of each node, joined by commas; one has identity. Writes cluster.toml and the cluster key, and starts nothing. */
+  static async make(roles: Readonly<Record<string, string>>): Promise<TestCluster> {
+    const cluster = new TestCluster(roles);
+    const { nodes } = cluster;
+    const offset = await freePortOffset();
+    const ports = await freePorts(2 * nodes.length);
+    const tables = nodes.map((node, index) =>
+      [
+        `[node.${node}]`,
+        'address = "127.0.0.1"',
+        // Identity listens one port above its rpc_port: two free ports in a row are not promised, so it is the one below a free one.
+        `rpc_port = ${(ports[index] ?? 0) - (cluster.#has(node, "identity") ? 1 : 0)}`,
+        `metrics_bind = "127.0.0.1:${ports[nodes.length + index]}"`,
+        "devices = 1",
+      ].join("\n"),
+    );
+    const identityNode = cluster.#nodeOf("identity");
+    const head = `port_offset = ${offset}\npartition_power = ${PARTITION_POWER}\nidentity_node = "${identityNode}"\n`;
+    writeFileSync(cluster.configFile, `${head}${tables.join("\n")}\n`);
+    writeFileSync(cluster.keyFile, `${randomBytes(32).toString("hex")}\n`, { mode: 0o600 });
+    return cluster;
+  }
+
+  #has(node: string, role: string): boolean {
+    return this.#roles[node]?.split(",").includes(role) === true;
+  }
+
+  #nodeOf(role: string): string {
+    const found = this.nodes.find((node) => this.#has(node, role));
+    if (found === undefined) throw new Error(`no node has the role ${role}`);
+    return found;
+  }
+
+  get configFile(): string {
+    return join(this.folder, "cluster.toml");
+  }
+
+  get keyFile(): string {
+    return join(this.folder, "cluster.key");
+  }
+
+  dataOf(node: string): string {
+    return join(this.folder, node);
+  }
+
+  /** Three replicas over one device of each storage node, the same rings in every node's folder. */
+  async makeRings(): Promise<void> {
+    const quiet = { out: () => {}, error: (text: string) => expect.fail(text) };
+    const ring = async (...words: string[]): Promise<void> => expect(await ringCommand(words, quiet)).toBe(0);
+    const storageNodes = this.nodes.filter((node) => this.#has(node, "storage-node"));
+    for (const name of RING_NAMES) {
+      const builder = join(this.folder, `${name}.builder`);
+      await ring("create", builder, "--partition-power", PARTITION_POWER, "--replicas", "3", "--hash-seed", "5eed");
+      for (const node of storageNodes) await ring("add", builder, "--node", node, "--device", "d1", "--weight", "100");
+      await ring("rebalance", builder);
+      for (const node of this.nodes) {
+        mkdirSync(join(this.dataOf(node), "rings"), { recursive: true });
+        copyFileSync(join(this.folder, `${name}.ring`), join(this.dataOf(node), "rings", `${name}.ring`));
+      }
+    }
+  }
+
+  /** The words of `ringstead serve` for a node, or for a proxy of a name that cluster.toml lacks; without a key. */
+  serveWords(node: string): string[] {
+    return [
+      "serve",
+      this.#roles[node] ?? "proxy",
+      "--node",
+      node,
+      "--config",
+      this.configFile,
+      "--data",
+      this.dataOf(node),
+    ];
+  }
+
+  /** Runs a node, and waits until it is ready. */
+  async start(node: string): Promise<void> {
+    // That of a killed node says nothing of the new one.
+    rmSync(join(this.dataOf(node), "ready.json"), { force: true });
+    const words = [...this.serveWords(node), "--key-file", this.keyFile];
+    const child = spawn(join(CHECKOUT, "scripts/ringstead"), words, { stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      said += chunk.toString();
+    });
+    this.#running.set(node, child);
+    const state = (): boolean | string =>
+      child.exitCode === null ? existsSync(join(this.dataOf(node), "ready.json")) : `${node} ended: ${said}`;
+    await expect.poll(state, { timeout: READY_LIMIT_MS }).toBe(true);
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(this.nodes.map((node) => this.start(node)));
+  }
+
+  ready(node: string): ReadyFile {
+    return JSON.parse(readFileSync(join(this.dataOf(node), "ready.json"), "utf8")) as ReadyFile;
+  }
+
+  /** A signal to all processes of a node, its supervisor first, so that nothing is started again. */
+  signal(node: string, name: "SIGSTOP" | "SIGCONT" | "SIGKILL"): void {
+    const { processes } = this.ready(node);
+    for (const { pid } of processes.toSorted(
+      (a, b) => Number(b.role === "supervisor") - Number(a.role === "supervisor"),
+    )) {
+      process.kill(pid, name);
+      if (name === "SIGSTOP") this.#stopped.add(pid);
+      else this.#stopped.delete(pid);
+    }
+  }
+
+  down(node: string): Promise<CommandRun> {
+    return runCommand(join(CHECKOUT, "scripts/ringstead"), ["down", "--data", this.dataOf(node)]);
+  }
+
+  /** Logs in as admin. */
+  login(): Promise<ObjectClient> {
+    const { url, user } = this.ready(this.#nodeOf("proxy")).swiftAuthV1;
+    return ObjectClient.login({ url, user, key: this.ready(this.#nodeOf("identity")).admin.password });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const pid of this.#stopped) process.kill(pid, "SIGCONT");
+    for (const child of this.#running.values()) child.kill("SIGTERM");
+    for (const node of this.nodes) await this.down(node);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
