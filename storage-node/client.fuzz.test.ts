@@ -47,7 +47,7 @@ test("whatever a storage node answers, who asked is told a value or a typed erro
     fc.asyncProperty(fc.array(field, { maxLength: 7 }), fc.uint8Array({ maxLength: 60 }), async (header, body) => {
       answer = { header, body };
       const results = await Promise.all([
-        told((answered) => devices.prepare(NAME, BALLOT, [], TIMEOUT_MS, answered)),
+        told((answered) => devices.prepare(NAME, BALLOT, [], 0, TIMEOUT_MS, answered)),
         told((answered) => devices.read(NAME, 0, TIMEOUT_MS, answered)),
         told((answered) => devices.stageOpen(TIMEOUT_MS, answered)),
         told((answered) => device.list(NAME, NO_INCARNATION, QUERY, TIMEOUT_MS, answered)),

@@ -46,7 +46,7 @@ const ROW_REPLIES = ["stored", "closing", "moved", "behind", "old"] as const;
 
 const decodeAccept = (reader: HeaderReader): AcceptReply => {
   const kind = reader.count();
-  if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()) };
+  if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()), isFilling: reader.flag() };
   if (kind === 1)
     return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
   return { kind: "nodata" };
@@ -115,14 +115,25 @@ export class DevicesClient {
     this.#call<AcceptReply>(header, body.bytes, timeoutMs, answer, decodeAccept);
   }
 
+  /** @param wantedBytes what the write that is to follow brings: a device without room for it answers "device-full" */
   prepare(
     name: Name,
     ballot: Ballot,
     own: readonly Ballot[],
+    wantedBytes: number,
     timeoutMs: number,
     answer: PartAnswer<PrepareReply>,
   ): void {
-    const header = [METHOD_PREPARE, this.devices, spaceCode(name.space), name.hash32, name.path, ballot, own];
+    const header = [
+      METHOD_PREPARE,
+      this.devices,
+      spaceCode(name.space),
+      name.hash32,
+      name.path,
+      ballot,
+      own,
+      wantedBytes,
+    ];
     this.#call<PrepareReply>(header, undefined, timeoutMs, answer, decodePrepare);
   }
 

@@ -100,6 +100,7 @@ const accept: Operation = (reader, body) => {
     switch (answer.kind) {
       case "accepted":
         if (proposal.body === "staged") staging.committed(stagedId);
+        if (replica.engine.state().kind === "full") return reply.ok([0, packRow(answer.liveRow), 1]);
         return reply.ok(answer.liveRow === undefined ? [0] : [0, packRow(answer.liveRow)]);
       case "refused":
         return reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
@@ -113,7 +114,9 @@ const prepare: Operation = (reader) => {
   const name = reader.name();
   const ballot = reader.ballot();
   const own = ownVersions(reader);
+  const wantedBytes = reader.count();
   return async ({ replica }, reply) => {
+    if (wantedBytes > 0) replica.engine.requireRoom(wantedBytes);
     const answer = await replica.prepare(name, ballot, own);
     if (answer.kind === "refused") reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
     else reply.ok([0, packRegister(answer.register), packFates(answer.fates), packRow(answer.liveRow)]);

@@ -63,6 +63,7 @@ test("a refused commit leaves the statistics as they were", async () => {
   let isFull = false;
   const engine: DeviceEngine = {
     state: () => device.state(),
+    requireRoom: () => device.requireRoom(),
     get: (key) => device.get(key),
     durable: (key) => device.durable(key),
     sync: () => device.sync(),

@@ -74,7 +74,8 @@ export type RowSummary = {
 };
 
 export type AcceptReply =
-  | { readonly kind: "accepted"; readonly liveRow: Row | undefined }
+  /** `isFilling`: the device has no further space; what it still takes fits what it has begun. */
+  | { readonly kind: "accepted"; readonly liveRow: Row | undefined; readonly isFilling?: boolean }
   | {
       readonly kind: "refused";
       readonly seen: Ballot;

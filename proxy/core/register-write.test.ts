@@ -21,9 +21,9 @@ const GIVEN: WriteRecord = { ...KEEP, body: "given", bodyVersion: undefined };
 const ACCEPTED: AcceptReply = { kind: "accepted", liveRow: undefined };
 const NODATA: AcceptReply = { kind: "nodata" };
 
-const start = (mode: WriteMode): { machine: RegisterWrite; first: WriteEffect } => {
+const start = (mode: WriteMode, isCautious = false): { machine: RegisterWrite; first: WriteEffect } => {
   let time = 10;
-  const machine = new RegisterWrite(3, mode, () => ballot(time++));
+  const machine = new RegisterWrite(3, mode, () => ballot(time++), isCautious);
   return { machine, first: machine.start() };
 };
 
@@ -133,6 +133,24 @@ test("a write that lacks space at a quorum ends as no-space once it is sure that
   expect(machine.onPrepare(3, promisedNothing("never"))).toBeUndefined();
   expect(machine.onPrepare(3, promisedNothing("never"))).toBeUndefined();
   expect(machine.onPrepare(3, promisedNothing("never"))).toEqual({ kind: "done", outcome: { kind: "no-space" } });
+});
+
+test("a cautious write ends as no-space before any replica has accepted it", () => {
+  const { machine, first } = start({ kind: "plain", record: GIVEN }, true);
+  expect(first).toMatchObject({ kind: "prepare", round: 1, own: [] });
+  expect(machine.onPrepare(1, NO_SPACE)).toBeUndefined();
+  expect(machine.onPrepare(1, NO_SPACE)).toEqual({ kind: "done", outcome: { kind: "no-space" } });
+});
+
+test("a cautious write goes on where enough replicas have space", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN }, true);
+  machine.onPrepare(1, NO_SPACE);
+  machine.onPrepare(1, { kind: "promised", register: undefined, fates: [], liveRow: undefined });
+  const accept = machine.onPrepare(1, { kind: "promised", register: undefined, fates: [], liveRow: undefined });
+  expect(accept).toMatchObject({ kind: "accept", record: GIVEN });
+  const round = accept?.kind === "accept" ? accept.round : 0;
+  machine.onAccept(round, ACCEPTED, 0);
+  expect(machine.onAccept(round, ACCEPTED, 1)).toMatchObject({ kind: "done", outcome: { kind: "established" } });
 });
 
 test("two promises are not enough to say that there was no space: the third replica may hold the version, and another proxy finish it [W3]", () => {

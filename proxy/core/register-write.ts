@@ -7,6 +7,7 @@ import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../stora
  *     plain  ──▶ accepting ──W accepted──▶ done: established
  *                 │   └─all refused, all fates never──▶ accepting (a new version)          [W1]
  *                 └─W impossible──▶ preparing; where some failed, waiting
+ *     plain, cautious ──▶ preparing ──W promises──▶ accepting, or done: no-space, before anybody accepted it
  *     conditional ──▶ preparing ──W promises──▶ (a) an own version is confirmed ──▶ done: established   [W2]
  *                      ▲   │                    (b) the highest is own ──▶ accepting (same version)
  *                      │   │                    (c) none can take effect ──▶ decide ──▶ accepting (a new version)
@@ -146,6 +147,7 @@ export class RegisterWrite {
   readonly #readQuorum: number;
   readonly #mode: WriteMode;
   readonly #newBallot: () => Ballot;
+  readonly #isCautious: boolean;
   readonly #own: Ballot[] = [];
   readonly #records = new Map<Ballot, WriteRecord>();
   /** The last proposal, kept for replicas that ask for its body, also after W accepted it. */
@@ -159,19 +161,23 @@ export class RegisterWrite {
   /** W was impossible for want of space when it was last tried. */
   #lacksSpace = false;
 
-  /** `newBallot` gives ballots above every one that the proxy heard of. */
-  constructor(replicaCount: number, mode: WriteMode, newBallot: () => Ballot) {
+  /**
+   * `newBallot` gives ballots above every one that the proxy heard of.
+   * @param isCautious a plain write asks for promises first: where too few devices have space it ends before any has accepted it
+   */
+  constructor(replicaCount: number, mode: WriteMode, newBallot: () => Ballot, isCautious = false) {
     this.#replicaCount = replicaCount;
     this.#writeQuorum = Math.floor(replicaCount / 2) + 1;
     this.#readQuorum = replicaCount - this.#writeQuorum + 1;
     this.#mode = mode;
     this.#newBallot = newBallot;
+    this.#isCautious = isCautious;
   }
 
   start(): WriteEffect {
     switch (this.#mode.kind) {
       case "plain":
-        return this.#propose(this.#newBallot(), this.#mode.record);
+        return this.#isCautious ? this.#prepare() : this.#propose(this.#newBallot(), this.#mode.record);
       case "conditional":
         for (const [version, record] of this.#mode.earlier ?? []) {
           this.#own.push(version);
@@ -251,9 +257,8 @@ export class RegisterWrite {
       return this.#inspected(state.ballot, state.promises, "unclear");
     const couldPromise = this.#replicaCount - state.refused - state.failed + state.withoutSpace;
     const lacksSpace = isHopeless && couldPromise >= this.#writeQuorum;
-    if (lacksSpace && this.#mode.kind === "conditional" && this.#own.length === 0) {
-      return this.#done({ kind: "no-space" });
-    }
+    const isWrite = this.#mode.kind === "conditional" || this.#mode.kind === "plain";
+    if (lacksSpace && isWrite && this.#own.length === 0) return this.#done({ kind: "no-space" });
     this.#lacksSpace = false;
     return this.#outdated(state.ballot, this.#own) ?? this.#waitAndRetry();
   }

@@ -102,9 +102,8 @@ class SimulatedProxy {
 
   write(mode: WriteMode): Promise<WriteOutcome> {
     const { replicas, queue, random } = this.#world;
-    const machine = new RegisterWrite(replicas.length, mode, () =>
-      ballotOf(INCARNATION, this.#clock.next(), this.#process),
-    );
+    const newBallot = (): Ballot => ballotOf(INCARNATION, this.#clock.next(), this.#process);
+    const machine = new RegisterWrite(replicas.length, mode, newBallot, random.below(4) === 0);
     return new Promise((resolve) => {
       const perform = (effect: WriteEffect | undefined): void => {
         if (effect === undefined || this.isDead) return;

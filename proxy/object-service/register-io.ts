@@ -30,6 +30,8 @@ export const MESSAGE_TIMEOUT_MS = 2000;
 /** CONFIRMs wait for company this long. */
 const CONFIRM_DELAY_MS = 5;
 const CONFIRM_BATCH = 256;
+/** What a record takes beside its body, metadata and rows included. */
+const RECORD_BYTES = 16 * 1024;
 
 /** The body that goes with an ACCEPT: bytes for the log, or for each replica the number of its staged file. */
 export type WriteBody =
@@ -52,7 +54,9 @@ export class RegisterIo {
 
   /** Runs one write to its outcome; `incarnation` is the first part of its ballots. */
   write(set: ReplicaSet, mode: WriteMode, body: WriteBody, incarnation: Incarnation): Promise<WriteOutcome> {
-    const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation));
+    const isCautious = set.replicas.some((replica) => replica.mayLackSpace);
+    const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation), isCautious);
+    const wantedBytes = body.kind === "bytes" ? body.bytes.length + RECORD_BYTES : 0;
     // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
     if (mode.kind === "conditional") this.#sendConfirms();
     return new Promise((resolve) => {
@@ -67,8 +71,10 @@ export class RegisterIo {
             return;
           case "prepare": {
             const groups = asked(set, set.groups, 0);
+            // What was proposed already may lie somewhere: then the promises themselves are wanted, of full devices too.
+            const wanted = effect.own.length === 0 ? wantedBytes : 0;
             for (const { client, members } of groups) {
-              client.prepare(set.name, effect.ballot, effect.own, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
+              client.prepare(set.name, effect.ballot, effect.own, wanted, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
                 members[part]?.heard(error);
                 this.#hearPrepare(reply);
                 perform(machine.onPrepare(effect.round, reply ?? failureOf(error)));
@@ -94,6 +100,7 @@ export class RegisterIo {
                 MESSAGE_TIMEOUT_MS,
                 (error, reply, part) => {
                   members[part]?.heard(error);
+                  if (reply?.kind === "accepted" && reply.isFilling === true) members[part]?.heardOfFilling();
                   this.#hearAccept(reply);
                   if (held !== undefined && hasArrived(error)) {
                     held.letGo();

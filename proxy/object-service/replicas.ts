@@ -22,6 +22,9 @@ const LATELY_LIMIT = 10_000;
 /** The devices of one storage node, as far as they share its fate. */
 type NodeReplicas = { answeredAtMs: number; readonly replicas: Replica[] };
 
+/** A device that had no space is asked before it is written to, for so long. */
+const SPACE_DOUBT_MS = 30_000;
+
 /**
  * A device as this proxy sees it: its client, and whether it lately failed to answer. A suspect stays one until it answers anything:
  * the first time-out is the only one that a request pays for, however long the device is away.
@@ -33,6 +36,7 @@ export class Replica {
   #isSuspect = false;
   #isProbing = false;
   #probeAtMs = 0;
+  #lackedSpaceAtMs = Number.NEGATIVE_INFINITY;
   #backlogBytes = 0;
 
   constructor(client: DeviceClient, node: NodeReplicas = { answeredAtMs: 0, replicas: [] }) {
@@ -44,6 +48,11 @@ export class Replica {
   /** True while asking it would only cost a time-out. */
   get isSuspect(): boolean {
     return this.#isSuspect;
+  }
+
+  /** True where it said lately that it takes nothing that grows, or soon will not. */
+  get mayLackSpace(): boolean {
+    return performance.now() - this.#lackedSpaceAtMs < SPACE_DOUBT_MS;
   }
 
   /** Whether its node has answered nothing at all for `forMs`. */
@@ -68,9 +77,19 @@ export class Replica {
       case "no-such-device":
         this.#failed(1);
         return;
+      case "device-full":
+      case "device-read-only":
+        this.#lackedSpaceAtMs = performance.now();
+        this.#answered();
+        return;
       default:
         this.#answered();
     }
+  }
+
+  /** It took what it was sent, and has little room for more. */
+  heardOfFilling(): void {
+    this.#lackedSpaceAtMs = performance.now();
   }
 
   /** Whether a message with a body of `bodyBytes` may be sent to it: always, but to a suspect only while little waits for it already. */

@@ -86,6 +86,11 @@ export type DeviceEngine = AsyncDisposable & {
    * empties it), "device-overloaded", "device-failed", "device-read-only".
    */
   apply(mutations: readonly Mutation[]): Promise<void>;
+  /**
+   * Whether `bytes` more would be taken now; nothing is set aside for them. Errors (thrown): "device-full", "device-failed",
+   * "device-read-only".
+   */
+  requireRoom(bytes: number): void;
   /** The newest applied entry of a key, synced or not; undefined when absent. */
   get(key: Uint8Array): Entry | undefined;
   /** Undefined when nothing about the key is unsynced (the common case), else a promise of its sync. */

@@ -199,6 +199,10 @@ export class LogDevice implements DeviceEngine {
     this.#writer.fail(new RingsteadError(code, `the index cannot be written: ${cause}`));
   }
 
+  requireRoom(bytes: number): void {
+    this.#writer.requireRoom(bytes);
+  }
+
   get(key: Uint8Array): Entry | undefined {
     const name = nameOf(key);
     const late = this.#writer.open?.lates.get(name);

@@ -178,6 +178,13 @@ export class LogWriter {
     return open;
   }
 
+  /** Errors (thrown): "device-failed" and its like, "device-full" where `reserve` would not take `bytes` more of what grows. */
+  requireRoom(bytes: number): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    const fits = this.#headOffset + (this.#open?.lateBytes ?? 0) + bytes <= this.#segments.segmentBytes;
+    if (!fits && !this.#segments.mayClaim("growing")) throw new RingsteadError("device-full", "the device is full");
+  }
+
   #newBatch(): Batch {
     const batch = new Batch(this.#regions.take(), this.#head, this.#headOffset, this.#nextSequence);
     batch.region.bytes.set(this.#blockStart.subarray(0, batch.lead));

@@ -58,6 +58,8 @@ export class MemoryDevice implements DeviceEngine {
     await this.#unsynced.at(-1)?.done;
   }
 
+  requireRoom(): void {}
+
   readBody(_body: BodyReference): Promise<Uint8Array> {
     return Promise.reject(new RingsteadError("body-gone", "the memory device gives no bodies"));
   }
