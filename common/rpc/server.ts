@@ -92,9 +92,10 @@ class Reply implements RpcReply {
   }
 
   #reply(header: readonly unknown[], body: Uint8Array, part: number, isGiven: boolean): void {
-    this.#answered(1);
+    // An answer that is too large for the wire is none yet.
     const head = encodeFrame(FRAME_REPLY, this.#request.id, header, body.length, part);
     this.#connection.writer.write(head, body, isGiven);
+    this.#answered(1);
   }
 
   error(error: unknown, part = ALL_PARTS): void {

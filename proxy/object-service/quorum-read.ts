@@ -82,9 +82,9 @@ export class QuorumRead {
   start({ first }: ReadOrder, bodyLimit: number): void {
     this.#context.hedges.begin(this);
     for (const group of first) {
-      const from = this.#asked;
+      const limit = this.#asked === 0 ? bodyLimit : 0;
       this.#asked += group.members.length;
-      this.#ask(group, from === 0 ? bodyLimit : 0, from);
+      this.#ask(group, limit);
     }
   }
 
@@ -94,15 +94,17 @@ export class QuorumRead {
 
   #askNext(): void {
     const replica = this.#replicas[this.#asked];
-    if (replica === undefined) return;
+    // Nobody is left who could settle it: what was heard has to do.
+    if (replica === undefined) return this.#judge();
     this.#asked += 1;
-    for (const group of groupByNode([replica])) this.#ask(group, 0, this.#asked - 1);
+    for (const group of groupByNode([replica])) this.#ask(group, 0);
   }
 
-  #ask({ client }: ReplicaGroup, bodyLimit: number, from: number): void {
-    client.read(this.#name, bodyLimit, this.#context.timeoutMs, (error, reply, part) =>
-      this.#onAnswer(from + part, error, reply),
-    );
+  #ask({ client, members }: ReplicaGroup, bodyLimit: number): void {
+    client.read(this.#name, bodyLimit, this.#context.timeoutMs, (error, reply, part) => {
+      const member = members[part];
+      if (member !== undefined) this.#onAnswer(this.#replicas.indexOf(member), error, reply);
+    });
   }
 
   #onAnswer(index: number, error: RingsteadError | undefined, reply: ReadReply | undefined): void {
@@ -123,8 +125,13 @@ export class QuorumRead {
       this.#body = reply.body;
       this.#bodyFrom = index;
     }
+    this.#answers.push({ replica: index, register });
+    this.#judge();
+  }
+
+  #judge(): void {
+    const replicas = this.#replicas;
     const answers = this.#answers;
-    answers.push({ replica: index, register });
     const verdict = judgeRead(replicas.length, answers);
     if (verdict.kind === "more") return;
     const heard = answers.length + this.#failed;

@@ -2,15 +2,23 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { NO_INCARNATION } from "../../common/ballot.ts";
+import { ballotOf, NO_INCARNATION } from "../../common/ballot.ts";
 import { systemClock } from "../../common/clock.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
-import { hybridClock } from "../../common/hybrid-clock.ts";
+import { hybridClock, type HybridTimestamp } from "../../common/hybrid-clock.ts";
 import { silentLog } from "../../common/log.ts";
 import { RpcClient } from "../../common/rpc/client.ts";
 import { RpcServer } from "../../common/rpc/server.ts";
 import { DeviceClient } from "../../storage-node/client.ts";
-import { METHOD_ACCEPT, METHOD_PREPARE, METHOD_READ, METHOD_STAGE_OPEN } from "../../storage-node/wire.ts";
+import {
+  METHOD_ACCEPT,
+  METHOD_PREPARE,
+  METHOD_READ,
+  METHOD_READ_BODY,
+  METHOD_STAGE_OPEN,
+  packRegister,
+  type Register,
+} from "../../storage-node/wire.ts";
 import { Ballots } from "./ballots.ts";
 import { givenUploadOf, receiveBody, type UploadedBody } from "./body-upload.ts";
 import { RegisterIo } from "./register-io.ts";
@@ -28,20 +36,32 @@ class FakeNode implements AsyncDisposable {
   readonly replica: Replica;
   readonly #rpc: RpcClient;
   readonly #server: RpcServer;
-  state: "well" | "full" | "stopped" = "well";
+  state: "well" | "full" | "failed" | "stopped" = "well";
   asked = 0;
+  /** What its READs answer. */
+  register: Register | undefined;
+  /** So many ACCEPTs are answered with `nodata`. */
+  lacksBody = 0;
+  /** What came with ACCEPTs. */
+  readonly accepted: string[] = [];
 
   constructor(socket: string) {
     this.#server = new RpcServer(
       KEY,
-      ([method, , , , , , own], _body, reply) => {
+      ([method, , , , , , own], body, reply) => {
         this.asked += 1;
         if (this.state === "stopped") return;
+        if (this.state === "failed") throw new RingsteadError("device-failed", "the device has failed");
         const isWriting = method === METHOD_ACCEPT || method === METHOD_STAGE_OPEN;
         if (isWriting && this.state === "full") throw new RingsteadError("device-full", "the device is full");
         if (method === METHOD_PREPARE) reply.ok([0, null, Array.isArray(own) ? own.map(() => 0) : [], null]);
-        else if (method === METHOD_READ) reply.ok([null]);
-        else reply.ok([0]);
+        else if (method === METHOD_READ) reply.ok([packRegister(this.register)]);
+        else if (method === METHOD_READ_BODY) reply.ok([], Buffer.from("theirs"));
+        else if (method === METHOD_ACCEPT) {
+          this.accepted.push(body.toString());
+          reply.ok([this.lacksBody > 0 ? 2 : 0]);
+          this.lacksBody -= 1;
+        } else reply.ok([0]);
       },
       silentLog,
     );
@@ -94,6 +114,43 @@ test("a large body that a quorum has no space for is refused as device-full, one
   nodes[0]!.state = "full";
   nodes[1]!.state = "full";
   expect(codeOf(await receiveBody(set, body()).catch((error: unknown) => error))).toBe("device-full");
+});
+
+const acceptedRegister = (time: string): Register => {
+  const version = ballotOf(NO_INCARNATION, time.padStart(16, "0") as HybridTimestamp, "00000001");
+  const metadata = Buffer.from("m");
+  return {
+    version,
+    ballot: version,
+    state: "accepted",
+    bodyVersion: version,
+    isTombstone: false,
+    bodyLength: 6,
+    metadata,
+  };
+};
+
+test("a version that an operation finishes for somebody else never gets the operation's own body [A4]", async () => {
+  const { version, metadata } = acceptedRegister("5");
+  const record = { isTombstone: false, bodyLength: 6, metadata, body: "keep", bodyVersion: version } as const;
+  nodes[2]!.lacksBody = 1;
+  const mine = { kind: "bytes", bytes: Buffer.from("mine!!") } as const;
+  const outcome = await io.write(set, { kind: "finish", version, ballot: version, record }, mine, NO_INCARNATION);
+  expect(outcome).toMatchObject({ kind: "established", version });
+  await expect.poll(() => nodes[2]!.accepted).toEqual(["", "theirs"]);
+  expect([...nodes[0]!.accepted, ...nodes[1]!.accepted]).toEqual(["", ""]);
+});
+
+test("a read that two replicas leave open ends when the third one fails [R1]", async () => {
+  nodes[0]!.register = acceptedRegister("5");
+  nodes[1]!.register = acceptedRegister("4");
+  nodes[2]!.state = "failed";
+  for (let turn = 0; turn < 3; turn++) {
+    expect(await io.read(set, 0)).toMatchObject({
+      register: { version: nodes[0]!.register.version },
+      isSettled: false,
+    });
+  }
 });
 
 test("a stopped replica costs one time-out, is asked no more than now and then, and serves at once when it goes on", async () => {

@@ -53,7 +53,9 @@ export class RegisterIo {
   }
 
   /** Runs one write to its outcome; `incarnation` is the first part of its ballots. */
-  write(set: ReplicaSet, mode: WriteMode, body: WriteBody, incarnation: Incarnation): Promise<WriteOutcome> {
+  write(set: ReplicaSet, mode: WriteMode, given: WriteBody, incarnation: Incarnation): Promise<WriteOutcome> {
+    // What is finished is somebody's earlier version: its body is with the replicas, never this one.
+    const body: WriteBody = mode.kind === "finish" ? { kind: "none" } : given;
     const isCautious = set.replicas.some((replica) => replica.mayLackSpace);
     const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation), isCautious);
     const wantedBytes = body.kind === "bytes" ? body.bytes.length + RECORD_BYTES : 0;

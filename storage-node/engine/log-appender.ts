@@ -27,7 +27,7 @@ import { bodyIsInside, entryOf } from "./recovery.ts";
 import { nameOf } from "./scan-merge.ts";
 import type { SegmentStore } from "./segment-store.ts";
 
-/** One commit must fit a batch's buffer and a segment. */
+/** What one commit may bring; a larger one would hold up all others for the time of its write. */
 const MAX_COMMIT_BYTES = 4 * 1024 * 1024;
 /** A put whose value is longer is no "small record that frees space". */
 const MAX_FREEING_VALUE_BYTES = 4096;

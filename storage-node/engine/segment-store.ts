@@ -17,8 +17,11 @@ import { type DevicePaths, slotOfName } from "./paths.ts";
  * reserve, whoever used the space up since it was last looked at: a large body, or another program.
  */
 const SPARES = 3;
-/** Free space, in segments, below which it is getting short: what grows then gets only what is allocated already. */
-const AMPLE_SEGMENTS = 32;
+/**
+ * Free space, in segments, below which it is getting short: what grows then gets only what is allocated already. More than large bodies
+ * and other programs take until it is looked at again, before the next write of the index.
+ */
+const AMPLE_SEGMENTS = 8;
 /** Free segments beyond this are given back to the file system. */
 const MAX_SPARES = 4;
 /** Spares that must be left when the log goes on to another segment. */
@@ -181,7 +184,9 @@ export class SegmentStore {
 
   /** Whether the foreground would get no further segment. */
   get isShort(): boolean {
-    return !this.#hasSpaceFor("growing");
+    if (this.#hasSpaceFor("growing")) return false;
+    // Not while the missing ones are being allocated, and there is space for them.
+    return this.#allocating === undefined || this.#freeBytes < (SPARES + 1) * this.segmentBytes;
   }
 
   /** Takes the next number. Requires: `mayClaim` said yes in the same turn. */
