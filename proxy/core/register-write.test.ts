@@ -135,6 +135,31 @@ test("a write that lacks space at a quorum ends as no-space once it is sure that
   expect(machine.onPrepare(3, promisedNothing("never"))).toEqual({ kind: "done", outcome: { kind: "no-space" } });
 });
 
+test("writers that duel wait, longer each time: they do not go on in step until they are too many versions for a message [C4]", () => {
+  const { machine } = start({ kind: "conditional", decide: () => KEEP });
+  let effect: WriteEffect | undefined = machine.onPrepare(1, promisedNothing("never"));
+  effect = machine.onPrepare(1, promisedNothing("never")) ?? effect;
+  const waits: number[] = [];
+  let proposals = 0;
+  while (effect?.kind !== "done") {
+    if (effect?.kind === "accept") {
+      proposals += 1;
+      machine.onAccept(effect.round, refused(ballot(1000 + proposals)), 0);
+      effect = machine.onAccept(effect.round, refused(ballot(1000 + proposals)), 1);
+    } else if (effect?.kind === "prepare") {
+      const fates = effect.own.map(() => "never" as const);
+      machine.onPrepare(effect.round, { ...promisedNothing("never"), fates });
+      effect = machine.onPrepare(effect.round, { ...promisedNothing("never"), fates });
+    } else if (effect?.kind === "wait") {
+      waits.push(effect.atMostMs);
+      effect = machine.onTimer(effect.round);
+    } else throw new Error("the write stands still");
+  }
+  expect(effect.outcome).toEqual({ kind: "unknown" });
+  expect(proposals).toBeLessThan(16);
+  expect(waits.every((wait, index) => index === 0 || wait > (waits[index - 1] ?? 0))).toBe(true);
+});
+
 test("a cautious write ends as no-space before any replica has accepted it", () => {
   const { machine, first } = start({ kind: "plain", record: GIVEN }, true);
   expect(first).toMatchObject({ kind: "prepare", round: 1, own: [] });

@@ -6,7 +6,7 @@ import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../stora
  *
  *     plain  ──▶ accepting ──W accepted──▶ done: established
  *                 │   └─all refused, all fates never──▶ accepting (a new version)          [W1]
- *                 └─W impossible──▶ preparing; where some failed, waiting
+ *                 └─W impossible──▶ preparing; where some failed, or not for the first time, waiting [C4]
  *     plain, cautious ──▶ preparing ──W promises──▶ accepting, or done: no-space, before anybody accepted it
  *     conditional ──▶ preparing ──W promises──▶ (a) an own version is confirmed ──▶ done: established   [W2]
  *                      ▲   │                    (b) the highest is own ──▶ accepting (same version)
@@ -158,6 +158,8 @@ export class RegisterWrite {
   #state: State = { kind: "waiting" };
   #round = 0;
   #attempts = 0;
+  /** A proposal was refused for a higher ballot's sake. */
+  #hasLost = false;
   /** W was impossible for want of space when it was last tried. */
   #lacksSpace = false;
 
@@ -231,8 +233,10 @@ export class RegisterWrite {
       if (this.#attempts < ATTEMPT_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
     this.#lacksSpace = this.#replicaCount - missing + state.withoutSpace >= this.#writeQuorum;
-    // What failed at once fails again at once: without a wait and its limit this would go round for as long as it does.
-    return state.failed > 0 ? this.#waitAndRetry() : this.#prepare();
+    // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
+    if (state.failed > 0 || this.#hasLost) return this.#waitAndRetry();
+    this.#hasLost = true;
+    return this.#prepare();
   }
 
   /** A replica's answer to the PREPARE of `round`; undefined when it failed or did not answer in time. */

@@ -36,7 +36,7 @@ const NOTHING = (): void => {};
 
 /**
  * Receives a body of unknown or great length. Up to UPLOAD_BLOCK_BYTES it stays in memory and goes into the log; a longer one is
- * staged block by block at all replicas, at the pace of the slowest that still answers.
+ * staged block by block at all replicas, at the pace of the slowest that still answers. The memory of what `source` gives is given back.
  * Errors: "quorum-unavailable" when fewer than W replicas hold it, "device-full" when that is for want of space; whatever `source` throws.
  */
 export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>): Promise<UploadedBody> => {

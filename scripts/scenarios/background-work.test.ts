@@ -171,7 +171,8 @@ test("a replica that missed an upload, small or large, is given the body when th
   ] as const) {
     const bytes = randomBytes(length);
     const source = (async function* () {
-      yield bytes;
+      // Who receives it gives its memory back.
+      yield Buffer.from(bytes);
     })();
     const uploaded = await receiveBody(some.object(account, "missed", name), source);
     const metadata = { etag: uploaded.md5, contentType: "text/plain", headers: {}, deleteAt: undefined };
