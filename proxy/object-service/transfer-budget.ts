@@ -40,8 +40,9 @@ export class TransferBudget {
 }
 
 /*
- * What is let go of is free only once it is collected, and Node lets some 60 MiB of buffers come together before it does. With both budgets
- * spent the process stays below 300 MiB (`scripts/scenarios/memory.test.ts`).
+ * What is let go of is given back at once where nobody can still be sending it, else it is free only once it is collected, and Node lets
+ * some 60 MiB of buffers come together before it does. With both budgets spent the process stays below 300 MiB
+ * (`scripts/scenarios/memory.test.ts`).
  */
 
 /** Bodies on their way in: received and not yet acknowledged by the storage nodes. */

@@ -1,9 +1,8 @@
 import { expect, test } from "vitest";
 import type { Disk } from "../../common/disk.ts";
-import { RingsteadError } from "../../common/errors.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
 import type { DeviceEngine } from "./device-engine.ts";
-import { alteredDisk, bodyAt, identity, namesIn, put, remove, valueAt } from "./engine-fixture.ts";
+import { alteredDisk, bodyAt, codeOfFailure, identity, namesIn, put, remove, valueAt } from "./engine-fixture.ts";
 import { emptyIndexPlatter, openMemoryIndex } from "./memory-index.ts";
 import { openDevice } from "./open-device.ts";
 
@@ -21,16 +20,6 @@ const open = (disk: Disk, platter = emptyIndexPlatter()): Promise<DeviceEngine> 
       reservedBytes: SEGMENT_BYTES,
     },
   );
-
-const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
-  try {
-    await doing;
-  } catch (error) {
-    if (error instanceof RingsteadError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 
 /** Puts until the device refuses; returns how many went in. */
 const fill = async (device: DeviceEngine, label: string): Promise<number> => {

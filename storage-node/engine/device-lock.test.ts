@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { RingsteadError } from "../../common/errors.ts";
 import { mountFile, whyNoLoggedDisk } from "../scenarios/logged-disk.ts";
 import { lockDevice } from "./device-lock.ts";
+import { codeOfFailure } from "./engine-fixture.ts";
 import { devicePaths } from "./paths.ts";
 
 const run = promisify(execFile);
@@ -56,16 +56,6 @@ class LockFolder implements AsyncDisposable {
     rmSync(this.path, { recursive: true, force: true });
   }
 }
-
-const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
-  try {
-    await doing;
-  } catch (error) {
-    if (error instanceof RingsteadError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 
 const pidOf = (line: string): number => Number(/^locked (\d+)$/.exec(line)?.[1]);
 const stateOf = (pid: number): string | undefined => /\) (\S)/.exec(readFileSync(`/proc/${pid}/stat`, "latin1"))?.[1];

@@ -2,6 +2,7 @@ import { closeSync, cpSync, mkdtempSync, openSync, readFileSync, readdirSync, rm
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Disk } from "../../common/disk.ts";
+import { RingsteadError } from "../../common/errors.ts";
 import type { DeviceEngine, NewBody } from "./device-engine.ts";
 import { type DeviceParts, openDevice } from "./open-device.ts";
 
@@ -39,6 +40,17 @@ export class DeviceFixture implements AsyncDisposable {
     rmSync(join(this.path, ".."), { recursive: true, force: true });
   }
 }
+
+/** The code of the error that a promise ends with, "none" where it ends well; any other error fails the test. */
+export const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
+  try {
+    await doing;
+  } catch (error) {
+    if (error instanceof RingsteadError) return error.code;
+    throw error;
+  }
+  return "none";
+};
 
 /** Log files of segments in use, in order of their numbers. */
 export const logFiles = (fixture: DeviceFixture): { name: string; path: string; number: number }[] => {

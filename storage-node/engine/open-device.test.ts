@@ -3,11 +3,11 @@ import * as fs from "node:fs";
 import { once } from "node:events";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { RingsteadError } from "../../common/errors.ts";
 import { seededRandom } from "../../common/random.ts";
 import type { DeviceEngine } from "./device-engine.ts";
 import { SEGMENT_DATA_START } from "./format.ts";
 import {
+  codeOfFailure,
   DeviceFixture,
   bodyAt,
   crashed,
@@ -22,16 +22,6 @@ import {
   valueAt,
 } from "./engine-fixture.ts";
 import { openDevice } from "./open-device.ts";
-
-const codeOfFailure = async (doing: Promise<unknown>): Promise<string> => {
-  try {
-    await doing;
-  } catch (error) {
-    if (error instanceof RingsteadError) return error.code;
-    throw error;
-  }
-  return "none";
-};
 
 const largeText = (length: number): string => "0123456789abcdef".repeat(Math.ceil(length / 16)).slice(0, length);
 
