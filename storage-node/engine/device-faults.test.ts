@@ -172,3 +172,31 @@ test("a failed sync is final: nothing later is acknowledged, and reopening has e
   expect(again.state().kind).toBe("serving");
   expect(valueAt(again, "d")).toBeUndefined();
 });
+
+test("a device with space left does not call itself full while its next segment is being filled with zeros", async () => {
+  const inner = new SimulatedDisk();
+  inner.capacity = 9 * SEGMENT_BYTES;
+  const hold = Promise.withResolvers<void>();
+  let isHeld = false;
+  const disk = alteredDisk(inner, {
+    open: async (path, mode) => {
+      if (mode === "create-direct" && isHeld) await hold.promise;
+      return inner.open(path, mode);
+    },
+  });
+  await using device = await open(disk);
+  await put(device, "a", "1");
+  await expect.poll(() => device.figures()["spares"]).toBe(3);
+  // Closing the device waits for what it allocates.
+  using _release = { [Symbol.dispose]: () => hold.resolve() };
+  isHeld = true;
+  for (let index = 0; device.figures()["segments"] === 1; index++) {
+    await put(device, `k${index}`, "1", Buffer.alloc(3000));
+  }
+  await expect.poll(() => device.figures()["spares"]).toBe(2);
+  expect(device.figures().freeBytes).toBeLessThan(8 * SEGMENT_BYTES);
+  expect(device.state()).toEqual({ kind: "serving" });
+  hold.resolve();
+  await expect.poll(() => device.figures()["spares"]).toBe(3);
+  expect(device.state()).toEqual({ kind: "serving" });
+});
