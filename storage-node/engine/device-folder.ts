@@ -53,7 +53,7 @@ export const claimDeviceFolder = async (disk: Disk, paths: DevicePaths, identity
 
 /** Syncs what stood there before too: the process that made it may have been killed before its sync. */
 const makeFolders = async (disk: Disk, paths: DevicePaths): Promise<void> => {
-  for (const folder of [paths.log, paths.large]) await disk.makeFolder(folder);
+  for (const folder of [paths.log, paths.large, paths.filter]) await disk.makeFolder(folder);
   for (const folder of [dirname(paths.root), paths.root, paths.log]) await disk.syncFolder(folder);
 };
 

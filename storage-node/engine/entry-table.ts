@@ -7,7 +7,7 @@ import type { Pending } from "./log-writer.ts";
 /**
  * The present entry of every key: what was applied and is not in the index yet (the overlay), what was used lately, the index.
  *
- * A key that is new to the device costs one lookup in LevelDB, which its bloom filters answer.
+ * A key that is new to the device costs one question to the key filter.
  */
 export class EntryTable {
   readonly #index: Index;

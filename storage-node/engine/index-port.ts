@@ -10,7 +10,10 @@ export type IndexCursor = {
   close(): Promise<void>;
 };
 
-/** An ordered map from keys to small values, derived from the log. Implementations: `level-index.ts`, `memory-index.ts`. */
+/**
+ * An ordered map from keys to small values, derived from the log. Implementations: `level-index.ts`, `memory-index.ts`, and over either
+ * `filtered-index.ts`.
+ */
 export type Index = {
   get(key: Uint8Array): Uint8Array | undefined;
   /** Visible when it resolves; durable some time later, in order. */

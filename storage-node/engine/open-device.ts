@@ -7,9 +7,11 @@ import { lockDevice } from "./device-lock.ts";
 import type { Disk } from "../../common/disk.ts";
 import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
 import { type EngineTimer, systemTimer } from "./engine-timer.ts";
+import { filteredIndex } from "./filtered-index.ts";
 import { type IndexPace, defaultIndexPace } from "./index-feed.ts";
 import type { Index, OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
+import { type FilterSize, defaultFilterSize } from "./key-filter.ts";
 import { openLevelIndex } from "./level-index.ts";
 import { LogDevice } from "./log-device.ts";
 import { DIRECT_BATCH_BYTES } from "./log-writer.ts";
@@ -28,6 +30,7 @@ export type DeviceParts = {
   /** From this size on batches of the log pass by the page cache. */
   readonly directBatchBytes: number;
   readonly indexPace: IndexPace;
+  readonly filterSize: FilterSize;
   readonly timer: EngineTimer;
   /** Free space that staging large bodies leaves alone. */
   readonly reservedBytes?: number;
@@ -41,6 +44,7 @@ const production: DeviceParts = {
   checkpointBytes: SEGMENT_BYTES,
   directBatchBytes: DIRECT_BATCH_BYTES,
   indexPace: defaultIndexPace,
+  filterSize: defaultFilterSize,
   timer: systemTimer,
 };
 
@@ -64,8 +68,7 @@ export const openDevice = async (
 };
 
 const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<DeviceEngine> => {
-  const { disk, openIndex, lock, segmentBytes, checkpointBytes, directBatchBytes, indexPace, timer, reservedBytes } =
-    parts;
+  const { disk, lock, segmentBytes, checkpointBytes, directBatchBytes, indexPace, timer, reservedBytes } = parts;
   const paths = devicePaths(options.path);
   const deviceSeed = deviceSeedOf(options.identity);
   await makeDeviceFolder(disk, paths);
@@ -75,6 +78,8 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
 
   const segments = opened.adopt(new SegmentStore(disk, paths, deviceSeed, segmentBytes), (store) => store.close());
   await segments.load();
+  const filterParts = { disk, paths, deviceSeed, timer, size: parts.filterSize };
+  const openIndex = filteredIndex(parts.openIndex, filterParts);
   const { index, checkpoint } = await openUsableIndex(openIndex, paths, segments, deviceSeed);
   opened.defer(() => index.close());
   const recovered = await new Recovery(disk, paths, segments, index, checkpoint).run();
