@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type ReadRows, RowPages } from "./row-pages.ts";
+import { PAGE_ROWS, type ReadRows, RowPages, type RowRun } from "./row-pages.ts";
 
 /** Rows as they would lie in an engine; a read takes a turn, as there. */
 class Rows {
@@ -14,10 +14,9 @@ class Rows {
       .toSorted()
       .slice(0, limit);
     await Promise.resolve();
-    const parts = names.map((name) => Buffer.from(`${name};`, "latin1"));
-    const offsets = [0];
-    for (const part of parts) offsets.push((offsets.at(-1) ?? 0) + part.length);
-    return { names, packed: Buffer.concat(parts), offsets };
+    const runs: RowRun[] = [];
+    for (let at = 0; at < names.length; at += PAGE_ROWS) runs.push(runOf(names.slice(at, at + PAGE_ROWS)));
+    return runs;
   };
 
   expected(from: string, to: string | undefined, limit: number): string {
@@ -28,6 +27,13 @@ class Rows {
       .join("");
   }
 }
+
+const runOf = (names: readonly string[]): RowRun => {
+  const parts = names.map((name) => Buffer.from(`${name};`, "latin1"));
+  const offsets = [0];
+  for (const part of parts) offsets.push((offsets.at(-1) ?? 0) + part.length);
+  return { names, packed: Buffer.concat(parts), offsets };
+};
 
 const nameOf = (number: number): string => `n${String(number).padStart(4, "0")}`;
 

@@ -1,5 +1,7 @@
 /** Rows of one page: enough that a listing takes few of them, few enough that one is cheap to read anew. */
-const PAGE_ROWS = 256;
+export const PAGE_ROWS = 256;
+/** Rows read from the engine at once. */
+const MAX_READ_ROWS = 32 * PAGE_ROWS;
 /** What one device keeps of listings. */
 const KEPT_BYTES = 8 * 1024 * 1024;
 /** What a page costs beside its rows. */
@@ -22,8 +24,10 @@ type Fill = { readonly from: NameBytes; readonly to: NameBytes | undefined; isTo
 
 type Owner = { readonly pages: Page[]; readonly fills: Set<Fill>; bytes: number };
 
-/** Reads at most `limit` rows of a range from the engine. */
-export type ReadRows = (from: NameBytes, to: NameBytes | undefined, limit: number) => Promise<RowRun>;
+/** Reads at most `limit` rows of a range from the engine, in runs of PAGE_ROWS; only the last one may be shorter. */
+export type ReadRows = (from: NameBytes, to: NameBytes | undefined, limit: number) => Promise<readonly RowRun[]>;
+
+const NO_ROWS: RowRun = { names: [], packed: Buffer.alloc(0), offsets: [0] };
 
 const isBefore = (name: NameBytes, end: NameBytes | undefined): boolean => end === undefined || name < end;
 
@@ -68,29 +72,42 @@ export class RowPages {
     let left = limit;
     let at: NameBytes | undefined = from;
     while (left > 0 && at !== undefined && isBefore(at, to)) {
-      const page: Page = keptAt(known, at) ?? (await this.#read(owner, known, at, read));
-      const first = page.from >= at ? 0 : lowerBound(page.names, at);
-      const behind =
-        to === undefined || (page.to !== undefined && page.to <= to) ? page.names.length : lowerBound(page.names, to);
-      const last = Math.min(behind, first + left);
-      if (last > first) runs.push(page.packed.subarray(page.offsets[first], page.offsets[last]));
-      left -= Math.max(0, last - first);
-      at = page.to;
+      const kept = keptAt(known, at);
+      const pages: readonly Page[] = kept === undefined ? await this.#read(owner, known, at, left, read) : [kept];
+      for (const page of pages) {
+        if (left === 0 || at === undefined || !isBefore(at, to)) break;
+        const first = page.from >= at ? 0 : lowerBound(page.names, at);
+        const isWhole = to === undefined || (page.to !== undefined && page.to <= to);
+        const behind = isWhole ? page.names.length : lowerBound(page.names, to);
+        const last = Math.min(behind, first + left);
+        if (last > first) runs.push(page.packed.subarray(page.offsets[first], page.offsets[last]));
+        left -= Math.max(0, last - first);
+        at = page.to;
+      }
     }
     return runs;
   }
 
-  async #read(id: string, owner: Owner, from: NameBytes, read: ReadRows): Promise<Page> {
+  /** Pages from `from` on, without a gap, at least one: `wanted` rows in all where there are so many before the next page that is kept. */
+  async #read(id: string, owner: Owner, from: NameBytes, wanted: number, read: ReadRows): Promise<readonly Page[]> {
     const next = owner.pages[indexOf(owner.pages, from) + 1];
     const fill: Fill = { from, to: next?.from, isTouched: false };
+    const limit = Math.min(Math.ceil(wanted / PAGE_ROWS) * PAGE_ROWS, MAX_READ_ROWS);
     owner.fills.add(fill);
     try {
-      const run = await read(from, fill.to, PAGE_ROWS);
-      const lastName = run.names.at(-1);
-      const isFull = run.names.length >= PAGE_ROWS && lastName !== undefined;
-      const page: Page = { ...run, from, to: isFull ? `${lastName}\0` : fill.to };
-      if (!fill.isTouched && this.#owners.get(id) === owner) this.#keep(owner, page);
-      return page;
+      const runs = await read(from, fill.to, limit);
+      const pages: Page[] = [];
+      let at = from;
+      for (const run of runs) {
+        const lastName = run.names.at(-1);
+        const isFull = run.names.length >= PAGE_ROWS && lastName !== undefined;
+        const page: Page = { ...run, from: at, to: isFull ? `${lastName}\0` : fill.to };
+        pages.push(page);
+        at = page.to ?? at;
+      }
+      if (pages.length === 0) pages.push({ ...NO_ROWS, from, to: fill.to });
+      if (!fill.isTouched && this.#owners.get(id) === owner) for (const page of pages) this.#keep(owner, page);
+      return pages;
     } finally {
       owner.fills.delete(fill);
     }

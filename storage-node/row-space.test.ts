@@ -70,6 +70,7 @@ test("a refused commit leaves the statistics as they were", async () => {
     readBody: (body) => device.readBody(body),
     stage: () => device.stage(),
     scan: (range) => device.scan(range),
+    scanPages: (range) => device.scanPages(range),
     figures: () => device.figures(),
     apply: (mutations: readonly Mutation[]) =>
       isFull ? Promise.reject(new RingsteadError("device-full", "the device is full")) : device.apply(mutations),

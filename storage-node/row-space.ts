@@ -1,9 +1,9 @@
 import { RingsteadError } from "../common/errors.ts";
 import { xxh64OfString } from "../common/hash.ts";
 import { decideRow } from "./core/row-admission.ts";
-import type { DeviceEngine, Mutation } from "./engine/device-engine.ts";
+import type { DeviceEngine, Mutation, ScanRange, ScannedEntry } from "./engine/device-engine.ts";
 import { COUNTERS_BYTES, type Counters, decodeCounters, encodeCounters, noCounters } from "./store/counters-format.ts";
-import { RowPages, type RowRun } from "./row-pages.ts";
+import { PAGE_ROWS, RowPages, type RowRun } from "./row-pages.ts";
 import { countersKey, rowKey, rowNameOffset, rowPrefixEnd } from "./store/keys.ts";
 import {
   decodeRowValue,
@@ -17,6 +17,8 @@ import {
   type RowSummary,
 } from "./wire.ts";
 
+/** Pages of a listing with more live rows than that would push each other out, so it is read as it is asked for. */
+const PAGED_ROWS_LIMIT = 30_000;
 /** Row spaces whose statistics stay in memory; a colder one is read again from its record. */
 const CACHED_COUNTERS_LIMIT = 20_000;
 const MASK_64 = (1n << 64n) - 1n;
@@ -73,13 +75,8 @@ export class RowSpace {
 
   /** The first live row, if there is one. */
   async firstLive(owner: Name): Promise<Row | undefined> {
-    const page = await this.#page(owner, {
-      prefix: "",
-      gte: rowKey(owner, "", false),
-      limit: 1,
-      isReverse: false,
-      isDeleted: false,
-    });
+    const range = { gte: rowKey(owner, "", false), lt: rowPrefixEnd(owner, "", false), limit: 1 };
+    const page = rowsOf(await this.#engine.scan(range), rowNameOffset(owner), false);
     const first = page[0];
     return first === undefined ? undefined : decodeRowValue(first.name.toString("utf8"), false, first.value);
   }
@@ -91,15 +88,24 @@ export class RowSpace {
 
   /** One page of rows in packed runs, after everything in it is synced. */
   async list(owner: Name, query: ListQuery): Promise<readonly Buffer[]> {
-    if (query.limit > 0 && !query.isReverse && !query.withDeleted) {
+    const isPaged = query.limit > 0 && !query.isReverse && !query.withDeleted;
+    if (isPaged && this.#statisticsOf(owner, idOf(owner)).counters.rows <= PAGED_ROWS_LIMIT) {
       const runs = await this.#livePage(owner, query);
       await this.#engine.sync();
       return runs;
     }
-    const live = await this.#rows(owner, query, false);
-    const rows = query.withDeleted ? merge(live, await this.#rows(owner, query, true), query) : live;
+    const runs: Buffer[] = [];
+    if (query.withDeleted) {
+      const rows = merge(await this.#rows(owner, query, false), await this.#rows(owner, query, true), query);
+      if (rows.length > 0) runs.push(packRows(rows));
+    } else {
+      const range = rangeOf(owner, query, false);
+      const nameAt = rowNameOffset(owner);
+      if (range !== undefined)
+        for await (const page of this.#engine.scanPages(range)) runs.push(packRows(rowsOf(page, nameAt, false)));
+    }
     await this.#engine.sync();
-    return rows.length === 0 ? [] : [packRows(rows)];
+    return runs;
   }
 
   /** The common listing: live rows, forward, out of pages that are kept. */
@@ -114,47 +120,17 @@ export class RowSpace {
     const keyOf = (name: string): Buffer => Buffer.concat([start, Buffer.from(name, "latin1")]);
     return this.#pages.list(idOf(owner), from, to, query.limit, async (first, end, limit) => {
       const lt = end === undefined ? rowPrefixEnd(owner, "", false) : keyOf(end);
-      return runOf(await this.#engine.scan({ gte: keyOf(first), lt, limit }), start.length);
+      const entries = await this.#engine.scan({ gte: keyOf(first), lt, limit });
+      const runs: RowRun[] = [];
+      for (let at = 0; at < entries.length; at += PAGE_ROWS)
+        runs.push(runOf(entries.slice(at, at + PAGE_ROWS), start.length));
+      return runs;
     });
   }
 
-  async #rows(owner: Name, query: ListQuery, isDeleted: boolean): Promise<PackedRow[]> {
-    const start = rowKey(owner, query.prefix, isDeleted);
-    const end = rowPrefixEnd(owner, query.prefix, isDeleted);
-    const [lower, upper] = query.isReverse ? [query.endMarker, query.marker] : [query.marker, query.endMarker];
-    let gte: Buffer = start;
-    if (lower !== "") {
-      const after = Buffer.concat([rowKey(owner, lower, isDeleted), Buffer.of(0)]);
-      if (Buffer.compare(after, start) > 0) gte = after;
-    }
-    let lt: Buffer = end;
-    if (upper !== "") {
-      const before = rowKey(owner, upper, isDeleted);
-      if (Buffer.compare(before, end) < 0) lt = before;
-    }
-    if (Buffer.compare(gte, lt) >= 0 || query.limit === 0) return [];
-    return this.#page(owner, {
-      prefix: query.prefix,
-      gte,
-      lt,
-      limit: query.limit,
-      isReverse: query.isReverse,
-      isDeleted,
-    });
-  }
-
-  async #page(
-    owner: Name,
-    range: { prefix: string; gte: Buffer; lt?: Buffer; limit: number; isReverse: boolean; isDeleted: boolean },
-  ): Promise<PackedRow[]> {
-    const lt = range.lt ?? rowPrefixEnd(owner, range.prefix, range.isDeleted);
-    const entries = await this.#engine.scan({ gte: range.gte, lt, limit: range.limit, reverse: range.isReverse });
-    const offset = rowNameOffset(owner);
-    return entries.map(({ key, value }) => ({
-      name: Buffer.from(key.buffer, key.byteOffset + offset, key.length - offset),
-      value,
-      isDeleted: range.isDeleted,
-    }));
+  async #rows(owner: Name, query: ListQuery, isDeleted: boolean): Promise<PackableRow[]> {
+    const range = rangeOf(owner, query, isDeleted);
+    return range === undefined ? [] : rowsOf(await this.#engine.scan(range), rowNameOffset(owner), isDeleted);
   }
 
   #rowAt(key: Uint8Array, name: string, isDeleted: boolean): Row | undefined {
@@ -212,15 +188,8 @@ const bytesOf = (text: string): string => Buffer.from(text).toString("latin1");
 const endOfPrefix = (prefix: string): string | undefined =>
   prefix === "" ? undefined : prefix.slice(0, -1) + String.fromCharCode(prefix.charCodeAt(prefix.length - 1) + 1);
 
-const runOf = (
-  entries: readonly { readonly key: Uint8Array; readonly value: Uint8Array }[],
-  nameAt: number,
-): RowRun => {
-  const rows = entries.map(({ key, value }) => ({
-    name: Buffer.from(key.buffer, key.byteOffset + nameAt, key.length - nameAt),
-    value,
-    isDeleted: false,
-  }));
+const runOf = (entries: readonly ScannedEntry[], nameAt: number): RowRun => {
+  const rows = rowsOf(entries, nameAt, false);
   const offsets = [0];
   let end = 0;
   for (const { name, value } of rows) {
@@ -230,9 +199,33 @@ const runOf = (
   return { names: rows.map(({ name }) => name.toString("latin1")), packed: packRows(rows), offsets };
 };
 
-type PackedRow = { readonly name: Buffer; readonly value: Uint8Array; readonly isDeleted: boolean };
+const rowsOf = (entries: readonly ScannedEntry[], nameAt: number, isDeleted: boolean): PackableRow[] =>
+  entries.map(({ key, value }) => ({
+    name: Buffer.from(key.buffer, key.byteOffset + nameAt, key.length - nameAt),
+    value,
+    isDeleted,
+  }));
 
-const merge = (live: readonly PackedRow[], deleted: readonly PackedRow[], query: ListQuery): PackedRow[] => {
+/** The part of a row space that a query asks for; undefined where that is nothing. */
+const rangeOf = (owner: Name, query: ListQuery, isDeleted: boolean): ScanRange | undefined => {
+  const { prefix, limit, isReverse: reverse } = query;
+  let gte = rowKey(owner, prefix, isDeleted);
+  let lt = rowPrefixEnd(owner, prefix, isDeleted);
+  const [lower, upper] = reverse ? [query.endMarker, query.marker] : [query.marker, query.endMarker];
+  if (lower !== "") {
+    const after = Buffer.concat([rowKey(owner, lower, isDeleted), Buffer.of(0)]);
+    if (Buffer.compare(after, gte) > 0) gte = after;
+  }
+  if (upper !== "") {
+    const before = rowKey(owner, upper, isDeleted);
+    if (Buffer.compare(before, lt) < 0) lt = before;
+  }
+  return Buffer.compare(gte, lt) >= 0 || limit === 0 ? undefined : { gte, lt, limit, reverse };
+};
+
+type PackableRow = { readonly name: Buffer; readonly value: Uint8Array; readonly isDeleted: boolean };
+
+const merge = (live: readonly PackableRow[], deleted: readonly PackableRow[], query: ListQuery): PackableRow[] => {
   const sign = query.isReverse ? -1 : 1;
   return [...live, ...deleted].sort((a, b) => sign * Buffer.compare(a.name, b.name)).slice(0, query.limit);
 };

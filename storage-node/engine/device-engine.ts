@@ -52,6 +52,16 @@ export type StagedBody = {
   abandon(): Promise<void>;
 };
 
+/** Entries with gte ≤ key < lt in key order (or reverse), at most `limit`. Requires: limit ≤ 10,000. */
+export type ScanRange = {
+  readonly gte: Uint8Array;
+  readonly lt: Uint8Array;
+  readonly limit: number;
+  readonly reverse?: boolean;
+};
+
+export type ScannedEntry = { readonly key: Uint8Array; readonly value: Uint8Array };
+
 export type DeviceState =
   | { readonly kind: "serving" }
   | { readonly kind: "full" }
@@ -103,16 +113,10 @@ export type DeviceEngine = AsyncDisposable & {
    */
   readBody(body: BodyReference, offset: number, length: number): Promise<Uint8Array>;
   stage(): Promise<StagedBody>;
-  /**
-   * Entries with gte ≤ key < lt in key order (or reverse), applied ones included, at most `limit`, copies.
-   * Requires: limit ≤ 10,000.
-   */
-  scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit: number;
-    reverse?: boolean;
-  }): Promise<{ key: Uint8Array; value: Uint8Array }[]>;
+  /** The entries of a range, applied ones included, copies. */
+  scan(range: ScanRange): Promise<ScannedEntry[]>;
+  /** The same in pages, none empty: what is done with one page is done while the next is read. */
+  scanPages(range: ScanRange): AsyncIterable<ScannedEntry[]>;
   /** Figures for metrics and `status`. */
   figures(): DeviceFigures;
 };

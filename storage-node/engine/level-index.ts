@@ -4,6 +4,13 @@ import type { OpenIndex } from "./index-port.ts";
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 const CACHE_BYTES = 32 * 1024 * 1024;
 const MAX_TABLE_BYTES = 32 * 1024 * 1024;
+/** Of a page of a scan; LevelDB's default of 16 KiB makes a page of 1,000 rows twelve trips to the thread pool. */
+const PAGE_BYTES = 1024 * 1024;
+/** Pages of at most so many entries are not worth a trip to be freed early. */
+const SMALL_PAGE_ENTRIES = 64;
+/** What a closed iterator keeps for each entry of its largest page. */
+const NATIVE_ENTRY_BYTES = 64;
+const RESIDUE_STEP_BYTES = 4 * 1024 * 1024;
 /** Holds the checkpoint; entries' keys have at least one byte. */
 const CHECKPOINT_KEY = new Uint8Array(0);
 /** Behind every key, so that compacting this range rewrites no table. */
@@ -21,6 +28,7 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
     maxFileSize: MAX_TABLE_BYTES,
   });
   await level.open();
+  const residue = new NativeResidue();
   return {
     get: (key) => level.getSync(key),
     // A chained batch costs 2.8 µs an operation on the main thread, an array of operations 3.7 µs.
@@ -39,9 +47,42 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
     },
     readCheckpoint: () => level.getSync(CHECKPOINT_KEY),
     cursor: ({ gte, lt, reverse }) => {
-      const iterator = level.iterator({ gte, lt, reverse });
-      return { next: (count) => iterator.nextv(count), close: () => iterator.close() };
+      const iterator = level.iterator({ gte, lt, reverse, highWaterMarkBytes: PAGE_BYTES });
+      let largest = 0;
+      return {
+        next: (count) => {
+          largest = Math.max(largest, count);
+          return iterator.nextv(count);
+        },
+        close: async () => {
+          // LevelDB's iterator keeps copies of its last page until the next one is asked for, also at the end and when it is closed.
+          if (largest > SMALL_PAGE_ENTRIES) {
+            iterator.seek(gte);
+            await iterator.nextv(1);
+          }
+          await iterator.close();
+          residue.add(largest * NATIVE_ENTRY_BYTES);
+        },
+      };
     },
     close: () => level.close(),
   };
 };
+
+/**
+ * What closed iterators hold until a full garbage collection, which V8 sees no reason for: three thousand scans of a thousand entries
+ * left 780 MB behind. As much untouched memory is set aside where V8 counts it, and let go when the next piece is: old by then, it
+ * counts until that collection, and takes no memory itself.
+ */
+class NativeResidue {
+  #bytes = 0;
+  readonly #told: ArrayBuffer[] = [];
+
+  add(bytes: number): void {
+    this.#bytes += bytes;
+    if (this.#bytes < RESIDUE_STEP_BYTES) return;
+    this.#told.push(new ArrayBuffer(this.#bytes));
+    this.#bytes = 0;
+    if (this.#told.length > 1) this.#told.shift();
+  }
+}

@@ -9,6 +9,8 @@ import type {
   DeviceState,
   Entry,
   Mutation,
+  ScanRange,
+  ScannedEntry,
   StagedBody,
 } from "./device-engine.ts";
 import type { EngineTimer } from "./engine-timer.ts";
@@ -21,7 +23,7 @@ import { LogReader, bodyReference } from "./log-reader.ts";
 import { type Batch, LogWriter, type Pending } from "./log-writer.ts";
 import { Pushback } from "./pushback.ts";
 import type { RecoveryReport } from "./recovery.ts";
-import { lateEntry, mergeScan, nameOf } from "./scan-merge.ts";
+import { type Found, lateEntry, mergeScan, nameOf } from "./scan-merge.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
 
 /** How often a full device makes a checkpoint, so that compaction may look at its newest segments too. */
@@ -31,6 +33,8 @@ const CHECKPOINT_SHARE = 4;
 /** Values of a scan read from the log at once. */
 const VALUE_READS = 16;
 const MAX_SCAN_LIMIT = 10_000;
+
+const hasValue = (found: Found): found is Found & { readonly value: Uint8Array } => found.value !== undefined;
 
 /** What the device is made of; `open-device.ts` puts it together. */
 export type LogDeviceParts = {
@@ -235,38 +239,40 @@ export class LogDevice implements DeviceEngine {
     return this.#bodies.stage();
   }
 
-  async scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit: number;
-    reverse?: boolean;
-  }): Promise<{ key: Uint8Array; value: Uint8Array }[]> {
-    const { gte, lt, limit, reverse = false } = range;
+  async scan(range: ScanRange): Promise<ScannedEntry[]> {
+    const entries: ScannedEntry[] = [];
+    for await (const page of this.scanPages(range)) entries.push(...page);
+    return entries;
+  }
+
+  async *scanPages({ gte, lt, limit, reverse = false }: ScanRange): AsyncGenerator<ScannedEntry[]> {
     assert(limit <= MAX_SCAN_LIMIT, "a scan has at most 10,000 entries");
-    if (limit <= 0) return [];
+    if (limit <= 0) return;
     // The cursor sees the index as it is in this turn; so the overlay of this turn is what it lacks.
     const cursor = this.#index.cursor({ gte, lt, reverse });
-    try {
-      const found = await mergeScan(cursor, this.#unindexedIn(nameOf(gte), nameOf(lt), reverse), limit, reverse);
-      const entries: { key: Uint8Array; value: Uint8Array }[] = [];
-      for (let at = 0; at < found.length; at += VALUE_READS) {
-        const part = found.slice(at, at + VALUE_READS);
-        const isInline = part.every(([, live]) => live.value !== undefined);
-        const values = isInline
-          ? part.map(([, live]) => live.value)
-          : // Undefined: superseded or moved since the cursor was made.
-            await Promise.all(
-              part.map(async ([key, live]) => (await this.#reader.value(live)) ?? this.get(key)?.value),
-            );
-        for (const [index, value] of values.entries()) {
-          const key = part[index]?.[0];
-          if (key !== undefined && value !== undefined) entries.push({ key, value });
-        }
+    const overlay = this.#unindexedIn(nameOf(gte), nameOf(lt), reverse);
+    for await (const found of mergeScan(cursor, overlay, limit, reverse))
+      yield found.every(hasValue) ? found : await this.#withValues(found);
+  }
+
+  /** Reads from the log what the index has not got. */
+  async #withValues(found: readonly Found[]): Promise<ScannedEntry[]> {
+    const entries: ScannedEntry[] = [];
+    for (let at = 0; at < found.length; at += VALUE_READS) {
+      const part = found.slice(at, at + VALUE_READS);
+      const values = await Promise.all(
+        part.map(async ({ key, value, live }) => {
+          if (value !== undefined || live === undefined) return value;
+          // Superseded or moved since the cursor was made.
+          return (await this.#reader.value(live)) ?? this.get(key)?.value;
+        }),
+      );
+      for (const [index, value] of values.entries()) {
+        const key = part[index]?.key;
+        if (key !== undefined && value !== undefined) entries.push({ key, value });
       }
-      return entries;
-    } finally {
-      await cursor.close();
     }
+    return entries;
   }
 
   /** What the index lacks of a range, in order; late changes as they would be written now. */

@@ -1,5 +1,14 @@
 import { RingsteadError } from "../../common/errors.ts";
-import type { BodyReference, DeviceEngine, DeviceFigures, Entry, Mutation, StagedBody } from "./device-engine.ts";
+import type {
+  BodyReference,
+  DeviceEngine,
+  DeviceFigures,
+  Entry,
+  Mutation,
+  ScanRange,
+  ScannedEntry,
+  StagedBody,
+} from "./device-engine.ts";
 
 /** Decides when the sync of a commit is over; simulation uses its virtual clock. */
 export type SyncAfter = (done: () => void) => void;
@@ -68,12 +77,12 @@ export class MemoryDevice implements DeviceEngine {
     return Promise.reject(new RingsteadError("device-full", "the memory device stages no bodies"));
   }
 
-  async scan(range: {
-    gte: Uint8Array;
-    lt: Uint8Array;
-    limit: number;
-    reverse?: boolean;
-  }): Promise<{ key: Uint8Array; value: Uint8Array }[]> {
+  async *scanPages(range: ScanRange): AsyncGenerator<ScannedEntry[]> {
+    const entries = await this.scan(range);
+    if (entries.length > 0) yield entries;
+  }
+
+  async scan(range: ScanRange): Promise<ScannedEntry[]> {
     const found: { key: Buffer; value: Uint8Array }[] = [];
     for (const [text, entry] of this.#entries) {
       const key = Buffer.from(text, "latin1");

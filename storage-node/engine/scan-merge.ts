@@ -1,10 +1,10 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { IndexCursor } from "./index-port.ts";
-import { type LiveEntry, decodeLiveEntry } from "./index-format.ts";
+import { type LiveEntry, decodeLiveEntry, inlineValueOf } from "./index-format.ts";
 import { BODY_NONE } from "./format.ts";
 import type { LateRecord, Pending } from "./log-writer.ts";
 
-const PAGE_ENTRIES = 1000;
+const PAGE_ENTRIES = 250;
 
 /** A key as latin1 string: such strings compare like the bytes, and are what maps are keyed by. */
 export const nameOf = (key: Uint8Array): string =>
@@ -17,47 +17,76 @@ export const lateEntry = ({ key, value: valueNow }: LateRecord): LiveEntry => {
   return { ...place, keyLength: key.length, valueLength: value.length, value };
 };
 
+/** An entry of a scan. */
+export type Found = {
+  readonly key: Uint8Array;
+  /** Undefined where it is to be read from the log; then there is `live`. */
+  readonly value: Uint8Array | undefined;
+  readonly live: LiveEntry | undefined;
+};
+
 /**
- * The first `limit` entries of the index with the changes that it lacks laid over it, in the cursor's order.
- * Requires: `overlay` is sorted in that order, and holds every change in the range that the cursor does not see.
+ * The first `limit` entries of the index with the changes that it lacks laid over it, in the cursor's order, page by page; the index
+ * reads the next page while the caller has this one. A page dies young that way: a thousand rows at once outlive the collections that
+ * their own number brings about.
+ * Requires: `overlay` is sorted in that order, and holds every change in the range that the cursor does not see. Closes the cursor.
  * Errors: "entry-damaged".
  */
-export const mergeScan = async (
+export async function* mergeScan(
   cursor: IndexCursor,
   overlay: readonly Pending[],
   limit: number,
   reverse: boolean,
-): Promise<[Uint8Array, LiveEntry][]> => {
-  const found: [Uint8Array, LiveEntry][] = [];
+): AsyncGenerator<Found[]> {
+  let left = limit;
   let at = 0;
+  let found: Found[] = [];
   /** Takes the changes before `name`, or all that are left. */
   const takeOverlay = (name: string | undefined): void => {
-    for (let next = overlay[at]; next !== undefined && found.length < limit; next = overlay[at]) {
+    for (let next = overlay[at]; next !== undefined && found.length < left; next = overlay[at]) {
       if (name !== undefined && (reverse ? next.name <= name : next.name >= name)) return;
       at++;
-      if (next.live !== undefined) found.push([Buffer.from(next.name, "latin1"), next.live]);
+      if (next.live !== undefined) found.push(changed(Buffer.from(next.name, "latin1"), next.live));
     }
   };
-  while (found.length < limit) {
-    const page = await cursor.next(Math.min(PAGE_ENTRIES, limit - found.length + overlay.length - at));
-    for (const [key, bytes] of page) {
-      if (key.length === 0) continue;
-      const name = at < overlay.length ? nameOf(key) : "";
-      if (at < overlay.length) takeOverlay(name);
-      if (found.length >= limit) return found;
-      const change = overlay[at];
-      if (change?.name === name) {
-        at++;
-        if (change.live !== undefined) found.push([key, change.live]);
-        continue;
-      }
-      const live = decodeLiveEntry(bytes);
-      if (live === undefined) throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
-      found.push([key, live]);
+  const takeIndexed = (key: Uint8Array, bytes: Uint8Array): void => {
+    const name = at < overlay.length ? nameOf(key) : "";
+    if (at < overlay.length) takeOverlay(name);
+    if (found.length >= left) return;
+    const change = overlay[at];
+    if (change?.name === name) {
+      at++;
+      if (change.live !== undefined) found.push(changed(key, change.live));
+      return;
     }
-    if (page.length > 0) continue;
-    takeOverlay(undefined);
-    break;
+    const value = inlineValueOf(bytes);
+    const live = value === undefined ? decodeLiveEntry(bytes) : undefined;
+    if (value === undefined && live === undefined)
+      throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
+    found.push({ key, value, live });
+  };
+  const next = (): ReturnType<IndexCursor["next"]> => {
+    const page = cursor.next(Math.min(PAGE_ENTRIES, left + overlay.length - at));
+    // Its failure shows when it is waited for, if it is.
+    page.catch(() => {});
+    return page;
+  };
+  let coming: ReturnType<IndexCursor["next"]> | undefined;
+  try {
+    while (left > 0) {
+      const page = await (coming ?? next());
+      coming = page.length > 0 && page.length < left ? next() : undefined;
+      for (const [key, bytes] of page) if (key.length > 0 && found.length < left) takeIndexed(key, bytes);
+      if (page.length === 0) takeOverlay(undefined);
+      left -= found.length;
+      if (found.length > 0) yield found;
+      if (page.length === 0) return;
+      found = [];
+    }
+  } finally {
+    await coming?.catch(() => {});
+    await cursor.close();
   }
-  return found;
-};
+}
+
+const changed = (key: Uint8Array, live: LiveEntry): Found => ({ key, value: live.value, live });
