@@ -32,6 +32,7 @@ const open = ({ disk, platter }: World): Promise<DeviceEngine> =>
       directBatchBytes: 8192,
       indexPace: { keys: 12, delayMs: 40 },
       filterSize: { firstKeys: 32, maxKeys: 64 },
+      runSize: { bytes: 8192, keys: 20 },
       timer: turnTimer,
       reservedBytes: 0,
     },

@@ -45,8 +45,8 @@ class World {
     return { ...inner, get, write };
   };
 
-  open(fresh: boolean, disk: Disk = this.disk): Promise<Index> {
-    const parts = { disk, paths, deviceSeed: 1n, timer: atOnce, size: { firstKeys: 64, maxKeys: 128 } };
+  open(fresh: boolean, disk: Disk = this.disk, timer: EngineTimer = atOnce): Promise<Index> {
+    const parts = { disk, paths, deviceSeed: 1n, timer, size: { firstKeys: 64, maxKeys: 128 } };
     return filteredIndex(this.#counted, parts)(paths.index, fresh);
   }
 
@@ -168,6 +168,19 @@ test("where a full disk takes no filter the checkpoint is made without, and the 
   expect(world.ask(again, 0, 300, true)).toBe(300);
   await turns();
   expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);
+});
+
+test("an index is closed amid a scan, whenever the timer would have gone on", async () => {
+  const world = await new World().make();
+  const index = await world.open(true);
+  await index.write(puts(0, 300));
+  await index.close();
+  const never: EngineTimer = { nowMs: () => 0, after: () => {} };
+  const early = await world.open(false, world.disk, never);
+  await early.close();
+  const late = await world.open(false, world.disk, never);
+  await turns();
+  await late.close();
 });
 
 test("a disk that fails fails the checkpoint", async () => {

@@ -64,6 +64,7 @@ class FilteredIndex implements Index {
   /** The one that a scan is filling. */
   #next: KeyFilter | undefined;
   #refilling: Promise<void> | undefined;
+  #endPause: () => void = () => {};
   /** Settles when every write so far has. */
   #written: Promise<unknown> = Promise.resolve();
   #removedCount = 0;
@@ -105,7 +106,7 @@ class FilteredIndex implements Index {
           this.#filter = next;
           return;
         }
-        await new Promise<void>((resolve) => this.#timer.after(PAGE_PAUSE_MS, resolve));
+        await this.#pause();
       }
     } catch {
       // An index that cannot be read says so to those who need what is in it.
@@ -113,6 +114,15 @@ class FilteredIndex implements Index {
       this.#next = undefined;
       await cursor.close();
     }
+  }
+
+  /** Ends with the index as well: the timer keeps no process alive. */
+  #pause(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#endPause = resolve;
+    if (this.#isClosed) resolve();
+    else this.#timer.after(PAGE_PAUSE_MS, resolve);
+    return promise;
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
@@ -162,6 +172,7 @@ class FilteredIndex implements Index {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#endPause();
     await this.#refilling;
     await this.#inner.close();
   }

@@ -9,6 +9,7 @@ import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
 import { type EngineTimer, systemTimer } from "./engine-timer.ts";
 import { filteredIndex } from "./filtered-index.ts";
 import { type IndexPace, defaultIndexPace } from "./index-feed.ts";
+import { type RunSize, defaultRunSize } from "./index-loader.ts";
 import type { Index, OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
 import { type FilterSize, defaultFilterSize } from "./key-filter.ts";
@@ -31,6 +32,7 @@ export type DeviceParts = {
   readonly directBatchBytes: number;
   readonly indexPace: IndexPace;
   readonly filterSize: FilterSize;
+  readonly runSize: RunSize;
   readonly timer: EngineTimer;
   /** Free space that staging large bodies leaves alone. */
   readonly reservedBytes?: number;
@@ -45,6 +47,7 @@ const production: DeviceParts = {
   directBatchBytes: DIRECT_BATCH_BYTES,
   indexPace: defaultIndexPace,
   filterSize: defaultFilterSize,
+  runSize: defaultRunSize,
   timer: systemTimer,
 };
 
@@ -82,7 +85,7 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   const openIndex = filteredIndex(parts.openIndex, filterParts);
   const { index, checkpoint } = await openUsableIndex(openIndex, paths, segments, deviceSeed);
   opened.defer(() => index.close());
-  const recovered = await new Recovery(disk, paths, segments, index, checkpoint).run();
+  const recovered = await new Recovery(disk, paths, segments, index, checkpoint, parts.runSize).run();
   await segments.prepare();
   const head = recovered.head?.segment ?? segments.claim(1, recovered.nextSequence);
   const blockStart = await segments.blockBefore(head, recovered.head?.offset ?? head.used);

@@ -9,6 +9,7 @@ export type DevicePaths = {
   readonly log: string;
   readonly large: string;
   readonly index: string;
+  readonly runs: string;
   readonly filter: string;
   segment(slot: number): string;
   newSegment(slot: number): string;
@@ -53,6 +54,7 @@ export const devicePaths = (root: string): DevicePaths => {
     log,
     large,
     index: join(root, "index"),
+    runs: join(root, "index.runs"),
     filter,
     segment: (slot) => `${slotName(slot)}.log`,
     newSegment: (slot) => `${slotName(slot)}.new`,

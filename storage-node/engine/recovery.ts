@@ -11,6 +11,7 @@ import {
   bodySpace,
   bodyStartOf,
 } from "./format.ts";
+import { IndexLoader, type RunSize } from "./index-loader.ts";
 import type { Index, IndexOperation } from "./index-port.ts";
 import {
   type Checkpoint,
@@ -62,6 +63,8 @@ export class Recovery {
   readonly #store: SegmentStore;
   readonly #index: Index;
   readonly #checkpoint: Checkpoint | undefined;
+  /** Of an index that is made anew. */
+  readonly #loader: IndexLoader | undefined;
   readonly #report: RecoveryReport;
   #operations: IndexOperation[] = [];
   /** Of the operations before those: the index is written while the log is read on. */
@@ -73,13 +76,21 @@ export class Recovery {
   #partialStart: Place | undefined;
   #expected: number | undefined;
 
-  constructor(disk: Disk, paths: DevicePaths, store: SegmentStore, index: Index, checkpoint: Checkpoint | undefined) {
+  constructor(
+    disk: Disk,
+    paths: DevicePaths,
+    store: SegmentStore,
+    index: Index,
+    checkpoint: Checkpoint | undefined,
+    runSize: RunSize,
+  ) {
     this.#disk = disk;
     this.#paths = paths;
     this.#store = store;
     this.#index = index;
     this.#checkpoint = checkpoint;
     this.#expected = checkpoint?.nextSequence;
+    if (checkpoint === undefined) this.#loader = new IndexLoader({ disk, ...paths }, index, runSize);
     this.#report = {
       head: undefined,
       nextSequence: checkpoint?.nextSequence ?? 1,
@@ -102,11 +113,12 @@ export class Recovery {
       segment.live = figures.live;
       segment.deletes = figures.deletes;
     }
+    await using loader = this.#loader;
     await this.#replay();
     await this.#flush();
     await this.#writing;
     this.#report.nextSequence = this.#expected ?? 1;
-    if (this.#checkpoint === undefined) await this.#recount();
+    if (loader !== undefined) await this.#finishIndex(loader);
     await this.#removeFiles();
     return this.#report;
   }
@@ -269,7 +281,7 @@ export class Recovery {
     const operations = this.#operations;
     this.#operations = [];
     await this.#writing;
-    this.#writing = this.#index.write(operations);
+    this.#writing = (this.#loader ?? this.#index).write(operations);
     // Its failure shows with the next one.
     this.#writing.catch(() => {});
   }
@@ -285,16 +297,17 @@ export class Recovery {
   }
 
   /** Counts what lives from the index itself: after a rebuild the records' own accounts may name segments that are gone. */
-  async #recount(): Promise<void> {
+  async #finishIndex(loader: IndexLoader): Promise<void> {
     for (const segment of this.#store.segments.values()) segment.live = 0;
     this.#committedFiles.clear();
+    const countValue = (value: Uint8Array): void => {
+      const entry = decodeLiveEntry(value);
+      if (entry !== undefined) this.#count(entry);
+    };
+    if (await loader.finish(countValue)) return;
     const cursor = this.#index.cursor({ gte: BEFORE_ALL, lt: BEHIND_ALL, reverse: false });
-    for (let page = await cursor.next(PAGE_ENTRIES); page.length > 0; page = await cursor.next(PAGE_ENTRIES)) {
-      for (const [key, bytes] of page) {
-        const entry = key.length === 0 ? undefined : decodeLiveEntry(bytes);
-        if (entry !== undefined) this.#count(entry);
-      }
-    }
+    for (let page = await cursor.next(PAGE_ENTRIES); page.length > 0; page = await cursor.next(PAGE_ENTRIES))
+      for (const [key, value] of page) if (key.length > 0) countValue(value);
     await cursor.close();
   }
 

@@ -1,0 +1,226 @@
+import assert from "node:assert/strict";
+import type { Disk, DiskFile } from "../../common/disk.ts";
+import type { Index, IndexOperation } from "./index-port.ts";
+import { type Run, mergeRuns } from "./run-merge.ts";
+import {
+  RUN_HEAD_BYTES,
+  compareKeys,
+  isDeletionAt,
+  keyAt,
+  keyPrefixAt,
+  sizeAt,
+  valueAt,
+  writeRunEntry,
+} from "./run-format.ts";
+
+/** How much is sorted in memory at once: bytes, and keys, below 2^20. */
+export type RunSize = { readonly bytes: number; readonly keys: number };
+
+/** Some 30 MB with the numbers that are sorted; 100 runs for 20 million keys. */
+export const defaultRunSize: RunSize = { bytes: 24 * 1024 * 1024, keys: 200_000 };
+
+/** An entry's number in its run beside the first 32 bits of its key, in one double. */
+const NUMBER_SPAN = 2 ** 20;
+const OPERATIONS_PER_WRITE = 4096;
+const WRITE_BYTES = 1024 * 1024;
+/** Left free when runs are written, beside what the merge of them will take. */
+const RESERVED_BYTES = 256 * 1024 * 1024;
+/** What the index takes of the disk for each byte in runs. */
+const INDEX_SHARE = 1.5;
+
+/** What the loader needs of the device: a disk, the folder whose space counts, and a path for what does not fit into memory. */
+export type LoaderPlace = { readonly disk: Disk; readonly root: string; readonly runs: string };
+
+/**
+ * Fills an empty index in the order of its keys, whatever the order in which they come; of each key the newest operation counts.
+ *
+ *     write ──▶ arena ──full: sorted──▶ run, run, run … in one file ──finish: merged──▶ index
+ *
+ * LevelDB takes keys in order at the price of one write; in random order it compacts them level by level, the more often the more there
+ * are. Where the disk has no room for runs beside the index, what there is is merged, and the rest goes to the index as it comes.
+ *
+ * An entry costs two copies on its way into its run and one out of it, a place in a sort of doubles and a step of the merge, without a
+ * string or an object of its own. Measured by `bench/device-at-size.ts`.
+ */
+export class IndexLoader implements AsyncDisposable {
+  readonly #place: LoaderPlace;
+  readonly #size: RunSize;
+  readonly #index: Index;
+  /** Made with the first entry: most devices that are opened without an index are new. */
+  #arena: Buffer = Buffer.alloc(0);
+  #offsets = new Uint32Array(0);
+  #order = new Float64Array(0);
+  #length = 0;
+  #count = 0;
+  #file: DiskFile | undefined;
+  #fileLength = 0;
+  readonly #runs: Run[] = [];
+  #isDirect = false;
+
+  /** Requires: the index is empty. */
+  constructor(place: LoaderPlace, index: Index, size: RunSize) {
+    assert(size.keys < NUMBER_SPAN, "a number of an entry has 20 bits");
+    this.#place = place;
+    this.#index = index;
+    this.#size = size;
+  }
+
+  #makeArena(): void {
+    this.#arena = Buffer.allocUnsafeSlow(this.#size.bytes);
+    this.#offsets = new Uint32Array(this.#size.keys);
+    this.#order = new Float64Array(this.#size.keys);
+  }
+
+  /** Resolves when more may come. Requires: called again only then. */
+  async write(operations: IndexOperation[]): Promise<void> {
+    for (let at = 0; at < operations.length; at++) {
+      if (this.#isDirect) return this.#index.write(operations.slice(at));
+      const operation = operations[at];
+      if (operation === undefined) continue;
+      const value = operation.type === "put" ? operation.value : undefined;
+      const size = RUN_HEAD_BYTES + operation.key.length + (value?.length ?? 0);
+      if (this.#length + size > this.#size.bytes || this.#count >= this.#size.keys) {
+        if (await this.#hasRoom()) await this.#spill();
+        else await this.#goDirect();
+        at--;
+        continue;
+      }
+      if (this.#arena.length === 0) this.#makeArena();
+      writeRunEntry(this.#arena, this.#length, operation.key, value);
+      this.#offsets[this.#count] = this.#length;
+      this.#order[this.#count] = keyPrefixAt(this.#arena, this.#length) * NUMBER_SPAN + this.#count;
+      this.#count++;
+      this.#length += size;
+    }
+  }
+
+  async #hasRoom(): Promise<boolean> {
+    const { disk, root } = this.#place;
+    const runs = this.#fileLength + this.#length;
+    return (await disk.freeBytes(root)) > this.#length + runs * INDEX_SHARE + RESERVED_BYTES;
+  }
+
+  /** Where the entries of the arena begin, in the order of their keys, of equal ones only the newest. */
+  #sorted(): Uint32Array {
+    const order = this.#order.subarray(0, this.#count).sort();
+    const sorted = new Uint32Array(this.#count);
+    let length = 0;
+    for (let first = 0, end = 0; first < order.length; first = end) {
+      const prefix = Math.floor((order[first] ?? 0) / NUMBER_SPAN);
+      do end++;
+      while (end < order.length && Math.floor((order[end] ?? 0) / NUMBER_SPAN) === prefix);
+      if (end === first + 1) {
+        sorted[length++] = this.#offsetOf(order[first]);
+        continue;
+      }
+      // Newer ones first, and of each key only that one.
+      const alike = Array.from(order.subarray(first, end), (packed) => this.#offsetOf(packed));
+      const compare = (left: number, right: number): number => compareKeys(this.#arena, left, this.#arena, right);
+      alike.sort((left, right) => compare(left, right) || right - left);
+      let last: number | undefined;
+      for (const offset of alike) {
+        if (last !== undefined && compare(last, offset) === 0) continue;
+        sorted[length++] = offset;
+        last = offset;
+      }
+    }
+    return sorted.subarray(0, length);
+  }
+
+  #offsetOf(packed = 0): number {
+    return this.#offsets[packed % NUMBER_SPAN] ?? 0;
+  }
+
+  /** Writes the arena as one more run. */
+  async #spill(): Promise<void> {
+    const { disk, runs } = this.#place;
+    if (this.#file === undefined) {
+      await disk.unlink(runs);
+      this.#file = await disk.open(runs, "create");
+    }
+    const start = this.#fileLength;
+    const out = Buffer.allocUnsafeSlow(Math.min(WRITE_BYTES, this.#size.bytes));
+    let length = 0;
+    for (const offset of this.#sorted()) {
+      const size = sizeAt(this.#arena, offset);
+      if (length + size > out.length) {
+        await this.#file.write(out.subarray(0, length), this.#fileLength);
+        this.#fileLength += length;
+        length = 0;
+      }
+      this.#arena.copy(out, length, offset, offset + size);
+      length += size;
+    }
+    await this.#file.write(out.subarray(0, length), this.#fileLength);
+    this.#fileLength += length;
+    this.#runs.push({ file: this.#file, start, end: this.#fileLength });
+    this.#clear();
+  }
+
+  #clear(): void {
+    this.#length = 0;
+    this.#count = 0;
+  }
+
+  async #goDirect(): Promise<void> {
+    await this.#merge(() => {});
+    await this.#writeArena(() => {});
+    this.#isDirect = true;
+  }
+
+  /**
+   * Brings everything into the index. `seen` is called with each value that is put there; false where the index went other ways, and
+   * what is in it has to be looked up.
+   */
+  async finish(seen: (value: Uint8Array) => void): Promise<boolean> {
+    if (this.#isDirect) return false;
+    if (this.#runs.length === 0) await this.#writeArena(seen);
+    else if (await this.#hasRoom()) {
+      await this.#spill();
+      await this.#merge(seen);
+    } else {
+      await this.#goDirect();
+      return false;
+    }
+    return true;
+  }
+
+  /** Everything in the arena, deletions too: the index may have older entries. */
+  async #writeArena(seen: (value: Uint8Array) => void): Promise<void> {
+    const arena = this.#arena;
+    let operations: IndexOperation[] = [];
+    for (const offset of this.#sorted()) {
+      const key = keyAt(arena, offset);
+      if (isDeletionAt(arena, offset)) operations.push({ type: "del", key });
+      else {
+        const value = valueAt(arena, offset);
+        seen(value);
+        operations.push({ type: "put", key, value });
+      }
+      if (operations.length < OPERATIONS_PER_WRITE) continue;
+      await this.#index.write(operations);
+      operations = [];
+    }
+    if (operations.length > 0) await this.#index.write(operations);
+    this.#clear();
+  }
+
+  /** The index takes a page while the next one is merged. */
+  async #merge(seen: (value: Uint8Array) => void): Promise<void> {
+    let writing = Promise.resolve();
+    for await (const page of mergeRuns(this.#runs, OPERATIONS_PER_WRITE)) {
+      for (const operation of page) if (operation.type === "put") seen(operation.value);
+      await writing;
+      writing = this.#index.write(page);
+      // Its failure shows with the next one.
+      writing.catch(() => {});
+    }
+    await writing;
+    this.#runs.length = 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file?.close();
+    if (this.#file !== undefined) await this.#place.disk.unlink(this.#place.runs);
+  }
+}
