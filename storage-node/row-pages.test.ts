@@ -110,3 +110,35 @@ test("what is kept stays within its bound, and listings stay right beyond it", a
   await pages.list("o0", "", undefined, 10_000, rows.read);
   expect(rows.reads).toBeGreaterThan(before);
 });
+
+test("a listing that pushes itself out while it is kept leaves nothing counted", async () => {
+  const rows = new Rows();
+  const pages = new RowPages();
+  for (let number = 0; number < 2400; number++) rows.names.add(`${nameOf(number)}${"x".repeat(1000)}`);
+  for (let round = 0; round < 20; round++) {
+    // The older of two listings at once is the first to go.
+    const older = pages.list(`a${round}`, "", undefined, 10_000, rows.read);
+    const newer = pages.list(`b${round}`, "", undefined, 10_000, rows.read);
+    await Promise.all([older, newer]);
+  }
+  rows.names.clear();
+  for (let number = 0; number < 100; number++) rows.names.add(nameOf(number));
+  await pages.list("small", "", undefined, 10_000, rows.read);
+  const before = rows.reads;
+  await pages.list("small", "", undefined, 10_000, rows.read);
+  expect(rows.reads).toBe(before);
+});
+
+test("a listing of a range reads nothing behind it", async () => {
+  const rows = new Rows();
+  const pages = new RowPages();
+  for (let number = 0; number < 2000; number++) rows.names.add(nameOf(number));
+  let rowsRead = 0;
+  const counting: ReadRows = async (from, to, limit) => {
+    const runs = await rows.read(from, to, limit);
+    for (const run of runs) rowsRead += run.names.length;
+    return runs;
+  };
+  await pages.list("o", nameOf(100), nameOf(110), 10_000, counting);
+  expect(rowsRead).toBe(10);
+});

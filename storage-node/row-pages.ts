@@ -20,7 +20,8 @@ export type RowRun = {
 /** All rows from `from` on and before `to`; undefined: to the end. */
 type Page = RowRun & { readonly from: NameBytes; readonly to: NameBytes | undefined };
 
-type Fill = { readonly from: NameBytes; readonly to: NameBytes | undefined; isTouched: boolean };
+/** A read under way, and the names in its range that changed meanwhile. */
+type Fill = { readonly from: NameBytes; readonly to: NameBytes | undefined; readonly touched: NameBytes[] };
 
 type Owner = { readonly pages: Page[]; readonly fills: Set<Fill>; bytes: number };
 
@@ -28,6 +29,8 @@ type Owner = { readonly pages: Page[]; readonly fills: Set<Fill>; bytes: number 
 export type ReadRows = (from: NameBytes, to: NameBytes | undefined, limit: number) => Promise<readonly RowRun[]>;
 
 const NO_ROWS: RowRun = { names: [], packed: Buffer.alloc(0), offsets: [0] };
+
+const isIn = ({ from, to }: Pick<Page, "from" | "to">, name: NameBytes): boolean => name >= from && isBefore(name, to);
 
 const isBefore = (name: NameBytes, end: NameBytes | undefined): boolean => end === undefined || name < end;
 
@@ -37,7 +40,7 @@ const isBefore = (name: NameBytes, end: NameBytes | undefined): boolean => end =
  *
  *     unknown ──read──▶ kept ──a row in its range changes──▶ unknown
  *
- * A read during which a row of its range changed is used, and not kept.
+ * A page whose rows changed while it was read is used, and not kept.
  */
 export class RowPages {
   /** In the order in which they were last listed. */
@@ -49,10 +52,10 @@ export class RowPages {
     const known = this.#owners.get(owner);
     if (known === undefined) return;
     const bytes = Buffer.from(name).toString("latin1");
-    for (const fill of known.fills) if (bytes >= fill.from && isBefore(bytes, fill.to)) fill.isTouched = true;
+    for (const fill of known.fills) if (isIn(fill, bytes)) fill.touched.push(bytes);
     const index = indexOf(known.pages, bytes);
     const page = known.pages[index];
-    if (page === undefined || !isBefore(bytes, page.to) || bytes < page.from) return;
+    if (page === undefined || !isIn(page, bytes)) return;
     known.pages.splice(index, 1);
     this.#forget(known, page);
   }
@@ -73,7 +76,8 @@ export class RowPages {
     let at: NameBytes | undefined = from;
     while (left > 0 && at !== undefined && isBefore(at, to)) {
       const kept = keptAt(known, at);
-      const pages: readonly Page[] = kept === undefined ? await this.#read(owner, known, at, left, read) : [kept];
+      const pages: readonly Page[] =
+        kept === undefined ? await this.#read(owner, known, { from: at, to }, left, read) : [kept];
       for (const page of pages) {
         if (left === 0 || at === undefined || !isBefore(at, to)) break;
         const first = page.from >= at ? 0 : lowerBound(page.names, at);
@@ -88,10 +92,17 @@ export class RowPages {
     return runs;
   }
 
-  /** Pages from `from` on, without a gap, at least one: `wanted` rows in all where there are so many before the next page that is kept. */
-  async #read(id: string, owner: Owner, from: NameBytes, wanted: number, read: ReadRows): Promise<readonly Page[]> {
+  /** Pages of a range, without a gap, at least one: `wanted` rows in all where there are so many before the next page that is kept. */
+  async #read(
+    id: string,
+    owner: Owner,
+    { from, to }: Pick<Page, "from" | "to">,
+    wanted: number,
+    read: ReadRows,
+  ): Promise<readonly Page[]> {
     const next = owner.pages[indexOf(owner.pages, from) + 1];
-    const fill: Fill = { from, to: next?.from, isTouched: false };
+    const end = next === undefined || (to !== undefined && to < next.from) ? to : next.from;
+    const fill: Fill = { from, to: end, touched: [] };
     const limit = Math.min(Math.ceil(wanted / PAGE_ROWS) * PAGE_ROWS, MAX_READ_ROWS);
     owner.fills.add(fill);
     try {
@@ -106,7 +117,11 @@ export class RowPages {
         at = page.to ?? at;
       }
       if (pages.length === 0) pages.push({ ...NO_ROWS, from, to: fill.to });
-      if (!fill.isTouched && this.#owners.get(id) === owner) for (const page of pages) this.#keep(owner, page);
+      for (const page of pages) {
+        // Keeping one may push out this very owner, whose pages then belong to nobody.
+        if (this.#owners.get(id) !== owner) break;
+        if (!fill.touched.some((name) => isIn(page, name))) this.#keep(owner, page);
+      }
       return pages;
     } finally {
       owner.fills.delete(fill);

@@ -1,4 +1,4 @@
-import { RingsteadError } from "../common/errors.ts";
+import { RingsteadError, codeOf } from "../common/errors.ts";
 import { xxh64OfString } from "../common/hash.ts";
 import { decideRow } from "./core/row-admission.ts";
 import type { DeviceEngine, Mutation, ScanRange, ScannedEntry } from "./engine/device-engine.ts";
@@ -88,8 +88,7 @@ export class RowSpace {
 
   /** One page of rows in packed runs, after everything in it is synced. */
   async list(owner: Name, query: ListQuery): Promise<readonly Buffer[]> {
-    const isPaged = query.limit > 0 && !query.isReverse && !query.withDeleted;
-    if (isPaged && this.#statisticsOf(owner, idOf(owner)).counters.rows <= PAGED_ROWS_LIMIT) {
+    if (query.limit > 0 && !query.isReverse && !query.withDeleted && this.#isShort(owner)) {
       const runs = await this.#livePage(owner, query);
       await this.#engine.sync();
       return runs;
@@ -106,6 +105,17 @@ export class RowSpace {
     }
     await this.#engine.sync();
     return runs;
+  }
+
+  /** Statistics that cannot be read are no reason not to list. */
+  #isShort(owner: Name): boolean {
+    try {
+      return this.#statisticsOf(owner, idOf(owner)).counters.rows <= PAGED_ROWS_LIMIT;
+    } catch (error) {
+      const code = codeOf(error);
+      if (code !== "counters-damaged" && code !== "entry-damaged") throw error;
+      return false;
+    }
   }
 
   /** The common listing: live rows, forward, out of pages that are kept. */

@@ -16,6 +16,8 @@ import { Staging } from "./staging.ts";
 
 export type StorageNodeOptions = {
   readonly config: ClusterConfig;
+  /** The devices that it serves; undefined: all of its node's. */
+  readonly only: readonly string[] | undefined;
   readonly clusterId: string;
   readonly clusterKey: Buffer;
   readonly socketPath: string;
@@ -28,7 +30,10 @@ const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
   return [digest.readBigUInt64BE(0), digest.readBigUInt64BE(8)];
 };
 
-/** Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left out. */
+/**
+ * Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left
+ * out; a process for all of them does not start without any, one for a single disk does, since the others go on.
+ */
 export const startStorageNode = async (options: StorageNodeOptions): Promise<AsyncDisposable> => {
   const { config, log, metrics } = options;
   const seeds = setHashSeeds(options.clusterKey);
@@ -37,6 +42,7 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
   let lastError: unknown;
   for (const [index, path] of config.devices.entries()) {
     const device = deviceName(index);
+    if (options.only?.includes(device) === false) continue;
     try {
       const engine = await openDevice({ path, identity: { clusterId: options.clusterId, node: config.node, device } });
       engines.push(engine);
@@ -50,7 +56,7 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
       log.error("a device cannot be opened and is left out", { device, path, error: messageOf(error) });
     }
   }
-  if (devices.size === 0) throw lastError ?? new Error("no device is configured");
+  if (devices.size === 0 && options.only === undefined) throw lastError ?? new Error("no device is configured");
 
   let requestCount = 0;
   const dispatch = dispatcher(devices);

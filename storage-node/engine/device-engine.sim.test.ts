@@ -34,9 +34,12 @@ const open = ({ disk, platter }: World): Promise<DeviceEngine> =>
       filterSize: { firstKeys: 32, maxKeys: 64 },
       runSize: { bytes: 8192, keys: 20 },
       timer: turnTimer,
+      random: () => lives++,
       reservedBytes: 0,
     },
   );
+
+let lives = 1;
 
 /** Turns of the event loop instead of milliseconds. Time stands still, so that who is held back for compaction waits for its end. */
 const turnTimer: EngineTimer = {
@@ -187,13 +190,18 @@ const check = async (device: DeviceEngine, history: History, told: string): Prom
   );
 };
 
-const afterPowerLoss = (world: World, random: Random): World => ({
-  disk: world.disk.afterPowerLoss(random),
-  platter:
+const afterPowerLoss = async (world: World, random: Random): Promise<World> => {
+  const disk = world.disk.afterPowerLoss(random);
+  const platter =
     random.below(5) === 0
       ? emptyIndexPlatter()
-      : platterAfterPowerLoss(world.platter, random.below(world.platter.since.length + 1)),
-});
+      : platterAfterPowerLoss(world.platter, random.below(world.platter.since.length + 1));
+  // What is derived may also be lost by itself.
+  if (random.below(4) === 0 && (await disk.kindOf("/device/filter")) === "folder")
+    for (const name of await disk.list("/device/filter"))
+      if (random.below(2) === 0) await disk.unlink(`/device/filter/${name}`);
+  return { disk, platter };
+};
 
 /** One history with power cut at one step; recovery is cut now and then as well; then life goes on, and once more. */
 const runOnce = async (seed: bigint, cutAt: number, shape: Shape): Promise<{ steps: number; wasCut: boolean }> => {
@@ -211,13 +219,13 @@ const runOnce = async (seed: bigint, cutAt: number, shape: Shape): Promise<{ ste
   const { steps } = world.disk;
   const wasCut = !world.disk.hasPower;
   for (let round = 0; round < 2; round++) {
-    world = afterPowerLoss(world, fate);
+    world = await afterPowerLoss(world, fate);
     if (fate.below(3) === 0) {
       world.disk.powerLossAt = fate.below(40);
       await open(world).catch((error: unknown) => {
         if (world.disk.hasPower) throw error;
       });
-      world = afterPowerLoss(world, fate);
+      world = await afterPowerLoss(world, fate);
     }
     const device = await open(world);
     await check(device, history, told);
@@ -226,7 +234,7 @@ const runOnce = async (seed: bigint, cutAt: number, shape: Shape): Promise<{ ste
       if (world.disk.hasPower) throw error;
     });
   }
-  world = afterPowerLoss(world, fate);
+  world = await afterPowerLoss(world, fate);
   const device = await open(world);
   await check(device, history, told);
   await device[Symbol.asyncDispose]();

@@ -1,10 +1,11 @@
+import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { expect, test } from "vitest";
 import type { Disk, DiskFile } from "../../common/disk.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
 import { alteredDisk } from "./engine-fixture.ts";
 import type { EngineTimer } from "./engine-timer.ts";
-import { filteredIndex } from "./filtered-index.ts";
+import { FilteredIndex } from "./filtered-index.ts";
 import type { Index, IndexOperation, OpenIndex } from "./index-port.ts";
 import { type IndexPlatter, emptyIndexPlatter, openMemoryIndex } from "./memory-index.ts";
 import { devicePaths } from "./paths.ts";
@@ -24,6 +25,7 @@ class World {
   readonly disk = new SimulatedDisk();
   readonly platter: IndexPlatter = emptyIndexPlatter();
   questions = 0;
+  #lives = 1;
 
   async make(): Promise<this> {
     await this.disk.makeFolder(paths.root);
@@ -45,9 +47,16 @@ class World {
     return { ...inner, get, write };
   };
 
-  open(fresh: boolean, disk: Disk = this.disk, timer: EngineTimer = atOnce): Promise<Index> {
-    const parts = { disk, paths, deviceSeed: 1n, timer, size: { firstKeys: 64, maxKeys: 128 } };
-    return filteredIndex(this.#counted, parts)(paths.index, fresh);
+  open(fresh: boolean, disk: Disk = this.disk, timer: EngineTimer = atOnce): Promise<FilteredIndex> {
+    const size = { firstKeys: 64, maxKeys: 128 };
+    const random = (): number => this.#lives++;
+    const parts = { disk, paths, deviceSeed: 1n, timer, size, random, reservedBytes: 0 };
+    return FilteredIndex.open(this.#counted, parts, fresh);
+  }
+
+  /** The files of layers, in the order of lives and numbers. */
+  layers(): Promise<string[]> {
+    return this.disk.list(paths.filter);
   }
 
   /** How many of the keys the index had to be asked for; all must be, or not be, there. */
@@ -73,7 +82,7 @@ test("LevelDB is not asked for keys it never had, and is for those it has, befor
   await index.checkpoint(CHECKPOINT);
   await index.close();
   const again = await world.open(false);
-  expect(again.readCheckpoint()).toEqual(new Uint8Array(CHECKPOINT));
+  expect(Buffer.from(again.readCheckpoint()!)).toEqual(CHECKPOINT);
   expect(world.ask(again, 0, 600, true)).toBe(600);
   expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);
 });
@@ -106,7 +115,7 @@ test("without a usable filter every question is asked until a scan has made it a
     await index.write(puts(0, 300));
     await index.checkpoint(CHECKPOINT);
     await index.close();
-    await harm(world.disk, paths.filterLayer(1));
+    await harm(world.disk, paths.filterLayer(1, 1));
     const again = await world.open(false);
     const written = again.write(puts(300, 310));
     await Promise.all([written, again.write(puts(310, 320))]);
@@ -138,15 +147,76 @@ test("a filter most of whose keys are gone is made anew, and its old files go wi
   for (let number = 19; number < 4000; number += 20) expect(index.get(keyOf(number))).toBeDefined();
 });
 
-test("an index made anew leaves no file of the earlier filter, and begins with a filter that denies", async () => {
+test("an index made anew begins with a filter that denies, and its first checkpoint leaves no file of the earlier one", async () => {
   const world = await new World().make();
   const index = await world.open(true);
   await index.write(puts(0, 300));
   await index.checkpoint(CHECKPOINT);
   await index.close();
+  expect((await world.layers()).length).toBe(3);
   const fresh = await world.open(true);
-  expect(await world.disk.list(paths.filter)).toEqual([]);
   expect(world.ask(fresh, 0, 300, false)).toBe(0);
+  await fresh.checkpoint(CHECKPOINT);
+  expect(await world.layers()).toEqual(["00000002-00000000.layer"]);
+});
+
+test("a layer made anew is never taken for the one of its number that an older checkpoint names", async () => {
+  const world = await new World().make();
+  const index = await world.open(true);
+  await index.write(puts(0, 150));
+  await index.checkpoint(CHECKPOINT);
+  await index.close();
+  for (const name of await world.layers()) await world.disk.unlink(join(paths.filter, name));
+  const older = { ...world.platter, entries: new Map(world.platter.entries) };
+  const again = await world.open(false);
+  await again.write(puts(150, 700));
+  await turns();
+  await again.checkpoint(CHECKPOINT);
+  await again.close();
+  // The checkpoint was not durable after all; what the log had is replayed.
+  Object.assign(world.platter, older);
+  const third = await world.open(false);
+  await third.write(puts(150, 200));
+  expect(world.ask(third, 0, 200, true)).toBe(200);
+});
+
+test("a filter that is distrusted answers for nothing until it was made anew", async () => {
+  const world = await new World().make();
+  const index = await world.open(true);
+  await index.write(puts(0, 300));
+  index.distrust();
+  expect(world.ask(index, 1000, 2000, false)).toBe(1000);
+  await index.checkpoint(CHECKPOINT);
+  await turns();
+  expect(world.ask(index, 0, 300, true)).toBe(300);
+  expect(world.ask(index, 1000, 2000, false)).toBeLessThan(100);
+});
+
+test("a layer that cannot be read costs a scan, not the index", async () => {
+  const world = await new World().make();
+  const index = await world.open(true);
+  await index.write(puts(0, 300));
+  await index.checkpoint(CHECKPOINT);
+  await index.close();
+  const broken = Object.assign(new Error("broken"), { code: "EIO" });
+  const failing = alteredDisk(world.disk, {
+    open: (path, mode) => (path.startsWith(paths.filter) ? Promise.reject(broken) : world.disk.open(path, mode)),
+  });
+  const again = await world.open(false, failing);
+  expect(Buffer.from(again.readCheckpoint()!)).toEqual(CHECKPOINT);
+  expect(world.ask(again, 0, 300, true)).toBe(300);
+  await turns();
+  expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);
+  await again.close();
+});
+
+test("a filter is not saved into the last of a disk's room", async () => {
+  const world = await new World().make();
+  const index = await world.open(true, alteredDisk(world.disk, { freeBytes: async () => 100 }));
+  await index.write(puts(0, 300));
+  await index.checkpoint(CHECKPOINT);
+  expect(await world.layers()).toEqual([]);
+  expect(Buffer.from(index.readCheckpoint()!)).toEqual(CHECKPOINT);
 });
 
 test("where a full disk takes no filter the checkpoint is made without, and the next opening scans", async () => {
@@ -164,7 +234,7 @@ test("where a full disk takes no filter the checkpoint is made without, and the 
   await index.close();
   expect(await world.disk.list(paths.filter)).toEqual([]);
   const again = await world.open(false);
-  expect(again.readCheckpoint()).toEqual(new Uint8Array(CHECKPOINT));
+  expect(Buffer.from(again.readCheckpoint()!)).toEqual(CHECKPOINT);
   expect(world.ask(again, 0, 300, true)).toBe(300);
   await turns();
   expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);

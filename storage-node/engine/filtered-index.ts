@@ -1,17 +1,19 @@
+import { AssertionError } from "node:assert/strict";
 import { codeOf } from "../../common/errors.ts";
 import type { Disk } from "../../common/disk.ts";
 import type { EngineTimer } from "./engine-timer.ts";
 import { FilterFiles } from "./filter-files.ts";
-import type { Index, IndexOperation, OpenIndex } from "./index-port.ts";
-import { type FilterSize, KeyFilter } from "./key-filter.ts";
-import { readStamp, stampCheckpoint } from "./key-filter-format.ts";
+import { BEFORE_ALL, BEHIND_ALL, type Index, type IndexOperation, type OpenIndex } from "./index-port.ts";
+import { type FilterLayer, type FilterSize, KeyFilter } from "./key-filter.ts";
+import { type FilterStamp, readStamp, stampCheckpoint } from "./key-filter-format.ts";
 import type { DevicePaths } from "./paths.ts";
 
-const PAGE_ENTRIES = 1000;
-/** Between two pages of a scan, so that requests come first. */
-const PAGE_PAUSE_MS = 2;
-const BEFORE_ALL = new Uint8Array(0);
-const BEHIND_ALL = new Uint8Array(4200).fill(0xff);
+/** A scan goes on with so many entries at once. */
+const SCAN_ENTRIES = 1000;
+/** Between two of those, so that requests come first. */
+const SCAN_PAUSE_MS = 2;
+/** More layers than that hold 270 million keys, take 512 MiB, and cost more to ask than LevelDB: then there is no filter. */
+const MAX_LAYERS = 72;
 
 export type FilterParts = {
   readonly disk: Disk;
@@ -19,6 +21,10 @@ export type FilterParts = {
   readonly deviceSeed: bigint;
   readonly timer: EngineTimer;
   readonly size: FilterSize;
+  /** A number of 32 bits. */
+  readonly random: () => number;
+  /** Free space that the filter leaves alone. */
+  readonly reservedBytes: number | undefined;
 };
 
 /**
@@ -28,37 +34,17 @@ export type FilterParts = {
  * 16 KiB is compacted into the next level, some ten times as much. Two million new keys, each looked up before its put, had it
  * write 5.1 GB instead of 2.1 and go at 31,000 keys a second instead of 81,000.
  *
- * The filter is saved before each checkpoint, so that it knows every key that the index may have before it; what came later is
- * replayed from the log. Where it is missing or damaged the index is scanned once; until then every question is asked. It is made anew
- * in the same way when more than half of its keys are gone.
+ * The filter is saved before each checkpoint, which names it: so it knows every key that the index had then. What came later is
+ * replayed from the log; where the log has lost something, `distrust` is called. A filter that is missing, damaged or distrusted is
+ * made anew by a scan of the index, and until that is done every question is asked. So is one that has to grow while it remembers more
+ * deleted keys than others.
  */
-export const filteredIndex =
-  (openInner: OpenIndex, parts: FilterParts): OpenIndex =>
-  async (path, fresh) => {
-    const files = new FilterFiles(parts.disk, parts.paths, parts.deviceSeed);
-    // An index made anew numbers its layers anew.
-    if (fresh) await files.removeOthers(new Set());
-    const inner = await openInner(path, fresh);
-    try {
-      const stored = inner.readCheckpoint();
-      const stamps = stored === undefined ? [] : readStamp(stored).layers;
-      const layers = await files.load(stamps);
-      const index = new FilteredIndex(inner, files, parts, await files.unusedNumber());
-      if (layers === undefined || (layers.length === 0 && !fresh)) index.refill();
-      else index.begin(layers);
-      return index;
-    } catch (error) {
-      await inner.close();
-      throw error;
-    }
-  };
-
-class FilteredIndex implements Index {
+export class FilteredIndex implements Index {
   readonly #inner: Index;
   readonly #files: FilterFiles;
   readonly #timer: EngineTimer;
   readonly #size: FilterSize;
-  readonly #takeNumber: () => number;
+  readonly #random: () => number;
   /** Undefined while nothing is known. */
   #filter: KeyFilter | undefined;
   /** The one that a scan is filling. */
@@ -70,18 +56,43 @@ class FilteredIndex implements Index {
   #removedCount = 0;
   #isClosed = false;
 
-  constructor(inner: Index, files: FilterFiles, { timer, size }: FilterParts, firstNumber: number) {
+  private constructor(inner: Index, files: FilterFiles, { timer, size, random }: FilterParts) {
     this.#inner = inner;
     this.#files = files;
     this.#timer = timer;
     this.#size = size;
-    let number = firstNumber;
-    this.#takeNumber = () => number++;
+    this.#random = random;
+  }
+
+  /** Opens an index with its filter. Errors: those of `openInner`, and of the disk. */
+  static async open(openInner: OpenIndex, parts: FilterParts, fresh: boolean): Promise<FilteredIndex> {
+    const { disk, paths, deviceSeed, reservedBytes } = parts;
+    const files = new FilterFiles(disk, paths, deviceSeed, reservedBytes);
+    const inner = await openInner(paths.index, fresh);
+    try {
+      const index = new FilteredIndex(inner, files, parts);
+      const stored = inner.readCheckpoint();
+      const stamp = stored === undefined ? undefined : readStamp(stored).stamp;
+      const layers = stamp === undefined ? undefined : await files.load(stamp);
+      if (fresh) index.#begin(parts.random(), []);
+      else if (stamp === undefined || layers === undefined) index.refill();
+      else index.#begin(stamp.life, layers);
+      return index;
+    } catch (error) {
+      await inner.close();
+      throw error;
+    }
   }
 
   /** Requires: `layers` know every key of the index, but for those that recovery is about to replay. */
-  begin(layers: ConstructorParameters<typeof KeyFilter>[1]): void {
-    this.#filter = new KeyFilter(this.#size, layers, this.#takeNumber);
+  #begin(life: number, layers: readonly FilterLayer[]): void {
+    this.#filter = new KeyFilter(this.#size, life, layers);
+  }
+
+  /** The index may have keys that neither the filter nor the log tells of: every question is asked until a scan has made it anew. */
+  distrust(): void {
+    this.#filter = undefined;
+    this.refill();
   }
 
   /** Makes the filter anew from a scan of the index, in the background. */
@@ -92,26 +103,33 @@ class FilteredIndex implements Index {
   }
 
   async #runRefill(): Promise<void> {
-    const next = new KeyFilter(this.#size, [], this.#takeNumber);
+    const next = new KeyFilter(this.#size, this.#random());
     this.#removedCount = 0;
     // What is written from here on is added to it as well; what is on its way is in the index when the scan begins.
     this.#next = next;
-    await this.#written;
-    const cursor = this.#inner.cursor({ gte: BEFORE_ALL, lt: BEHIND_ALL, reverse: false });
     try {
-      while (!this.#isClosed) {
-        const page = await cursor.next(PAGE_ENTRIES);
-        for (const [key] of page) next.add(key);
-        if (page.length === 0) {
-          this.#filter = next;
-          return;
-        }
-        await this.#pause();
-      }
-    } catch {
+      await this.#written;
+      if (await this.#addAll(next)) this.#filter = next;
+    } catch (error) {
       // An index that cannot be read says so to those who need what is in it.
+      if (error instanceof AssertionError) throw error;
     } finally {
       this.#next = undefined;
+    }
+  }
+
+  /** False where it was cut short. */
+  async #addAll(filter: KeyFilter): Promise<boolean> {
+    const cursor = this.#inner.cursor({ gte: BEFORE_ALL, lt: BEHIND_ALL, reverse: false });
+    try {
+      while (!this.#isClosed && filter.layers.length <= MAX_LAYERS) {
+        const page = await cursor.next(SCAN_ENTRIES);
+        if (page.length === 0) return true;
+        for (const [key] of page) filter.add(key);
+        await this.#pause();
+      }
+      return false;
+    } finally {
       await cursor.close();
     }
   }
@@ -121,7 +139,7 @@ class FilteredIndex implements Index {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#endPause = resolve;
     if (this.#isClosed) resolve();
-    else this.#timer.after(PAGE_PAUSE_MS, resolve);
+    else this.#timer.after(SCAN_PAUSE_MS, resolve);
     return promise;
   }
 
@@ -141,24 +159,24 @@ class FilteredIndex implements Index {
     }
     const written = this.#inner.write(operations);
     this.#written = Promise.allSettled([this.#written, written]);
-    const filter = this.#filter;
-    if (filter !== undefined && filter.layers.length > layersBefore && this.#removedCount * 2 > filter.count)
-      this.refill();
+    const layers = this.#filter?.layers.length ?? 0;
+    if (layers > MAX_LAYERS) this.#filter = undefined;
+    else if (layers > layersBefore && this.#removedCount * 2 > (this.#filter?.count ?? 0)) this.refill();
     return written;
   }
 
   async checkpoint(checkpoint: Uint8Array): Promise<void> {
-    const layers = this.#filter?.layers ?? [];
-    let stamps: { number: number; count: number }[] = [];
+    const filter = this.#filter;
+    let stamp: FilterStamp | undefined;
     try {
-      stamps = await this.#files.save(layers);
+      stamp = filter === undefined ? undefined : await this.#files.save(filter.life, filter.layers);
     } catch (error) {
       // A full device goes without: its next opening scans the index.
       if (codeOf(error) !== "ENOSPC" && codeOf(error) !== "EDQUOT") throw error;
     }
-    await this.#inner.checkpoint(stampCheckpoint(stamps, checkpoint));
+    await this.#inner.checkpoint(stamp === undefined ? checkpoint : stampCheckpoint(stamp, checkpoint));
     // Those of an earlier filter, which no durable checkpoint names any more.
-    if (stamps.length > 0) await this.#files.removeOthers(new Set(stamps.map(({ number }) => number)));
+    if (stamp !== undefined) await this.#files.removeOthers(stamp);
   }
 
   readCheckpoint(): Uint8Array | undefined {

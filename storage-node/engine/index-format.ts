@@ -81,7 +81,7 @@ const u32At = (bytes: Uint8Array, at: number): number =>
 
 /**
  * The value that an index value holds itself; undefined where it is in the log, or where the index value is damaged. Scans ask for a
- * thousand of them, and for little else: neither a view nor a number of 64 bits is made on the way.
+ * thousand of them, and for little else: no view of the fields and no object for them is made on the way.
  */
 export const inlineValueOf = (bytes: Uint8Array): Uint8Array | undefined => {
   if (bytes.length < FIXED_BYTES || bytes[8] !== VERSION) return undefined;

@@ -80,7 +80,7 @@ test("an index loaded in runs holds of each key the newest operation, written on
       const { found, expected, seen, isCounted, writes } = await load(
         await simulated(),
         history,
-        { bytes: 4096, keys },
+        { bytes: 8192, keys },
         PLENTY,
       );
       expect(found).toEqual(expected);
@@ -97,7 +97,7 @@ test("where the disk has no room for more runs the rest is loaded as it comes, a
   const limits = fc.record({ keys: fc.integer({ min: 1, max: 20 }), rooms: fc.integer({ min: 0, max: 8 }) });
   await fc.assert(
     fc.asyncProperty(histories, limits, async (history, { keys, rooms }) => {
-      const { found, expected } = await load(await simulated(), history, { bytes: 4096, keys }, rooms);
+      const { found, expected } = await load(await simulated(), history, { bytes: 8192, keys }, rooms);
       expect(found).toEqual(expected);
     }),
     RUNS,
@@ -122,4 +122,42 @@ test("runs longer than the windows they are read through are merged whole", asyn
   } finally {
     rmSync(root, { recursive: true });
   }
+});
+
+test("once the rest goes to the index as it comes, the runs take no space any more", async () => {
+  const inner = new SimulatedDisk();
+  await inner.makeFolder("/device");
+  let hasRoom = true;
+  const disk = alteredDisk(inner, { freeBytes: async () => (hasRoom ? PLENTY : 0) });
+  const memory = await openMemoryIndex(emptyIndexPlatter())("/device/index", true);
+  const place = { disk, root: "/device", runs: "/device/index.runs" };
+  await using loader = new IndexLoader(place, memory, { bytes: 8192, keys: 4 });
+  const puts = Array.from(
+    { length: 6 },
+    (_, at): IndexOperation => ({ type: "put", key: Buffer.of(at), value: Buffer.of(at) }),
+  );
+  await loader.write(puts);
+  expect(await inner.list("/device")).toEqual(["index.runs"]);
+  hasRoom = false;
+  await loader.write(puts);
+  expect(await inner.list("/device")).toEqual([]);
+  expect(await loader.finish(() => {})).toBe(false);
+  for (const { key } of puts) expect(memory.get(key)).toBeDefined();
+});
+
+test("a disk that is full although it said otherwise takes no runs, and the index gets everything", async () => {
+  const inner = new SimulatedDisk();
+  await inner.makeFolder("/device");
+  const full = Object.assign(new Error("full"), { code: "ENOSPC" });
+  const disk = alteredDisk(inner, { freeBytes: async () => PLENTY, open: () => Promise.reject(full) });
+  const memory = await openMemoryIndex(emptyIndexPlatter())("/device/index", true);
+  const place = { disk, root: "/device", runs: "/device/index.runs" };
+  await using loader = new IndexLoader(place, memory, { bytes: 8192, keys: 4 });
+  const puts = Array.from(
+    { length: 9 },
+    (_, at): IndexOperation => ({ type: "put", key: Buffer.of(at), value: Buffer.of(at) }),
+  );
+  await loader.write(puts);
+  await loader.finish(() => {});
+  for (const { key } of puts) expect(memory.get(key)).toBeDefined();
 });

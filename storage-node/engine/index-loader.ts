@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { Disk, DiskFile } from "../../common/disk.ts";
+import { codeOf } from "../../common/errors.ts";
 import type { Index, IndexOperation } from "./index-port.ts";
 import { type Run, mergeRuns } from "./run-merge.ts";
 import {
@@ -21,6 +22,8 @@ export const defaultRunSize: RunSize = { bytes: 24 * 1024 * 1024, keys: 200_000 
 
 /** An entry's number in its run beside the first 32 bits of its key, in one double. */
 const NUMBER_SPAN = 2 ** 20;
+/** Of key and value of the longest entry, and more. */
+const MIN_RUN_BYTES = 8192;
 const OPERATIONS_PER_WRITE = 4096;
 const WRITE_BYTES = 1024 * 1024;
 /** Left free when runs are written, beside what the merge of them will take. */
@@ -59,7 +62,10 @@ export class IndexLoader implements AsyncDisposable {
 
   /** Requires: the index is empty. */
   constructor(place: LoaderPlace, index: Index, size: RunSize) {
-    assert(size.keys < NUMBER_SPAN, "a number of an entry has 20 bits");
+    assert(
+      size.keys < NUMBER_SPAN && size.bytes >= MIN_RUN_BYTES,
+      "the longest entry fits into a run, its number into 20 bits",
+    );
     this.#place = place;
     this.#index = index;
     this.#size = size;
@@ -80,8 +86,7 @@ export class IndexLoader implements AsyncDisposable {
       const value = operation.type === "put" ? operation.value : undefined;
       const size = RUN_HEAD_BYTES + operation.key.length + (value?.length ?? 0);
       if (this.#length + size > this.#size.bytes || this.#count >= this.#size.keys) {
-        if (await this.#hasRoom()) await this.#spill();
-        else await this.#goDirect();
+        if (!(await this.#hasRoom()) || !(await this.#spill())) await this.#goDirect();
         at--;
         continue;
       }
@@ -131,8 +136,19 @@ export class IndexLoader implements AsyncDisposable {
     return this.#offsets[packed % NUMBER_SPAN] ?? 0;
   }
 
-  /** Writes the arena as one more run. */
-  async #spill(): Promise<void> {
+  /** Writes the arena as one more run; false where the disk is full after all: a quota, or somebody else. The arena is then as it was. */
+  async #spill(): Promise<boolean> {
+    try {
+      await this.#writeRun();
+    } catch (error) {
+      if (codeOf(error) !== "ENOSPC" && codeOf(error) !== "EDQUOT") throw error;
+      return false;
+    }
+    this.#clear();
+    return true;
+  }
+
+  async #writeRun(): Promise<void> {
     const { disk, runs } = this.#place;
     if (this.#file === undefined) {
       await disk.unlink(runs);
@@ -154,7 +170,6 @@ export class IndexLoader implements AsyncDisposable {
     await this.#file.write(out.subarray(0, length), this.#fileLength);
     this.#fileLength += length;
     this.#runs.push({ file: this.#file, start, end: this.#fileLength });
-    this.#clear();
   }
 
   #clear(): void {
@@ -164,6 +179,7 @@ export class IndexLoader implements AsyncDisposable {
 
   async #goDirect(): Promise<void> {
     await this.#merge(() => {});
+    await this.#removeRuns();
     await this.#writeArena(() => {});
     this.#isDirect = true;
   }
@@ -175,10 +191,8 @@ export class IndexLoader implements AsyncDisposable {
   async finish(seen: (value: Uint8Array) => void): Promise<boolean> {
     if (this.#isDirect) return false;
     if (this.#runs.length === 0) await this.#writeArena(seen);
-    else if (await this.#hasRoom()) {
-      await this.#spill();
-      await this.#merge(seen);
-    } else {
+    else if ((await this.#hasRoom()) && (await this.#spill())) await this.#merge(seen);
+    else {
       await this.#goDirect();
       return false;
     }
@@ -219,8 +233,16 @@ export class IndexLoader implements AsyncDisposable {
     this.#runs.length = 0;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#file?.close();
-    if (this.#file !== undefined) await this.#place.disk.unlink(this.#place.runs);
+  async #removeRuns(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    if (file === undefined) return;
+    await file.close();
+    await this.#place.disk.unlink(this.#place.runs);
+  }
+
+  /** Requires: nothing is being written. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#removeRuns();
   }
 }

@@ -3,6 +3,10 @@ export type IndexOperation =
   | { readonly type: "put"; readonly key: Uint8Array; readonly value: Uint8Array }
   | { readonly type: "del"; readonly key: Uint8Array };
 
+/** Every key lies between them. */
+export const BEFORE_ALL = new Uint8Array(0);
+export const BEHIND_ALL = new Uint8Array(4200).fill(0xff);
+
 /** A scan over the index as it was when the cursor was made. */
 export type IndexCursor = {
   /** At most `count` further entries; none at the end. */

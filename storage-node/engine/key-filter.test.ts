@@ -2,7 +2,6 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { FilterLayer, KeyFilter, defaultFilterSize } from "./key-filter.ts";
 import {
-  FILTER_HEADER_BYTES,
   FILTER_PIECE_BYTES,
   decodeFilterFile,
   encodeFilterHeader,
@@ -15,10 +14,8 @@ import {
 const SEED = 0x5eedn;
 const RUNS = { seed: 20_264, numRuns: 200 };
 
-const numbering = (): (() => number) => {
-  let next = 0;
-  return () => next++;
-};
+const LIFE = 0x11fe;
+const HEADER_BYTES = 4096;
 const numberedKey = (number: number): Uint8Array => {
   const key = Buffer.alloc(40, 97);
   key.writeUInt32BE(number, 30);
@@ -35,7 +32,7 @@ const fileOf = (layer: FilterLayer): Uint8Array => {
 test("a filter never denies a key that was added", () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 300 }), (keys) => {
-      const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, [], numbering());
+      const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, LIFE);
       for (const key of keys) filter.add(key);
       expect(keys.every((key) => filter.mayHave(key))).toBe(true);
     }),
@@ -44,7 +41,7 @@ test("a filter never denies a key that was added", () => {
 });
 
 test("of a million keys that were never added a filter with a million others denies all but 3 %", () => {
-  const filter = new KeyFilter(defaultFilterSize, [], numbering());
+  const filter = new KeyFilter(defaultFilterSize, LIFE);
   for (let number = 0; number < 1_000_000; number++) filter.add(numberedKey(number));
   let wrong = 0;
   for (let number = 1_000_000; number < 2_000_000; number++) if (filter.mayHave(numberedKey(number))) wrong++;
@@ -54,7 +51,7 @@ test("of a million keys that were never added a filter with a million others den
 });
 
 test("layers double up to the largest and keep their numbers", () => {
-  const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, [], numbering());
+  const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, LIFE);
   for (let number = 0; number < 300; number++) filter.add(numberedKey(number));
   const shapes = filter.layers.map(({ number, capacity }) => [number, capacity]);
   expect(shapes.slice(0, 4)).toEqual([
@@ -66,33 +63,32 @@ test("layers double up to the largest and keep their numbers", () => {
 });
 
 test("a filter goes on from layers that were kept", () => {
-  const takeNumber = numbering();
-  const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, [], takeNumber);
+  const filter = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, LIFE);
   for (let number = 0; number < 100; number++) filter.add(numberedKey(number));
   const kept = filter.layers.map((layer) => decodeFilterFile(fileOf(layer), SEED));
   const layers = kept.filter((layer) => layer !== undefined);
   expect(layers.length).toBe(filter.layers.length);
-  const again = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, layers, takeNumber);
+  const again = new KeyFilter({ firstKeys: 32, maxKeys: 64 }, LIFE, layers);
   expect(again.count).toBe(filter.count);
   for (let number = 100; number < 200; number++) again.add(numberedKey(number));
   for (let number = 0; number < 200; number++) expect(again.mayHave(numberedKey(number))).toBe(true);
 });
 
 test("a layer's file is what FORMAT.md says", () => {
-  const layer = new FilterLayer(7, 32);
+  const layer = new FilterLayer(LIFE, 7, 32);
   layer.add(0, 0x00500003);
   const file = fileOf(layer);
-  expect(file.length).toBe(FILTER_HEADER_BYTES + 64);
+  expect(file.length).toBe(HEADER_BYTES + 64);
   expect(Buffer.from(file.subarray(0, 48)).toString("hex")).toMatchInlineSnapshot(
-    `"99cb3b555d0c0d285253464c0100000007000000200000000100000000000000f545d5a6d62e45710000000000000000"`,
+    `"f84b08866e59fd545253464c01000000070000002000000001000000fe110000f545d5a6d62e45710000000000000000"`,
   );
-  expect(Buffer.from(file.subarray(FILTER_HEADER_BYTES)).toString("hex")).toMatchInlineSnapshot(
+  expect(Buffer.from(file.subarray(HEADER_BYTES)).toString("hex")).toMatchInlineSnapshot(
     `"08218410000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"`,
   );
 });
 
 test("a layer larger than a piece is read back whole", () => {
-  const layer = new FilterLayer(1, 262_144);
+  const layer = new FilterLayer(LIFE, 1, 262_144);
   for (let number = 0; number < 1000; number++) layer.add(number * 2_654_435, number);
   expect(filterPieces(layer).map(({ bytes }) => bytes.length)).toEqual([FILTER_PIECE_BYTES, FILTER_PIECE_BYTES]);
   const decoded = decodeFilterFile(fileOf(layer), SEED);
@@ -105,7 +101,7 @@ test("any bytes are a layer's file or none, and an altered one is none", () => {
   const noise = fc.uint8Array({ maxLength: 5000 });
   fc.assert(
     fc.property(fc.array(fc.nat(), { maxLength: 40 }), changes, noise, (keys, { at, by, end }, bytes) => {
-      const layer = new FilterLayer(3, 64);
+      const layer = new FilterLayer(LIFE, 3, 64);
       for (const key of keys) layer.add(key, Math.imul(key, 40_503));
       const file = fileOf(layer);
       expect(decodeFilterFile(file, SEED)?.words).toEqual(layer.words);
@@ -120,21 +116,28 @@ test("any bytes are a layer's file or none, and an altered one is none", () => {
   );
 });
 
-test("a checkpoint comes back from under its stamp, and a damaged stamp names no layer", () => {
+test("a stamp is what FORMAT.md says", () => {
+  const stored = stampCheckpoint({ life: LIFE, counts: [5, 6] }, Buffer.from("cp"));
+  expect(Buffer.from(stored).toString("hex")).toMatchInlineSnapshot(
+    `"74d4de331434695b5253465301000000fe1100000200000005000000060000006370"`,
+  );
+});
+
+test("a checkpoint comes back from under its stamp, and a damaged stamp names no filter", () => {
   const u32 = fc.nat({ max: 0xffffffff });
-  const stamps = fc.array(fc.record({ number: u32, count: u32 }), { maxLength: 5 });
+  const stamps = fc.record({ life: u32, counts: fc.array(u32, { maxLength: 5 }) });
   const changes = fc.record({ at: fc.nat(), by: fc.integer({ min: 1, max: 255 }) });
   fc.assert(
-    fc.property(stamps, fc.uint8Array({ maxLength: 60 }), changes, (layers, checkpoint, { at, by }) => {
-      const stored = stampCheckpoint(layers, checkpoint);
+    fc.property(stamps, fc.uint8Array({ maxLength: 60 }), changes, (stamp, checkpoint, { at, by }) => {
+      const stored = stampCheckpoint(stamp, checkpoint);
       const read = readStamp(stored);
-      expect(read.layers).toEqual(layers);
+      expect(read.stamp).toEqual(stamp);
       expect(Buffer.from(read.checkpoint)).toEqual(Buffer.from(checkpoint));
-      expect(readStamp(checkpoint)).toEqual({ layers: [], checkpoint });
+      expect(readStamp(checkpoint)).toEqual({ stamp: undefined, checkpoint });
       const altered = Uint8Array.from(stored);
       const place = at % (stored.length - checkpoint.length);
       altered[place] = (altered[place] ?? 0) ^ by;
-      expect(readStamp(altered).layers).toEqual([]);
+      expect(readStamp(altered).stamp).toBeUndefined();
     }),
     RUNS,
   );

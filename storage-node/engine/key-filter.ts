@@ -12,7 +12,7 @@ const KEYS_PER_BLOCK = BLOCK_BITS / BITS_PER_KEY;
 export type FilterSize = {
   /** The first; each further layer holds twice as many. */
   readonly firstKeys: number;
-  /** None holds more, which bounds what a checkpoint writes. */
+  /** None holds more: what a checkpoint writes of a filter that grew by less. */
   readonly maxKeys: number;
 };
 
@@ -21,7 +21,9 @@ export const defaultFilterSize: FilterSize = { firstKeys: 16_384, maxKeys: 4_194
 
 /** One blocked Bloom filter: six bits for each key, in one block of 64 bytes. Bits are only ever set. */
 export class FilterLayer {
-  /** Never used twice in a device, as long as its index is not made anew. */
+  /** Of the filter it belongs to, a random number: layers of two filters are never taken for each other. */
+  readonly life: number;
+  /** Its place among the layers of its filter. */
   readonly number: number;
   /** Keys it is made for: a power of two. */
   readonly capacity: number;
@@ -29,8 +31,9 @@ export class FilterLayer {
   /** Keys that set a bit here. */
   count: number;
 
-  constructor(number: number, capacity: number, words = new Uint32Array(wordsOf(capacity)), count = 0) {
+  constructor(life: number, number: number, capacity: number, words = new Uint32Array(wordsOf(capacity)), count = 0) {
     assert(words.length === wordsOf(capacity), "a layer's words are those of its capacity");
+    this.life = life;
     this.number = number;
     this.capacity = capacity;
     this.words = words;
@@ -77,13 +80,13 @@ const halves = new Uint32Array(hash.buffer);
 export class KeyFilter {
   readonly #layers: FilterLayer[];
   readonly #size: FilterSize;
-  readonly #takeNumber: () => number;
+  readonly life: number;
 
-  /** `layers` in the order of their numbers, the last one still open; without any it begins with its first. */
-  constructor(size: FilterSize, layers: readonly FilterLayer[], takeNumber: () => number) {
+  /** `layers` of this life in the order of their numbers, the last one still open; without any it begins with its first. */
+  constructor(size: FilterSize, life: number, layers: readonly FilterLayer[] = []) {
     this.#size = size;
-    this.#takeNumber = takeNumber;
-    this.#layers = layers.length > 0 ? [...layers] : [new FilterLayer(takeNumber(), size.firstKeys)];
+    this.life = life;
+    this.#layers = layers.length > 0 ? [...layers] : [new FilterLayer(life, 0, size.firstKeys)];
   }
 
   get layers(): readonly FilterLayer[] {
@@ -108,7 +111,7 @@ export class KeyFilter {
     let last = this.#layers.at(-1);
     assert(last !== undefined, "a filter has a layer");
     if (last.count >= last.capacity) {
-      last = new FilterLayer(this.#takeNumber(), Math.min(last.capacity * 2, this.#size.maxKeys));
+      last = new FilterLayer(this.life, last.number + 1, Math.min(last.capacity * 2, this.#size.maxKeys));
       this.#layers.push(last);
     }
     last.add(low, high);

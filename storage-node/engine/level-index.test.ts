@@ -23,6 +23,17 @@ const scan = async (index: Index, end: number): Promise<number> => {
   return found;
 };
 
+test("a cursor is closed also where its index cannot be read any more", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringstead-level-"));
+  const index = await openLevelIndex(join(folder, "index"), true);
+  await index.write(Array.from({ length: 300 }, (_, at) => ({ type: "put", key: keyOf(at), value: keyOf(at) })));
+  const cursor = index.cursor({ gte: keyOf(0), lt: keyOf(300), reverse: false });
+  await cursor.next(ENTRIES);
+  await index.close();
+  await cursor.close();
+  rmSync(folder, { recursive: true });
+});
+
 test("scans leave no pages behind, be they cut off or read to their end", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ringstead-level-"));
   const index = await openLevelIndex(join(folder, "index"), true);

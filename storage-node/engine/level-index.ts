@@ -1,5 +1,5 @@
 import { ClassicLevel } from "classic-level";
-import type { OpenIndex } from "./index-port.ts";
+import { BEHIND_ALL, type OpenIndex } from "./index-port.ts";
 
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 const CACHE_BYTES = 32 * 1024 * 1024;
@@ -13,8 +13,6 @@ const NATIVE_ENTRY_BYTES = 64;
 const RESIDUE_STEP_BYTES = 4 * 1024 * 1024;
 /** Holds the checkpoint; entries' keys have at least one byte. */
 const CHECKPOINT_KEY = new Uint8Array(0);
-/** Behind every key, so that compacting this range rewrites no table. */
-const BEHIND_ALL = new Uint8Array(4200).fill(0xff);
 
 /** The index in LevelDB. Never synced but at checkpoints. Errors: whatever LevelDB says of a damaged database; the caller rebuilds. */
 export const openLevelIndex: OpenIndex = async (path, fresh) => {
@@ -41,7 +39,7 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
       return batch.write();
     },
     checkpoint: async (checkpoint) => {
-      // LevelDB closes an old write-ahead file without syncing it, so the memtable is written out first.
+      // LevelDB closes an old write-ahead file without syncing it, so the memtable is written out first. Compacting nothing rewrites no table.
       await level.compactRange(BEHIND_ALL, BEHIND_ALL);
       await level.batch([{ type: "put", key: CHECKPOINT_KEY, value: checkpoint }], { sync: true });
     },
@@ -49,19 +47,30 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
     cursor: ({ gte, lt, reverse }) => {
       const iterator = level.iterator({ gte, lt, reverse, highWaterMarkBytes: PAGE_BYTES });
       let largest = 0;
+      let last: Uint8Array | undefined;
+      let isCut = false;
       return {
-        next: (count) => {
+        next: async (count) => {
           largest = Math.max(largest, count);
-          return iterator.nextv(count);
+          const page = await iterator.nextv(count);
+          isCut = page.length < count;
+          last = page.at(-1)?.[0] ?? last;
+          return page;
         },
         close: async () => {
-          // LevelDB's iterator keeps copies of its last page until the next one is asked for, also at the end and when it is closed.
-          if (largest > SMALL_PAGE_ENTRIES) {
-            iterator.seek(gte);
-            await iterator.nextv(1);
+          try {
+            if (largest > SMALL_PAGE_ENTRIES) {
+              // It keeps copies of its last page until the next one is asked for, also when it is closed; at the end nobody may ask, but
+              // where one goes back.
+              if (isCut) iterator.seek(last ?? gte);
+              await iterator.nextv(1);
+            }
+          } catch {
+            // Whoever reads is told of what cannot be read; here only memory was at stake.
+          } finally {
+            await iterator.close();
+            residue.add(largest * NATIVE_ENTRY_BYTES);
           }
-          await iterator.close();
-          residue.add(largest * NATIVE_ENTRY_BYTES);
         },
       };
     },

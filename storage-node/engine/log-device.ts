@@ -249,10 +249,12 @@ export class LogDevice implements DeviceEngine {
     assert(limit <= MAX_SCAN_LIMIT, "a scan has at most 10,000 entries");
     if (limit <= 0) return;
     // The cursor sees the index as it is in this turn; so the overlay of this turn is what it lacks.
-    const cursor = this.#index.cursor({ gte, lt, reverse });
     const overlay = this.#unindexedIn(nameOf(gte), nameOf(lt), reverse);
-    for await (const found of mergeScan(cursor, overlay, limit, reverse))
-      yield found.every(hasValue) ? found : await this.#withValues(found);
+    const cursor = this.#index.cursor({ gte, lt, reverse });
+    for await (const found of mergeScan(cursor, overlay, limit, reverse)) {
+      const entries = found.every(hasValue) ? found : await this.#withValues(found);
+      if (entries.length > 0) yield entries;
+    }
   }
 
   /** Reads from the log what the index has not got. */

@@ -206,6 +206,35 @@ test("a record damaged in the middle is quarantined, and what is behind it is ke
   expect(recovered.figures()["quarantinedRanges"]).toBe(1);
 });
 
+test("a key whose record lies in a hole of the log is still found where the index has it", async () => {
+  await using fixture = new DeviceFixture();
+  await put(await fixture.open(), "a", "1");
+  const device = await fixture.reopen();
+  const from = Number(device.figures()["usedBytes"]);
+  await put(device, "b", "1", "body of b");
+  await put(device, "c", "1", "body of c");
+  await expect.poll(() => device.figures()["overlayEntries"]).toBe(0);
+  const { path } = logFiles(fixture)[0]!;
+  await using after = crashed(fixture);
+  overwrite(join(after.path, "log", path.split("/").at(-1)!), SEGMENT_DATA_START + from + 90, Buffer.from([255, 254]));
+  const recovered = await after.open();
+  expect(recovered.figures()["quarantinedRanges"]).toBe(1);
+  expect(await namesIn(recovered)).toEqual(["a", "b", "c"]);
+  expect(valueAt(recovered, "b")).toBe("1");
+  await remove(recovered, "b");
+  expect(await namesIn(recovered)).toEqual(["a", "c"]);
+});
+
+test("runs that a killed rebuild left behind are removed", async () => {
+  await using fixture = new DeviceFixture();
+  await put(await fixture.open(), "a", "1");
+  await fixture.close();
+  fs.writeFileSync(join(fixture.path, "index.runs"), "half a run");
+  const device = await fixture.open();
+  expect(fs.readdirSync(fixture.path)).not.toContain("index.runs");
+  expect(valueAt(device, "a")).toBe("1");
+});
+
 test("a damaged body is told, not served", async () => {
   await using fixture = new DeviceFixture();
   const device = await fixture.open();

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import { BodyFiles } from "./body-files.ts";
 import { Compactor } from "./compactor.ts";
@@ -7,10 +8,10 @@ import { lockDevice } from "./device-lock.ts";
 import type { Disk } from "../../common/disk.ts";
 import { SEGMENT_BYTES, deviceSeedOf } from "./format.ts";
 import { type EngineTimer, systemTimer } from "./engine-timer.ts";
-import { filteredIndex } from "./filtered-index.ts";
+import { FilteredIndex, type FilterParts } from "./filtered-index.ts";
 import { type IndexPace, defaultIndexPace } from "./index-feed.ts";
 import { type RunSize, defaultRunSize } from "./index-loader.ts";
-import type { Index, OpenIndex } from "./index-port.ts";
+import type { OpenIndex } from "./index-port.ts";
 import { type Checkpoint, decodeCheckpoint } from "./index-format.ts";
 import { type FilterSize, defaultFilterSize } from "./key-filter.ts";
 import { openLevelIndex } from "./level-index.ts";
@@ -34,6 +35,8 @@ export type DeviceParts = {
   readonly filterSize: FilterSize;
   readonly runSize: RunSize;
   readonly timer: EngineTimer;
+  /** A number of 32 bits. */
+  readonly random: () => number;
   /** Free space that staging large bodies leaves alone. */
   readonly reservedBytes?: number;
 };
@@ -49,6 +52,7 @@ const production: DeviceParts = {
   filterSize: defaultFilterSize,
   runSize: defaultRunSize,
   timer: systemTimer,
+  random: () => randomBytes(4).readUInt32LE(),
 };
 
 /**
@@ -81,11 +85,13 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
 
   const segments = opened.adopt(new SegmentStore(disk, paths, deviceSeed, segmentBytes), (store) => store.close());
   await segments.load();
-  const filterParts = { disk, paths, deviceSeed, timer, size: parts.filterSize };
-  const openIndex = filteredIndex(parts.openIndex, filterParts);
-  const { index, checkpoint } = await openUsableIndex(openIndex, paths, segments, deviceSeed);
+  const { filterSize: size, random } = parts;
+  const filterParts: FilterParts = { disk, paths, deviceSeed, timer, size, random, reservedBytes };
+  const { index, checkpoint } = await openUsableIndex(parts.openIndex, filterParts, segments, deviceSeed);
   opened.defer(() => index.close());
   const recovered = await new Recovery(disk, paths, segments, index, checkpoint, parts.runSize).run();
+  // What the log has lost the index may still have.
+  if (recovered.hasHoles) index.distrust();
   await segments.prepare();
   const head = recovered.head?.segment ?? segments.claim(1, recovered.nextSequence);
   const blockStart = await segments.blockBefore(head, recovered.head?.offset ?? head.used);
@@ -116,15 +122,15 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
 /** The index with its checkpoint, or an empty one where there is none that fits the log. */
 const openUsableIndex = async (
   openIndex: OpenIndex,
-  paths: DevicePaths,
+  filterParts: FilterParts,
   segments: SegmentStore,
   deviceSeed: bigint,
-): Promise<{ index: Index; checkpoint: Checkpoint | undefined }> => {
-  const index = await openIndex(paths.index, false).catch(() => undefined);
+): Promise<{ index: FilteredIndex; checkpoint: Checkpoint | undefined }> => {
+  const index = await FilteredIndex.open(openIndex, filterParts, false).catch(() => undefined);
   if (index !== undefined) {
     const checkpoint = decodeCheckpoint(index.readCheckpoint(), deviceSeed);
     if (checkpoint !== undefined && segments.segments.has(checkpoint.segment)) return { index, checkpoint };
     await index.close();
   }
-  return { index: await openIndex(paths.index, true), checkpoint: undefined };
+  return { index: await FilteredIndex.open(openIndex, filterParts, true), checkpoint: undefined };
 };

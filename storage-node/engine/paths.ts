@@ -14,22 +14,18 @@ export type DevicePaths = {
   segment(slot: number): string;
   newSegment(slot: number): string;
   body(fileId: number): string;
-  filterLayer(number: number): string;
-  newFilterLayer(number: number): string;
+  filterLayer(life: number, number: number): string;
+  newFilterLayer(life: number, number: number): string;
 };
 
 const SEGMENT_NAME = /^([0-9a-f]{8})\.log$/;
 const BODY_NAME = /^([0-9a-f]{16})\.body$/;
-const LAYER_NAME = /^([0-9a-f]{8})\.(?:layer|new)$/;
 
 /** The slot of a segment file's name, undefined for other names. */
 export const slotOfName = (name: string): number | undefined => numberIn(SEGMENT_NAME, name);
 
 /** The id of a large body's file name, undefined for other names. */
 export const fileIdOfName = (name: string): number | undefined => numberIn(BODY_NAME, name);
-
-/** The number of a filter layer's file name, a half-written one's too; undefined for other names. */
-export const layerOfName = (name: string): number | undefined => numberIn(LAYER_NAME, name);
 
 /** The name under which a large body is known outside the engine. */
 export const nameOfFileId = (fileId: number): string => `${fileId.toString(16).padStart(16, "0")}.body`;
@@ -44,7 +40,8 @@ export const devicePaths = (root: string): DevicePaths => {
   const log = join(root, "log");
   const large = join(root, "large");
   const filter = join(root, "filter");
-  const layerName = (number: number): string => join(filter, number.toString(16).padStart(8, "0"));
+  const layerName = (life: number, number: number): string =>
+    join(filter, [life, number].map((part) => part.toString(16).padStart(8, "0")).join("-"));
   const slotName = (slot: number): string => join(log, slot.toString(16).padStart(8, "0"));
   return {
     root,
@@ -59,7 +56,7 @@ export const devicePaths = (root: string): DevicePaths => {
     segment: (slot) => `${slotName(slot)}.log`,
     newSegment: (slot) => `${slotName(slot)}.new`,
     body: (fileId) => join(large, nameOfFileId(fileId)),
-    filterLayer: (number) => `${layerName(number)}.layer`,
-    newFilterLayer: (number) => `${layerName(number)}.new`,
+    filterLayer: (life, number) => `${layerName(life, number)}.layer`,
+    newFilterLayer: (life, number) => `${layerName(life, number)}.new`,
   };
 };

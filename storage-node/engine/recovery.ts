@@ -12,7 +12,7 @@ import {
   bodyStartOf,
 } from "./format.ts";
 import { IndexLoader, type RunSize } from "./index-loader.ts";
-import type { Index, IndexOperation } from "./index-port.ts";
+import { BEFORE_ALL, BEHIND_ALL, type Index, type IndexOperation } from "./index-port.ts";
 import {
   type Checkpoint,
   type LiveEntry,
@@ -27,8 +27,6 @@ import type { Segment, SegmentStore } from "./segment-store.ts";
 const OPERATIONS_PER_WRITE = 4096;
 const PAGE_ENTRIES = 4096;
 const ZEROS = new Uint8Array(1024 * 1024);
-const BEFORE_ALL = new Uint8Array(0);
-const BEHIND_ALL = new Uint8Array(4200).fill(0xff);
 
 /** What recovery found, for the figures and the log. */
 export type RecoveryReport = {
@@ -38,6 +36,8 @@ export type RecoveryReport = {
   nextFileId: number;
   replayedRecords: number;
   replayedBytes: number;
+  /** Something behind the checkpoint was not replayed: a damaged range, a cut, a segment. */
+  hasHoles: boolean;
   /** Damaged ranges in the middle of the log. */
   quarantinedRanges: number;
   quarantinedBytes: number;
@@ -97,6 +97,7 @@ export class Recovery {
       nextFileId: checkpoint?.nextFileId ?? 1,
       replayedRecords: 0,
       replayedBytes: 0,
+      hasHoles: false,
       quarantinedRanges: 0,
       quarantinedBytes: 0,
       cutRecords: 0,
@@ -113,10 +114,18 @@ export class Recovery {
       segment.live = figures.live;
       segment.deletes = figures.deletes;
     }
+    // Runs of a rebuild that was killed would take the room of this one's.
+    await this.#disk.unlink(this.#paths.runs);
     await using loader = this.#loader;
-    await this.#replay();
-    await this.#flush();
-    await this.#writing;
+    try {
+      await this.#replay();
+      await this.#flush();
+      await this.#writing;
+    } finally {
+      // Nothing is closed under a write.
+      await this.#writing.catch(() => {});
+    }
+    this.#report.hasHoles ||= this.#report.quarantinedRanges > 0 || this.#report.cutRecords > 0;
     this.#report.nextSequence = this.#expected ?? 1;
     if (loader !== undefined) await this.#finishIndex(loader);
     await this.#removeFiles();
@@ -137,6 +146,8 @@ export class Recovery {
       // Segments between that compaction recycled took their sequence numbers along.
       // The first batch of all may be torn as well, so what is expected is known there too.
       if (segments[at - 1]?.number !== segment.number - 1 && (at > 0 || from === undefined)) {
+        // Behind a checkpoint nothing is recycled.
+        this.#report.hasHoles ||= from !== undefined;
         this.#commit();
         this.#expected = segment.firstSequence;
       }
@@ -219,7 +230,6 @@ export class Recovery {
     const { fields } = reader;
     const { bytes } = reader.region;
     const keyAt = reader.at + RECORD_HEAD_BYTES;
-    const valueAt = keyAt + fields.keyLength;
     const isInline = fields.valueLength <= MAX_INLINE_VALUE_BYTES;
     // One piece of pooled memory for both: two slices cost a fifth of all that a rebuild costs.
     const kept = Buffer.allocUnsafe(fields.keyLength + (isInline ? fields.valueLength : 0));
@@ -309,9 +319,12 @@ export class Recovery {
     };
     if (await loader.finish(countValue)) return;
     const cursor = this.#index.cursor({ gte: BEFORE_ALL, lt: BEHIND_ALL, reverse: false });
-    for (let page = await cursor.next(PAGE_ENTRIES); page.length > 0; page = await cursor.next(PAGE_ENTRIES))
-      for (const [key, value] of page) if (key.length > 0) countValue(value);
-    await cursor.close();
+    try {
+      for (let page = await cursor.next(PAGE_ENTRIES); page.length > 0; page = await cursor.next(PAGE_ENTRIES))
+        for (const [key, value] of page) if (key.length > 0) countValue(value);
+    } finally {
+      await cursor.close();
+    }
   }
 
   #count(entry: LiveEntry): void {
