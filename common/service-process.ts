@@ -3,6 +3,7 @@ import { flushCompileCache } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type ClusterConfig, LOCAL_NODE, loadConfig } from "./config.ts";
+import { type DeviceGroups, parseDeviceGroups } from "./device-groups.ts";
 import { messageOf } from "./errors.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
@@ -14,6 +15,7 @@ export type ServiceContext = {
   readonly role: string;
   readonly config: ClusterConfig;
   readonly paths: RuntimePaths;
+  readonly deviceGroups: DeviceGroups;
   readonly clusterId: string;
   readonly clusterKey: Buffer;
   readonly log: Log;
@@ -27,7 +29,7 @@ const tell = (message: object): Promise<void> =>
   });
 
 /**
- * Runs one service as a process under the supervisor: reads `--data`, `--node` and `--role`, starts it, says `{ ready: true }`, and
+ * Runs one service as a process under the supervisor: reads `--data`, `--node`, `--role` and `--device-groups`, starts it, says `{ ready: true }`, and
  * disposes of it on SIGTERM or when the supervisor is gone. A start that fails says `{ fatal }` and exits with 1.
  */
 export const runServiceProcess = async (
@@ -51,7 +53,12 @@ export const runServiceProcess = async (
   process.on("disconnect", () => void stop("the supervisor is gone"));
   try {
     const { values } = parseArgs({
-      options: { data: { type: "string" }, node: { type: "string" }, role: { type: "string" } },
+      options: {
+        data: { type: "string" },
+        node: { type: "string" },
+        role: { type: "string" },
+        "device-groups": { type: "string", default: "" },
+      },
     });
     const role = values.role ?? defaultRole;
     const paths = runtimePaths(values.data ?? join(import.meta.dirname, "..", ".ringstead"));
@@ -61,6 +68,7 @@ export const runServiceProcess = async (
       role,
       config: loadConfig(paths.dataDir, values.node ?? LOCAL_NODE),
       paths,
+      deviceGroups: parseDeviceGroups(values["device-groups"]),
       clusterId: readFileSync(paths.clusterId, "utf8").trim(),
       clusterKey: Buffer.from(readFileSync(paths.clusterKey, "utf8").trim(), "hex"),
       log,

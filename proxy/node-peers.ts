@@ -1,7 +1,9 @@
 import { type ClusterConfig, rpcAddress } from "../common/config.ts";
+import { type DeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import { RingsteadError } from "../common/errors.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
+import type { ServiceContext } from "../common/service-process.ts";
 import type { Worker } from "../common/worker.ts";
 import {
   createIdentityClient,
@@ -11,18 +13,23 @@ import {
 } from "../identity/client.ts";
 import type { RingDevice } from "../ring/device.ts";
 
-/** The processes that a proxy talks to: over Unix sockets on its own node, over TCP on others. Disposal closes the connections. */
+type PeersContext = Pick<ServiceContext, "config" | "paths" | "clusterKey" | "deviceGroups">;
+
+/** The processes that a proxy talks to: over Unix sockets on its own node, one for each of its disks, over TCP on others. Disposal closes the connections. */
 export class NodePeers implements Disposable {
   readonly #config: ClusterConfig;
   readonly #paths: RuntimePaths;
   readonly #clusterKey: Buffer;
+  readonly #deviceGroups: DeviceGroups;
+  /** By the name of the process on this node, else by node. */
   readonly #storageNodes = new Map<string, RpcClient>();
   #identityRpc: RpcClient | undefined;
 
-  constructor(config: ClusterConfig, paths: RuntimePaths, clusterKey: Buffer) {
+  constructor({ config, paths, clusterKey, deviceGroups }: PeersContext) {
     this.#config = config;
     this.#paths = paths;
     this.#clusterKey = clusterKey;
+    this.#deviceGroups = deviceGroups;
   }
 
   /** Throws RingsteadError `ring-names-unknown-node` where a ring places data on a node that cluster.toml does not have. */
@@ -38,15 +45,16 @@ export class NodePeers implements Disposable {
     }
   }
 
-  /** The connection to the storage node of `node`. Requires: `checkKnown` has seen the ring that names it. */
-  storageNode(node: string): RpcClient {
-    let client = this.#storageNodes.get(node);
+  /** The connection to the process that serves a device. Requires: `checkKnown` has seen the ring that names it. */
+  storageNode({ node, device }: RingDevice): RpcClient {
+    const isOwn = node === this.#config.node;
+    const name = isOwn ? storageNodeName(this.#deviceGroups, device) : `node ${node}`;
+    let client = this.#storageNodes.get(name);
     if (client === undefined) {
-      const isOwn = node === this.#config.node;
-      const address = isOwn ? this.#paths.socket("storage-node") : rpcAddress(this.#config, node, "storage-node");
+      const address = isOwn ? this.#paths.socket(name) : rpcAddress(this.#config, node, "storage-node");
       if (address === undefined) throw new RingsteadError("ring-names-unknown-node", `there is no node ${node}`);
       client = new RpcClient(address, this.#clusterKey);
-      this.#storageNodes.set(node, client);
+      this.#storageNodes.set(name, client);
     }
     return client;
   }

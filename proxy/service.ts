@@ -54,21 +54,16 @@ const devicesOf = (rings: Rings): readonly RingDevice[] => {
 };
 
 /** Starts the object service: its Swift face and signed S3 requests on the object port, S3 alone on a port of its own. */
-export const startProxy = async ({
-  config,
-  paths,
-  clusterKey,
-  log,
-  metrics,
-}: ServiceContext): Promise<AsyncDisposable> => {
+export const startProxy = async (context: ServiceContext): Promise<AsyncDisposable> => {
+  const { config, paths, log, metrics } = context;
   const rings = {
     account: loadRing(paths.ringFile("account")),
     container: loadRing(paths.ringFile("container")),
     object: loadRing(paths.ringFile("object-0")),
   };
-  const peers = new NodePeers(config, paths, clusterKey);
+  const peers = new NodePeers(context);
   for (const ring of Object.values(rings)) peers.checkKnown(ring.devices);
-  const replicas = new Replicas(rings, (node) => peers.storageNode(node));
+  const replicas = new Replicas(rings, (device) => peers.storageNode(device));
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
@@ -79,7 +74,7 @@ export const startProxy = async ({
     accountReporter(containers),
     expirer(new DueIndex(replicas, runner), (...due) => objects.expire(...due), systemClock),
     settler(
-      devicesOf(rings).map(({ node, device }) => unsettledAt(new DeviceClient(peers.storageNode(node), device))),
+      devicesOf(rings).map((device) => unsettledAt(new DeviceClient(peers.storageNode(device), device.device))),
       settleWith(services),
       systemClock,
     ),

@@ -1,7 +1,15 @@
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { version } from "../common/version.ts";
 import { join } from "node:path";
-import { type ClusterConfig, type PublicPort, type RpcRole, SERVICES, type ServiceName } from "../common/config.ts";
+import {
+  type ClusterConfig,
+  deviceName,
+  type PublicPort,
+  type RpcRole,
+  SERVICES,
+  type ServiceName,
+} from "../common/config.ts";
+import { type DeviceGroups, formatDeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSpec } from "./supervised-process.ts";
@@ -79,10 +87,10 @@ export const chosenKinds = (
     (kind) => roles.includes(kind.role) && config.services.includes(kind.service) && isBuilt(kind.service),
   );
 
-const environmentOf = ({ role }: ProcessKind, config: ClusterConfig): Readonly<Record<string, string>> => {
+const environmentOf = ({ role }: ProcessKind, deviceCount: number): Readonly<Record<string, string>> => {
   switch (role) {
     case "storage-node":
-      return { UV_THREADPOOL_SIZE: String(POOL_THREADS_BASE + POOL_THREADS_PER_DEVICE * config.devices.length) };
+      return { UV_THREADPOOL_SIZE: String(POOL_THREADS_BASE + POOL_THREADS_PER_DEVICE * deviceCount) };
     case "identity":
       // A password hash takes 19 MiB for a moment; in an arena of the thread that made it, they would stay.
       return { MALLOC_ARENA_MAX: "2" };
@@ -98,17 +106,51 @@ const environmentOf = ({ role }: ProcessKind, config: ClusterConfig): Readonly<R
  */
 const BODY_HEAP_FLAGS = ["--max-semi-space-size=4", "--heap-growing-percent=300"];
 
+/** A file system's number; a path that cannot be looked at is a disk of its own. */
+const fileSystemOf = (path: string): string => {
+  try {
+    return String(statSync(path).dev);
+  } catch {
+    return path;
+  }
+};
+
+/** Which devices share a file system. Where there are other nodes a node has one storage node, at the one port they know. */
+export const deviceGroupsOf = ({ devices, cluster }: Pick<ClusterConfig, "devices" | "cluster">): DeviceGroups => {
+  if (cluster !== undefined) return [];
+  const groups = new Map<string, string[]>();
+  for (const [index, path] of devices.entries()) {
+    const fileSystem = fileSystemOf(path);
+    groups.set(fileSystem, [...(groups.get(fileSystem) ?? []), deviceName(index)]);
+  }
+  return [...groups.values()];
+};
+
 /** What the supervisor starts. */
-export const processSpecs = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): ProcessSpec[] =>
-  chosenKinds(config, roles).map((kind) => ({
-    role: kind.role,
-    processRole: kind.processRole,
-    entry: entryOf(kind),
-    arguments: ["--data", paths.dataDir, "--node", config.node, "--role", kind.processRole],
-    environment: environmentOf(kind, config),
-    nodeFlags: kind.role === "identity" ? [] : BODY_HEAP_FLAGS,
-    outputFile: join(paths.logsDir, `${kind.processRole}.out`),
-  }));
+export const processSpecs = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): ProcessSpec[] => {
+  const groups = deviceGroupsOf(config);
+  const specOf = (kind: ProcessKind, name: string, processRole: string, deviceCount: number): ProcessSpec => {
+    const own = ["--data", paths.dataDir, "--node", config.node, "--role", processRole];
+    return {
+      role: kind.role,
+      name,
+      processRole,
+      entry: entryOf(kind),
+      arguments: [...own, "--device-groups", formatDeviceGroups(groups)],
+      environment: environmentOf(kind, deviceCount),
+      nodeFlags: kind.role === "identity" ? [] : BODY_HEAP_FLAGS,
+      outputFile: join(paths.logsDir, `${processRole}.out`),
+    };
+  };
+  return chosenKinds(config, roles).flatMap((kind) => {
+    if (kind.role !== "storage-node" || groups.length <= 1)
+      return [specOf(kind, kind.role, kind.processRole, config.devices.length)];
+    return groups.map((devices) => {
+      const name = storageNodeName(groups, devices[0] ?? "");
+      return specOf(kind, name, name, devices.length);
+    });
+  });
+};
 
 /** Every service whose public API does not run here with this configuration and these roles, with the reason and what to do about it. */
 export const unavailableServices = (

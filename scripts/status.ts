@@ -100,8 +100,15 @@ export const deviceState = (
   return isSet(figures, "is_full") || isSet(figures, "full") ? "full" : "served";
 };
 
-const devicesOf = async (paths: RuntimePaths, devices: readonly string[], isUp: boolean): Promise<DeviceStatus[]> => {
-  const page = isUp ? await getOverSocket(paths.socket("metrics-storage-node"), "/metrics").catch(() => "") : "";
+/** `storageNodes`: the names of the sockets of those that run. */
+const devicesOf = async (
+  paths: RuntimePaths,
+  devices: readonly string[],
+  storageNodes: readonly string[],
+): Promise<DeviceStatus[]> => {
+  const isUp = storageNodes.length > 0;
+  const asked = storageNodes.map((name) => getOverSocket(paths.socket(`metrics-${name}`), "/metrics").catch(() => ""));
+  const page = (await Promise.all(asked)).join("\n");
   const figures = deviceFigures(page);
   const failures = deviceFailures(page);
   return devices.map((path, index) => {
@@ -171,7 +178,7 @@ const processProblem = (one: ProcessSnapshot): string[] => {
   if (one.state === "ready" && one.pid !== undefined && isRunning({ pid: one.pid, startTime: one.startTime ?? 0 }))
     return [];
   const why = one.lastExit === undefined ? "" : ` (it ${one.lastExit.reason}, at ${one.lastExit.at})`;
-  return [`process ${one.role} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
+  return [`process ${one.name} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
 };
 
 const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[] => {
@@ -184,7 +191,7 @@ const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[]
       return [`device ${device}: ${path} is not there: mount it, then ./scripts/ringstead down and up`];
     case "not-served":
       return [
-        `device ${device} (${path}) could not be opened and is left out: the reason is in DIR/logs/storage-node.log`,
+        `device ${device} (${path}) is not served: its process does not run, or could not open it; the reason is in DIR/logs/storage-node*.log`,
       ];
     case "failed":
       return [
@@ -245,8 +252,9 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   }
   const roles = known?.roles ?? ALL_ROLES;
   const isStorageNode = roles.includes("storage-node") && (known?.config.services.includes("object") ?? true);
-  const storageIsUp = isCurrent && processes.some(({ role, state }) => role === "storage-node" && state === "ready");
-  const devices = isStorageNode ? await devicesOf(paths, config?.devices ?? [], storageIsUp) : [];
+  const storageNodes = processes.filter(({ role, state }) => isCurrent && role === "storage-node" && state === "ready");
+  const names = storageNodes.map(({ processRole }) => processRole);
+  const devices = isStorageNode ? await devicesOf(paths, config?.devices ?? [], names) : [];
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
   if (isCurrent) problems.push(...processes.flatMap(processProblem));
   problems.push(...devices.flatMap(deviceProblem));
@@ -277,8 +285,8 @@ const lines = (status: Status): string[] => [
     ? []
     : [`supervisor    pid ${status.supervisor.pid}, since ${status.supervisor.since}`]),
   ...status.processes.map(
-    ({ role, state, pid, since, restarts, lastExit }) =>
-      `process       ${role.padEnd(13)} ${state.padEnd(8)} pid ${pid ?? "-"}, since ${since}, restarts ${restarts}` +
+    ({ name, state, pid, since, restarts, lastExit }) =>
+      `process       ${name.padEnd(13)} ${state.padEnd(8)} pid ${pid ?? "-"}, since ${since}, restarts ${restarts}` +
       (lastExit === undefined ? "" : `, last ${lastExit.reason} at ${lastExit.at}`),
   ),
   ...status.kept.map(({ role, pid }) => `process       ${role.padEnd(13)} ${"kept".padEnd(8)} pid ${pid}`),

@@ -18,6 +18,8 @@ const REASON_CHARACTERS = 400;
 export type ProcessSpec = {
   /** A name of `serve`'s list, as ready.json says it. */
   readonly role: string;
+  /** Among the processes of its supervisor: the role where that has one process. */
+  readonly name: string;
   /** The name of its socket and log. */
   readonly processRole: string;
   /** Absolute path of its main.ts. */
@@ -37,6 +39,8 @@ export type ProcessState = "starting" | "ready" | "waiting" | "failed" | "stoppi
 /** What `status` tells of a process. */
 export type ProcessSnapshot = {
   readonly role: string;
+  readonly name: string;
+  readonly processRole: string;
   readonly state: ProcessState;
   readonly since: string;
   readonly pid: number | undefined;
@@ -48,6 +52,7 @@ export type ProcessSnapshot = {
 
 export type SupervisedProcess = {
   readonly role: string;
+  readonly name: string;
   readonly processRole: string;
   /** Starts it; resolves at its first ready. Rejects with RingsteadError `process-failed` and its own words if it ends before. */
   start(): Promise<void>;
@@ -143,7 +148,7 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       clearTimeout(limit);
       if (state !== "starting") return;
       wasEverReady = true;
-      log.info("process ready", { role: spec.role, pid: running.pid });
+      log.info("process ready", { process: spec.name, pid: running.pid });
       enter("ready");
       first.resolve();
     });
@@ -168,10 +173,12 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
 
   const afterExit = (reason: string, lifeMs: number): void => {
     if (state === "stopping" || state === "stopped") return enter("stopped");
-    log.error("process ended", { role: spec.role, reason, lifeMs: Math.round(lifeMs) });
+    log.error("process ended", { process: spec.name, reason, lifeMs: Math.round(lifeMs) });
     if (!wasEverReady) {
       enter("failed");
-      first.reject(new RingsteadError("process-failed", `${spec.role} cannot start: ${reason}`, { role: spec.role }));
+      first.reject(
+        new RingsteadError("process-failed", `${spec.name} cannot start: ${reason}`, { process: spec.name }),
+      );
       return;
     }
     consecutive = lifeMs > BACKOFF_RESET_MS ? 1 : consecutive + 1;
@@ -180,13 +187,14 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     void sleep(waitMs, backoff.signal).then(() => {
       if (state !== "waiting") return;
       restarts += 1;
-      log.warn("process restarts", { role: spec.role, restarts, waitedMs: waitMs });
+      log.warn("process restarts", { process: spec.name, restarts, waitedMs: waitMs });
       spawnOnce();
     });
   };
 
   return {
     role: spec.role,
+    name: spec.name,
     processRole: spec.processRole,
     start: () => {
       spawnOnce();
@@ -202,7 +210,7 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       enter("stopping");
       running.kill("SIGTERM");
       const timer = setTimeout(() => {
-        log.error("process did not end in time and is killed", { role: spec.role, graceMs });
+        log.error("process did not end in time and is killed", { process: spec.name, graceMs });
         running.kill("SIGKILL");
       }, graceMs);
       await ended;
@@ -213,6 +221,8 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     },
     snapshot: () => ({
       role: spec.role,
+      name: spec.name,
+      processRole: spec.processRole,
       state,
       since: since.toISOString(),
       pid: identity?.pid,

@@ -118,14 +118,20 @@ const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
   return ready;
 };
 
+/** In order; those of one role, which follow each other, together. */
+const byRole = (processes: readonly SupervisedProcess[]): SupervisedProcess[][] => {
+  const roles = new Set(processes.map(({ role }) => role));
+  return [...roles].map((role) => processes.filter((one) => one.role === role));
+};
+
 /** Requests enter at the proxy: it drains first, then what it needs. All together get DRAIN_MS. */
 const stopAll = async (processes: readonly SupervisedProcess[], log: Log): Promise<void> => {
   const deadline = performance.now() + DRAIN_MS;
-  for (const one of processes.toReversed()) {
-    const graceMs = Math.max(2_000, deadline - performance.now());
-    await one.stop(graceMs);
-    log.info("process stopped", { role: one.role });
-  }
+  const stop = async (one: SupervisedProcess): Promise<void> => {
+    await one.stop(Math.max(2_000, deadline - performance.now()));
+    log.info("process stopped", { process: one.name });
+  };
+  for (const alike of byRole(processes).toReversed()) await Promise.all(alike.map(stop));
 };
 
 /** Watches for Ctrl-C and SIGTERM: the first aborts `stopping`, the next one kills what still drains. */
@@ -186,7 +192,7 @@ export const supervise = async (
 
     const metrics = createMetrics({ role: "supervisor" });
     for (const one of processes) {
-      const labels = { process: one.role };
+      const labels = { process: one.name };
       metrics.gauge(
         "ringstead_process_up",
         "1 while a process is ready.",
@@ -204,9 +210,9 @@ export const supervise = async (
     await using _page = await serveMetricsPage(config.metricsBind, metrics, sockets);
 
     const aborted = new Promise<void>((resolve) => stopping.signal.addEventListener("abort", () => resolve()));
-    for (const one of processes) {
+    for (const alike of byRole(processes)) {
       if (stopping.signal.aborted) break;
-      await Promise.race([one.start(), aborted]);
+      await Promise.race([Promise.all(alike.map((one) => one.start())), aborted]);
     }
     if (!stopping.signal.aborted) {
       const info = processes.some(({ role }) => role === "identity")

@@ -186,13 +186,13 @@ export type Rings = { readonly account: Ring; readonly container: Ring; readonly
 export class Replicas {
   readonly #rings: Rings;
   readonly #byDevice = new Map<string, Replica>();
-  readonly #byNode = new Map<string, NodeReplicas>();
+  readonly #byPeer = new Map<RpcClient, NodeReplicas>();
   /** By the ring's own array of devices, which is the same object for a partition each time. */
   readonly #byPrimaries = new Map<readonly RingDevice[], PartitionReplicas>();
   readonly #lately = new Map<string, ReplicaSet>();
-  readonly #rpcOf: (node: string) => RpcClient;
+  readonly #rpcOf: (device: RingDevice) => RpcClient;
 
-  constructor(rings: Rings, rpcOf: (node: string) => RpcClient) {
+  constructor(rings: Rings, rpcOf: (device: RingDevice) => RpcClient) {
     this.#rings = rings;
     this.#rpcOf = rpcOf;
   }
@@ -243,12 +243,13 @@ export class Replicas {
     const id = `${device.node}/${device.device}`;
     let replica = this.#byDevice.get(id);
     if (replica === undefined) {
-      let node = this.#byNode.get(device.node);
-      if (node === undefined) {
-        node = { answeredAtMs: performance.now(), replicas: [] };
-        this.#byNode.set(device.node, node);
+      const rpc = this.#rpcOf(device);
+      let peer = this.#byPeer.get(rpc);
+      if (peer === undefined) {
+        peer = { answeredAtMs: performance.now(), replicas: [] };
+        this.#byPeer.set(rpc, peer);
       }
-      replica = new Replica(new DeviceClient(this.#rpcOf(device.node), device.device), node);
+      replica = new Replica(new DeviceClient(rpc, device.device), peer);
       this.#byDevice.set(id, replica);
     }
     return replica;

@@ -26,6 +26,14 @@ const bodyOf = (text: string, bytes: number): Buffer<ArrayBuffer> => Buffer.allo
 
 type DeviceStatus = { readonly device: string; readonly state: string; readonly damagedReads?: number };
 
+type ProcessStatus = {
+  readonly name: string;
+  readonly role: string;
+  readonly pid: number;
+  readonly state: string;
+  readonly restarts: number;
+};
+
 /** An installation of three devices, of which tests break some. */
 class BreakingInstallation {
   readonly folder = mkdtempSync(join(tmpdir(), "ringstead-failing-"));
@@ -116,6 +124,13 @@ class BreakingInstallation {
     return (JSON.parse(output) as { devices: DeviceStatus[] }).devices;
   }
 
+  /** The storage nodes by their names. */
+  async storageNodes(): Promise<ReadonlyMap<string, ProcessStatus>> {
+    const { output } = await this.installation.command("status", "--json");
+    const { processes } = JSON.parse(output) as { processes: ProcessStatus[] };
+    return new Map(processes.filter(({ role }) => role === "storage-node").map((one) => [one.name, one]));
+  }
+
   async states(): Promise<readonly string[]> {
     return (await this.devices()).map(({ state }) => state);
   }
@@ -137,6 +152,30 @@ class BreakingInstallation {
 
 const scenario = test.skipIf(obstacle !== undefined);
 const longScenario = test.runIf(obstacle === undefined && isEverything);
+
+scenario(
+  "each disk has a storage node of its own, and the death of one costs no write and no other process",
+  { timeout: TEST_LIMIT_MS },
+  async () => {
+    const some = new BreakingInstallation();
+    const disk = await some.smallDisk("d1");
+    await some.start([disk.folder, some.soundFolder("d2"), some.soundFolder("d3")]);
+    const before = await some.storageNodes();
+    expect([...before.keys()]).toEqual(["storage-node-d1", "storage-node-d2"]);
+    const killed = before.get("storage-node-d1")!;
+    await some.writeDuring("load", async () => void process.kill(killed.pid, "SIGKILL"));
+    const restarted = async (): Promise<unknown> => {
+      const { pid, state, restarts } = (await some.storageNodes()).get("storage-node-d1")!;
+      return [pid !== killed.pid, state, restarts];
+    };
+    await expect.poll(restarted, { timeout: 30_000 }).toEqual([true, "ready", 1]);
+    expect((await some.storageNodes()).get("storage-node-d2")).toEqual(before.get("storage-node-d2"));
+    expect(await some.states()).toEqual(["served", "served", "served"]);
+    await some.expectAllStored();
+    const roles = some.installation.ready().processes.map(({ role }) => role);
+    expect(roles.filter((role) => role === "storage-node").length).toBe(2);
+  },
+);
 
 longScenario(
   "a file system that turns read-only under load costs no write, and serves again once repaired",
