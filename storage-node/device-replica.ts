@@ -40,7 +40,8 @@ const CLOCK_AHEAD_LIMIT_MS = 30_000;
 const MEMORY_LIMIT = 50_000;
 /** Confirmations that wait in memory for an idle moment; they may lag ([A5]), so the oldest is written when there are more. */
 const CONFIRMED_LIMIT = 20_000;
-const CONFIRM_FLUSH_BATCH = 256;
+/** Confirmations written in one go, a millisecond or two in which nobody is served. */
+const CONFIRM_FLUSH_BATCH = 64;
 /** Names that wait for their confirmation; more than are ever under way at once. */
 const UNSETTLED_NAMES_LIMIT = 50_000;
 /** Entries that one page of the scan looks at. */
@@ -206,11 +207,15 @@ export class DeviceReplica {
     return { registers, next: last === undefined ? undefined : Buffer.concat([last, Buffer.of(0)]) };
   }
 
-  /** Writes some of the waiting confirmations; called when the device is idle, or when there are too many. */
-  flushConfirmations(isIdle: boolean): void {
-    const excess = this.#confirmed.size - CONFIRMED_LIMIT;
-    let count = isIdle ? CONFIRM_FLUSH_BATCH : Math.min(Math.max(0, excess), 4 * CONFIRM_FLUSH_BATCH);
+  /** Whether more confirmations wait than may. */
+  get hasTooManyConfirmations(): boolean {
+    return this.#confirmed.size > CONFIRMED_LIMIT;
+  }
+
+  /** Writes some of the waiting confirmations. */
+  flushConfirmations(): void {
     if (this.engine.state().kind !== "serving") return;
+    let count = CONFIRM_FLUSH_BATCH;
     const mutations: Mutation[] = [];
     for (const [id, { name, version, isVoid }] of this.#confirmed) {
       if (count-- <= 0) break;
