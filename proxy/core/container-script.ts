@@ -151,14 +151,17 @@ export function* deleteContainer<S>(
   // Set once the rows of promises have been looked into: after *closing* was proposed the base alone decides ([B4]), and a live row
   // that a merged listing does not show is one that its replica missed the deletion of; the look at *closing* judges it again.
   let decidesOnBase = false;
+  let earlier: Proposed | undefined;
+  // By version, since what an attempt before proposed may be what takes effect.
+  const proposed = new Map<Ballot, ContainerRecord>();
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    let closing: ContainerRecord | undefined;
     let seen: Incarnation | undefined;
     const outcome = yield* write(
       place.container,
       {
         kind: "conditional",
-        decide: (base, _ballot, promises) => {
+        earlier,
+        decide: (base, ballot, promises) => {
           const record = liveRecord(base);
           if (record === undefined || record.status === "closing") return "stop";
           const isLive = promises.some(
@@ -170,12 +173,14 @@ export function* deleteContainer<S>(
             return "stop";
           }
           decidesOnBase = true;
-          closing = { ...record, status: "closing" };
+          const closing: ContainerRecord = { ...record, status: "closing" };
+          proposed.set(ballot, closing);
           return recordOf(closing);
         },
       },
       NO_INCARNATION,
     );
+    earlier = outcome.kind === "unfinished" ? outcome.own : undefined;
     if (outcome.kind === "stopped") {
       const { base } = outcome;
       if (base === undefined || liveRecord(base) === undefined) return "absent";
@@ -189,6 +194,7 @@ export function* deleteContainer<S>(
       decidesOnBase = verdict === "none";
       continue;
     }
+    const closing = outcome.kind === "established" ? proposed.get(outcome.version) : undefined;
     if (outcome.kind === "established" && closing !== undefined) {
       yield* confirm(place.container, outcome.version);
       const end = yield* finishClosing(place, registerOf(outcome, recordOf(closing)), outcome.liveRows);

@@ -1,0 +1,120 @@
+import { seededRandom } from "../../common/random.ts";
+import { EventQueue, settlePromises } from "../../common/simulation/event-queue.ts";
+import type { Operation } from "./containers-history.ts";
+import { ContainersLife } from "./containers-life.ts";
+import type { SimulatedProxy } from "./containers-proxy.ts";
+import { type MakeReplica, type Message, SimulatedReplica, type World } from "./containers-world.ts";
+import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
+
+const START_MS = 1_700_000_000_000;
+const LATENCY_MS = 0.5;
+/** So long that everything else is done while one proxy waits for an answer that does not come. */
+const TIMEOUT_MS = 5000;
+const REPLICAS = 3;
+const SETTLE_TURNS = 4;
+
+type Match = (message: Message) => boolean;
+type Rule = { readonly matches: Match; readonly held: (() => void)[] | undefined };
+
+/** A life in which nothing happens by chance: who does what, and which messages are lost or late, is told step by step. */
+export class ContainersDirector {
+  readonly #life: ContainersLife;
+  #rules: readonly Rule[] = [];
+  #carried: Match[] = [];
+  #operations = 0;
+
+  constructor(makeReplica: MakeReplica, mutation?: Mutation) {
+    const queue = new EventQueue(START_MS);
+    const world: World = {
+      queue,
+      random: seededRandom(1n),
+      replicas: [],
+      mutation,
+      blind: mutation === "ballots compare without the incarnation [B6]" ? new BlindBallots() : undefined,
+      carry: (message, deliver) => this.#carry(message, () => queue.after(LATENCY_MS, deliver)),
+      timeoutMs: TIMEOUT_MS,
+      memoryChance: 1,
+    };
+    for (let index = 0; index < REPLICAS; index++) world.replicas.push(new SimulatedReplica(world, index, makeReplica));
+    this.#life = new ContainersLife(world);
+  }
+
+  #carry(message: Message, send: () => void): void {
+    this.#carried = this.#carried.filter((matches) => !matches(message));
+    const rule = this.#rules.find(({ matches }) => matches(message));
+    if (rule === undefined) send();
+    else rule.held?.push(send);
+  }
+
+  newProxy(): SimulatedProxy {
+    return this.#life.newProxy();
+  }
+
+  /** Messages like this are lost until the function that is given back is called. */
+  lose(matches: Match): () => void {
+    return this.#add({ matches, held: undefined });
+  }
+
+  /** Messages like this are late: they go on when the function that is given back is called. */
+  hold(matches: Match): () => void {
+    const held: (() => void)[] = [];
+    const remove = this.#add({ matches, held });
+    return () => {
+      remove();
+      for (const send of held) send();
+    };
+  }
+
+  #add(rule: Rule): () => void {
+    this.#rules = [...this.#rules, rule];
+    return () => (this.#rules = this.#rules.filter((it) => it !== rule));
+  }
+
+  /** All replicas at once, and back at once. */
+  losePower(): void {
+    for (const replica of this.#life.world.replicas) {
+      replica.crash();
+      replica.restart();
+    }
+  }
+
+  /** Begins an operation. */
+  begin(proxy: SimulatedProxy, kind: Operation["kind"], name = ""): Promise<Operation> {
+    return this.#life.operate(proxy, this.#operations++, kind, name);
+  }
+
+  /** Lets time pass until the operation has ended. */
+  async end(operation: Promise<Operation>): Promise<Operation["status"]> {
+    let done: Operation | undefined;
+    void operation.then((it) => (done = it));
+    await this.#until(() => done !== undefined);
+    return done?.status;
+  }
+
+  do(proxy: SimulatedProxy, kind: Operation["kind"], name = ""): Promise<Operation["status"]> {
+    return this.end(this.begin(proxy, kind, name));
+  }
+
+  /** Lets time pass until such a message was sent, be it lost or late. */
+  async sent(matches: Match): Promise<void> {
+    this.#carried.push(matches);
+    await this.#until(() => !this.#carried.includes(matches));
+  }
+
+  async #until(isReached: () => boolean): Promise<void> {
+    for (let idle = 0; ; ) {
+      // What follows of one event is over before the next, which may be a time-out that nobody meant to wait for.
+      for (let turn = 0; turn < SETTLE_TURNS; turn++) await settlePromises();
+      if (isReached()) return;
+      idle = (await this.#life.step()) ? 0 : idle + 1;
+      if (idle > 1) throw new Error("nothing goes on, and what was waited for did not come");
+    }
+  }
+
+  /** Nothing is lost or late any more; gives what is wrong with this life, if anything. */
+  async conclude(): Promise<string | undefined> {
+    this.#rules = [];
+    await this.#life.drain();
+    return this.#life.conclude();
+  }
+}

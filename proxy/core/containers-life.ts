@@ -1,0 +1,125 @@
+import { NO_INCARNATION } from "../../common/ballot.ts";
+import { settlePromises } from "../../common/simulation/event-queue.ts";
+import type { Register } from "../../storage-node/wire.ts";
+import { finishContainer, readContainer, settleContainer } from "./container-script.ts";
+import { type Operation, problemOf } from "./containers-history.ts";
+import { ALL_ROWS, perform } from "./containers-operations.ts";
+import { SimulatedProxy } from "./containers-proxy.ts";
+import { ACCOUNT, CONTAINER, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./containers-world.ts";
+import { listRows } from "./list-rows.ts";
+import { finishObject, settleObject } from "./object-script.ts";
+
+const STEP_LIMIT = 200_000;
+
+/** One life of a container and its objects: what is done in a world, and what came of it. */
+export class ContainersLife {
+  readonly world: World;
+  readonly #history: Operation[] = [];
+  #processes = 0;
+  #steps = 0;
+
+  constructor(world: World) {
+    this.world = world;
+  }
+
+  get history(): readonly Operation[] {
+    return this.#history;
+  }
+
+  newProxy(): SimulatedProxy {
+    return new SimulatedProxy(this.world, ++this.#processes);
+  }
+
+  /** Does one operation through `proxy` and writes it down; `index` tells what it writes from what others write. */
+  async operate(proxy: SimulatedProxy, index: number, kind: Operation["kind"], name: string): Promise<Operation> {
+    const { queue } = this.world;
+    const start = queue.nowMs();
+    const value = kind === "post" ? `+p${index}` : `v${index}`;
+    const isRead = kind === "get" || kind === "look" || kind === "list";
+    const pending: Operation = { start, end: Number.POSITIVE_INFINITY, kind, name, value, status: undefined };
+    const slot = isRead ? -1 : this.#history.push(pending) - 1;
+    const outcome = await perform(this.world, kind, proxy, name, value, 10 + index);
+    if (proxy.isDead || outcome.status === undefined) return pending;
+    const done: Operation = { ...pending, ...outcome, end: queue.nowMs() };
+    if (isRead) this.#history.push(done);
+    else this.#history[slot] = done;
+    return done;
+  }
+
+  /** One event, and what follows of it; false when there was none. */
+  async step(): Promise<boolean> {
+    const isStep = this.world.queue.step();
+    if (++this.#steps > STEP_LIMIT) throw new Error("the run does not end");
+    await settlePromises();
+    return isStep;
+  }
+
+  async drain(): Promise<void> {
+    // Between two of its messages a script may need more turns than one.
+    while ((await this.step()) || (await this.step()));
+  }
+
+  /** What a worker would finish is finished, what a reader would see is read, all is checked. Requires: faults are over. */
+  async conclude(): Promise<string | undefined> {
+    for (const replica of this.world.replicas) replica.restart();
+    const last = this.newProxy();
+    void this.#settle(last);
+    await this.drain();
+    let problem: string | undefined;
+    void this.#readEverything(last).then((found) => (problem = found));
+    await this.drain();
+    return problem ?? problemOf(this.world, this.#history);
+  }
+
+  async #settle(last: SimulatedProxy): Promise<void> {
+    const { replicas, blind } = this.world;
+    // A replica that was down refuses what is below its floor once; the refusal teaches the proxy's clock.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      for (const { replica } of replicas) {
+        const found = (await replica.read(CONTAINER))?.register;
+        if (found?.state === "accepted") await last.run(finishContainer(PLACE, found));
+        for (const name of NAMES) {
+          const stored: Register | undefined = (await replica.read(objectName(name)))?.register;
+          const left = blind === undefined ? stored : blind.wholeRegister(stored);
+          if (left?.state === "accepted") await last.run(finishObject(placeOf(name), left, false));
+        }
+      }
+      await last.run(settleContainer(PLACE));
+    }
+    for (const name of NAMES) {
+      for (let attempt = 0; attempt < 3; attempt++) await last.run(settleObject(placeOf(name), NO_INCARNATION));
+    }
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const found = await last.run(readContainer(PLACE));
+      if (typeof found !== "string") await last.run(listRows(CONTAINER, found.record.incarnation, ALL_ROWS));
+      await last.run(listRows(ACCOUNT, NO_INCARNATION, ALL_ROWS));
+    }
+  }
+
+  async #readEverything(last: SimulatedProxy): Promise<string | undefined> {
+    let problem: string | undefined;
+    for (const [kind, name] of [
+      ["look", ""],
+      ["list", ""],
+      ["get", "o1"],
+      ["get", "o2"],
+    ] as const) {
+      const start = this.world.queue.nowMs();
+      const outcome = await perform(this.world, kind, last, name, "", 0);
+      if (outcome.status === undefined) problem ??= `after the faults, ${kind} ${name} is not answered`;
+      else this.#history.push({ kind, name, value: "", ...outcome, start, end: this.world.queue.nowMs() });
+    }
+    const listed = await last.run(listRows(ACCOUNT, NO_INCARNATION, ALL_ROWS));
+    const isOpen = this.#history.at(-4)?.status === 200;
+    if (typeof listed === "string" || listed.some((row) => row.name === "c") !== isOpen)
+      problem ??= "the account's listing and the container disagree";
+    return problem;
+  }
+
+  /** The history, one line for each operation. */
+  toString(): string {
+    const asText = (key: string, value: unknown): unknown =>
+      key === "payload" && value instanceof Uint8Array ? textOf(value) : value;
+    return this.#history.map((it) => JSON.stringify(it, asText)).join("\n");
+  }
+}

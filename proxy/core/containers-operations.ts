@@ -1,0 +1,166 @@
+import type { Incarnation } from "../../common/ballot.ts";
+import type { Register } from "../../storage-node/wire.ts";
+import { deleteContainer, presentContainer, putContainer, readContainer } from "./container-script.ts";
+import type { Operation } from "./containers-history.ts";
+import type { SimulatedProxy } from "./containers-proxy.ts";
+import { CONTAINER, objectName, PLACE, placeOf, textOf, type World } from "./containers-world.ts";
+import { listRows } from "./list-rows.ts";
+import { finishObject, type ObjectWrite, writeObject } from "./object-script.ts";
+import { deleteLookingAgain, readingContainer } from "./planted-mistakes.ts";
+import type { WriteRecord } from "./register-write.ts";
+import { isFinal } from "./script.ts";
+
+export const ALL_ROWS = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 100 };
+
+/** What a script needs to know of the container first: from memory, which may be out of date, or by a read. */
+const known = async (
+  { random, memoryChance }: World,
+  proxy: SimulatedProxy,
+): Promise<Incarnation | "absent" | "unavailable"> => {
+  if (proxy.cached !== undefined && random.unit() < memoryChance) return proxy.cached;
+  const found = await proxy.run(readContainer(PLACE));
+  proxy.cached = typeof found === "string" ? undefined : found.record.incarnation;
+  return typeof found === "string" ? found : found.record.incarnation;
+};
+
+const writeIt = async (
+  world: World,
+  proxy: SimulatedProxy,
+  name: string,
+  given: ObjectWrite,
+  isStaged: boolean,
+): Promise<Pick<Operation, "status" | "version"> | "stopped"> => {
+  const incarnation = await known(world, proxy);
+  if (incarnation === "unavailable") return { status: undefined };
+  if (incarnation === "absent") return { status: 404 };
+  const sent = { staged: isStaged, used: new Set<number>() };
+  const script = writeObject(placeOf(name), incarnation, given, isStaged);
+  const isReading = world.mutation === "the container of a refused row is read without a PREPARE [B5]";
+  const result = await proxy.run(isReading ? readingContainer(script, PLACE) : script, sent);
+  switch (result.kind) {
+    case "done":
+      return { status: 200, version: result.version };
+    case "no-container":
+      proxy.cached = undefined;
+      return { status: 404 };
+    case "unknown":
+    case "no-space":
+      return { status: undefined };
+    case "stopped":
+      return "stopped";
+  }
+};
+
+const isThere = (base: Register | undefined): base is Register =>
+  base !== undefined && !base.isTombstone && base.state !== "void";
+
+const getIt = async (proxy: SimulatedProxy, name: string): Promise<Register | "absent" | "unknown"> => {
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const found = await proxy.read(objectName(name));
+    if (proxy.isDead) await new Promise(() => {});
+    if (found === undefined) return "unknown";
+    if (found.register !== undefined && !isFinal(found)) {
+      if ((await proxy.run(finishObject(placeOf(name), found.register, found.isSettled))) === "unavailable")
+        return "unknown";
+      continue;
+    }
+    return isThere(found.register) ? found.register : "absent";
+  }
+  return "unknown";
+};
+
+type Outcome = Partial<Pick<Operation, "value" | "version" | "listed">> & { readonly status: Operation["status"] };
+
+/** Does it as a client's request would be done; a proxy that dies meanwhile never ends it. `bodyLength`: an even one is staged beforehand. */
+export const perform = async (
+  world: World,
+  kind: Operation["kind"],
+  proxy: SimulatedProxy,
+  name: string,
+  value: string,
+  bodyLength: number,
+): Promise<Outcome> => {
+  const given: WriteRecord = {
+    isTombstone: false,
+    bodyLength,
+    metadata: Buffer.from(value),
+    body: "given",
+    bodyVersion: undefined,
+  };
+  const isStaged = bodyLength % 2 === 0;
+  switch (kind) {
+    case "create": {
+      const result = await proxy.run(putContainer(PLACE, (headers) => ({ ...headers, by: value }), false));
+      if (typeof result === "string") return { status: undefined };
+      proxy.cached = result.record.incarnation;
+      return { status: 200 };
+    }
+    case "drop": {
+      const forgets = world.mutation === "a retry of closing looks at rows again [B4]";
+      const deletion = forgets ? deleteLookingAgain(PLACE) : deleteContainer(PLACE);
+      const result = await proxy.run(deletion);
+      proxy.cached = undefined;
+      if (result === "unknown" || result === "no-space") return { status: undefined };
+      return { status: ({ deleted: 200, absent: 404, "not-empty": 409 } as const)[result] };
+    }
+    case "look":
+    case "list": {
+      const found = await proxy.run(readContainer(PLACE));
+      if (typeof found === "string") return { status: found === "absent" ? 404 : undefined };
+      const { incarnation } = found.record;
+      proxy.cached = incarnation;
+      if (kind === "look") return { status: 200 };
+      for (let attempt = 0; attempt < 4; attempt++) {
+        const rows = await proxy.run(listRows(CONTAINER, incarnation, ALL_ROWS));
+        if (typeof rows !== "string") return { status: 200, listed: { incarnation, rows } };
+        if (rows === "unavailable") return { status: undefined };
+        const present = await proxy.run(presentContainer(PLACE));
+        if (present === "unavailable") return { status: undefined };
+        if (present === "absent" || present.record.incarnation !== incarnation) return { status: 404 };
+      }
+      return { status: undefined };
+    }
+    case "put": {
+      const result = await writeIt(world, proxy, name, { kind: "plain", record: given }, isStaged);
+      return result === "stopped" ? { status: undefined } : result;
+    }
+    case "create-object": {
+      const decide = (base: Register | undefined): WriteRecord | "stop" => (isThere(base) ? "stop" : given);
+      const result = await writeIt(world, proxy, name, { kind: "conditional", decide }, isStaged);
+      return result === "stopped" ? { status: 412 } : result;
+    }
+    case "post": {
+      const decide = (base: Register | undefined): WriteRecord | "stop" =>
+        isThere(base)
+          ? {
+              isTombstone: false,
+              bodyLength: base.bodyLength,
+              metadata: Buffer.from(`${textOf(base.metadata).split("+")[0]}${value}`),
+              body: "keep",
+              bodyVersion: base.bodyVersion,
+            }
+          : "stop";
+      const result = await writeIt(world, proxy, name, { kind: "conditional", decide }, false);
+      return result === "stopped" ? { status: 404 } : result;
+    }
+    case "delete": {
+      const tombstone = {
+        ...given,
+        isTombstone: true,
+        bodyLength: 0,
+        metadata: Buffer.alloc(0),
+        body: "none",
+      } as const;
+      const decide = (base: Register | undefined): WriteRecord | "stop" => (isThere(base) ? tombstone : "stop");
+      const result = await writeIt(world, proxy, name, { kind: "conditional", decide }, false);
+      return result === "stopped" ? { status: 404 } : result;
+    }
+    case "get": {
+      const found = await getIt(proxy, name);
+      if (found === "unknown") return { status: undefined };
+      return found === "absent"
+        ? { status: 404 }
+        : { status: 200, value: textOf(found.metadata), version: found.version };
+    }
+  }
+};

@@ -1,0 +1,98 @@
+import { type Random, seededRandom } from "../../common/random.ts";
+import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../common/simulation/event-queue.ts";
+import type { Operation } from "./containers-history.ts";
+import { ContainersLife } from "./containers-life.ts";
+import { type MakeReplica, NAMES, SimulatedReplica, type World } from "./containers-world.ts";
+import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
+
+const START_MS = 1_700_000_000_000;
+const TIMEOUT_MS = 60;
+const OPERATION_LIMIT = 13;
+/** A network on a good day, and on a bad one. */
+const FAULTS: readonly NetworkFaults[] = [
+  { lossChance: 0.02, repeatChance: 0.05, longDelayChance: 0.06 },
+  { lossChance: 0.06, repeatChance: 0.1, longDelayChance: 0.2 },
+];
+const NO_FAULTS: NetworkFaults = { lossChance: 0, repeatChance: 0, longDelayChance: 0 };
+/** All that is done in a life lies in one of these: crowded, or with faults in between. */
+const SPREADS_MS = [60, 260] as const;
+const REPLICA_COUNTS = [3, 3, 3, 4, 5];
+const KINDS: readonly Operation["kind"][] = [
+  ...(["create", "create", "drop", "drop", "drop", "look", "list", "list"] as const),
+  ...(["put", "put", "put", "create-object", "post", "delete", "delete", "get", "get", "get"] as const),
+];
+
+const oneOf = <T>(random: Random, choices: readonly T[]): T => {
+  const index = random.below(choices.length);
+  const chosen = choices[index];
+  if (chosen === undefined) throw new Error("there is nothing to choose from");
+  return chosen;
+};
+
+export type Run = { readonly life: ContainersLife; readonly problem: string | undefined };
+
+/**
+ * One seeded life of one container, two objects, three to five replicas and three proxies under every fault that the protocol is made for:
+ * messages lost, late, repeated, links cut, replicas that lose power and come back, proxies that die in the middle, clocks that differ,
+ * memories of containers that are out of date. The scripts are those that production runs; only the network is another. Gives what is wrong
+ * with it, if anything.
+ */
+export const run = async (seed: bigint, makeReplica: MakeReplica, mutation?: Mutation): Promise<Run> => {
+  const random = seededRandom(seed);
+  const queue = new EventQueue(START_MS);
+  const network = new SimulatedNetwork(queue, random, oneOf(random, FAULTS));
+  const cuts = new Set<string>();
+  const world: World = {
+    queue,
+    random,
+    replicas: [],
+    mutation,
+    blind: mutation === "ballots compare without the incarnation [B6]" ? new BlindBallots() : undefined,
+    carry: ({ from, to }, deliver) =>
+      network.send(() => {
+        if (!cuts.has(`${from} ${to}`)) deliver();
+      }),
+    timeoutMs: TIMEOUT_MS,
+    memoryChance: 0.7,
+  };
+  const replicaCount = oneOf(random, REPLICA_COUNTS);
+  for (let index = 0; index < replicaCount; index++)
+    world.replicas.push(new SimulatedReplica(world, index, makeReplica));
+  const spreadMs = oneOf(random, SPREADS_MS);
+  const life = new ContainersLife(world);
+  const proxies = [life.newProxy(), life.newProxy(), life.newProxy()];
+
+  const operate = (index: number, kind: Operation["kind"], name: string): void => {
+    const chosen = oneOf(random, proxies);
+    const proxy = chosen.isDead ? life.newProxy() : chosen;
+    proxies[proxies.indexOf(chosen)] = proxy;
+    if (random.unit() < 0.12) queue.after(random.unit() * 15, () => (proxy.isDead = true));
+    void life.operate(proxy, index, kind, name);
+  };
+
+  queue.after(0, () => operate(0, "create", ""));
+  for (let index = 1; index < OPERATION_LIMIT; index++) {
+    const kind = oneOf(random, KINDS);
+    const isOfContainer = kind === "create" || kind === "drop" || kind === "look" || kind === "list";
+    const name = isOfContainer ? "" : oneOf(random, NAMES);
+    queue.after(5 + random.unit() * spreadMs, () => operate(index, kind, name));
+  }
+  for (let fault = 0; fault < 4; fault++) {
+    const atMs = random.unit() * spreadMs;
+    const endMs = atMs + 1 + random.unit() * 60;
+    const replica = oneOf(random, world.replicas);
+    const choice = random.unit();
+    if (choice < 0.4) {
+      queue.after(atMs, () => replica.crash());
+      queue.after(endMs, () => replica.restart());
+    } else if (choice < 0.7) {
+      const link = `${(1 + random.below(3)).toString(16).padStart(8, "0")} ${replica.index}`;
+      queue.after(atMs, () => cuts.add(link));
+      queue.after(endMs, () => cuts.delete(link));
+    }
+  }
+  await life.drain();
+  network.faults = NO_FAULTS;
+  cuts.clear();
+  return { life, problem: await life.conclude() };
+};

@@ -1,0 +1,167 @@
+import type { Ballot, Incarnation } from "../../common/ballot.ts";
+import type { Clock } from "../../common/clock.ts";
+import type { Random } from "../../common/random.ts";
+import type { EventQueue } from "../../common/simulation/event-queue.ts";
+import type {
+  AcceptReply,
+  ListQuery,
+  ListReply,
+  Name,
+  PrepareReply,
+  Proposal,
+  Register,
+  Row,
+  RowReply,
+  RowSummary,
+} from "../../storage-node/wire.ts";
+import type { ContainerPlace } from "./container-script.ts";
+import type { ObjectPlace, Shown } from "./object-script.ts";
+import type { BlindBallots, Mutation } from "./planted-mistakes.ts";
+
+/** The world of the containers' simulation: the names in it, its messages, and replicas that lose power and come back. */
+export const CONTAINER: Name = { space: "container", hash32: 3, path: "/a/c" };
+export const ACCOUNT: Name = { space: "account", hash32: 5, path: "/a" };
+export const NAMES = ["o1", "o2"] as const;
+export const PLACE: ContainerPlace<Name> = { container: CONTAINER, account: ACCOUNT, name: "c" };
+
+export const objectName = (name: string): Name => ({ space: "object", hash32: 7, path: `/a/c/${name}` });
+
+export const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
+
+export const rowOf = (name: string, shown: Shown): Row => ({
+  name,
+  version: shown.version,
+  isDeleted: shown.isTombstone,
+  objects: shown.isTombstone ? 0 : 1,
+  bytes: shown.bodyLength,
+  payload: shown.isTombstone ? new Uint8Array() : shown.metadata,
+});
+
+export const placeOf = (name: string): ObjectPlace<Name> => ({
+  object: objectName(name),
+  container: PLACE,
+  rowOf: (shown) => rowOf(name, shown),
+  dueRowOf: () => undefined,
+});
+
+type SentBody = { readonly kind: "none" } | { readonly kind: "bytes"; readonly bytes: Uint8Array };
+type StoredBody = { readonly kind: "none" } | { readonly kind: "log" | "file"; readonly length: number };
+
+/** What proxies ask of a replica: the storage node's. Only tests look into that house, so it is handed in. */
+export type Replica = {
+  accept(
+    name: Name,
+    version: Ballot,
+    ballot: Ballot,
+    proposal: Proposal,
+    body: SentBody,
+    own: readonly Ballot[],
+  ): Promise<AcceptReply>;
+  prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply>;
+  read(name: Name): Promise<{ readonly register: Register; readonly body: StoredBody } | undefined>;
+  confirm(name: Name, version: Ballot, isVoid: boolean): void;
+  row(owner: Name, incarnation: Incarnation, row: Row): Promise<RowReply>;
+  list(
+    owner: Name,
+    incarnation: Incarnation,
+    query: ListQuery,
+  ): Promise<{ readonly reply: Exclude<ListReply, { kind: "rows" }> | undefined; readonly runs: readonly Buffer[] }>;
+  summary(owner: Name, incarnation: Incarnation): RowSummary;
+};
+
+/** A replica between two losses of power, with the device that it stands on. */
+export type PoweredReplica = {
+  readonly replica: Replica;
+  /** What the device holds of a name, and how long the body beside it is. */
+  held(name: Name): { readonly register: Register; readonly storedBytes: number } | undefined;
+  /** What was not synced is gone. The old one must not be used again. */
+  afterCrash(): PoweredReplica;
+};
+
+/** Makes a replica on an empty device; `syncAfter` decides when a sync is over. */
+export type MakeReplica = (syncAfter: (done: () => void) => void, clock: Clock) => PoweredReplica;
+
+/** One way of a message between a proxy and a replica. */
+export type Message = {
+  readonly from: string;
+  readonly to: number;
+  readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm";
+  readonly space: Name["space"];
+  readonly way: "request" | "answer";
+};
+
+export type World = {
+  readonly queue: EventQueue;
+  readonly random: Random;
+  readonly replicas: SimulatedReplica[];
+  readonly mutation: Mutation | undefined;
+  readonly blind: BlindBallots | undefined;
+  /** The network: `deliver` is called when the message arrives, if it does. */
+  readonly carry: (message: Message, deliver: () => void) => void;
+  /** How long a proxy waits for an answer. */
+  readonly timeoutMs: number;
+  /** How often a proxy relies on what it remembers of the container. */
+  readonly memoryChance: number;
+};
+
+/** One replica with its power cuts. */
+export class SimulatedReplica {
+  readonly #world: World;
+  readonly index: number;
+  #powered: PoweredReplica;
+  #life = 0;
+  isUp = true;
+
+  constructor(world: World, index: number, makeReplica: MakeReplica) {
+    this.#world = world;
+    this.index = index;
+    this.#powered = makeReplica((done) => this.#afterSync(this.#life, done), world.queue);
+  }
+
+  get replica(): Replica {
+    return this.#powered.replica;
+  }
+
+  held(name: Name): ReturnType<PoweredReplica["held"]> {
+    return this.#powered.held(name);
+  }
+
+  #afterSync(life: number, done: () => void): void {
+    this.#world.queue.after(0.2 + this.#world.random.unit() * 3, () => {
+      if (life === this.#life) done();
+    });
+  }
+
+  crash(): void {
+    this.#life += 1;
+    this.isUp = false;
+  }
+
+  restart(): void {
+    if (this.isUp) return;
+    this.#powered = this.#powered.afterCrash();
+    this.isUp = true;
+  }
+
+  /** Calls the replica as the network would; no answer when it is down, or dies before it answers. */
+  call<T>(
+    from: string,
+    kind: Message["kind"],
+    { space }: Name,
+    work: (it: Replica) => Promise<T> | T,
+    answer: (value: T) => void,
+  ): void {
+    const { carry } = this.#world;
+    carry({ from, to: this.index, kind, space, way: "request" }, () => {
+      if (!this.isUp) return;
+      const life = this.#life;
+      void Promise.resolve()
+        .then(() => work(this.replica))
+        .then((value) => {
+          if (life !== this.#life || !this.isUp) return;
+          carry({ from, to: this.index, kind, space, way: "answer" }, () => answer(value));
+        })
+        .catch(() => {});
+    });
+  }
+}
