@@ -91,10 +91,15 @@ const closingFoundAgain: Interleaving = {
 /**
  * [B5]. The writer's rows are late. Meanwhile a reader finished its version, served it, and its container was emptied and deleted: the rows
  * are refused as moved, but the version took effect, and replicas that overwrote it remember that it was confirmed.
+ *
+ * [A3]. Where power loss took from the replicas what they remembered, that the version was overwritten says nothing of whether it took
+ * effect, and void would be a guess.
  */
-const rowsTooLate: Interleaving = {
-  title: "a version that was read before its container went is a success to its late writer [B5]",
-  mistake: ["a version is void unjudged [B5]", "history"],
+const rowsTooLate = (
+  given: Pick<Interleaving, "title" | "mistake" | "answers">,
+  losesPower: boolean,
+): Interleaving => ({
+  ...given,
   play: async (it) => {
     const [writer, other] = [it.newProxy(), it.newProxy()];
     await it.do(other, "create");
@@ -103,36 +108,14 @@ const rowsTooLate: Interleaving = {
     const put = it.begin(writer, "put", "o1");
     await it.sent(areRows);
     const others = [await it.do(other, "get", "o1"), await it.do(other, "delete", "o1"), await it.do(other, "drop")];
+    if (losesPower) it.losePower();
     rowsGoOn();
     return [...others, await it.end(put)];
   },
-  answers: [200, 200, 200, 200],
-};
+});
 
 /**
- * [B5], [A3]. As before, but power loss took from the replicas what they remembered: that the version was overwritten says nothing of whether
- * it took effect, and void would be a guess.
- */
-const nobodyRemembers: Interleaving = {
-  title: "a version of an earlier life that nobody remembers is neither void nor written again [B5]",
-  mistake: ["a version of unknown fate is void [B5]", "history"],
-  play: async (it) => {
-    const [writer, other] = [it.newProxy(), it.newProxy()];
-    await it.do(other, "create");
-    const areRows = messageOf(writer, { kind: "row", space: "container", way: "request" });
-    const rowsGoOn = it.hold(areRows);
-    const put = it.begin(writer, "put", "o1");
-    await it.sent(areRows);
-    const others = [await it.do(other, "get", "o1"), await it.do(other, "delete", "o1"), await it.do(other, "drop")];
-    it.losePower();
-    rowsGoOn();
-    return [...others, await it.end(put)];
-  },
-  answers: [200, 200, 200, undefined],
-};
-
-/**
- * [B5], [B6]. As two above, but what the writer does not hear is that its version was accepted, and there is a next life by the time that
+ * [B5], [B6]. As above, but what the writer does not hear is that its version was accepted, and there is a next life by the time that
  * it asks: refused for a ballot of that life, it has to learn that its version took effect in the last one, and must not write it again.
  */
 const answersTooLate: Interleaving = {
@@ -214,8 +197,22 @@ const staleProxyDies: Interleaving = {
 export const INTERLEAVINGS: readonly Interleaving[] = [
   closingLeftBehind,
   closingFoundAgain,
-  rowsTooLate,
-  nobodyRemembers,
+  rowsTooLate(
+    {
+      title: "a version that was read before its container went is a success to its late writer [B5]",
+      mistake: ["a version is void unjudged [B5]", "history"],
+      answers: [200, 200, 200, 200],
+    },
+    false,
+  ),
+  rowsTooLate(
+    {
+      title: "a version of an earlier life that nobody remembers is neither void nor written again [B5]",
+      mistake: ["a version of unknown fate is void [B5]", "history"],
+      answers: [200, 200, 200, undefined],
+    },
+    true,
+  ),
   answersTooLate,
   replicaBehind,
   staleProxy("delete"),
