@@ -13,9 +13,10 @@ const ready = readyFile({
     { service: "block", reason: "not built", remedy: "later" },
     { service: "s3", reason: "not built", remedy: "later" },
   ],
+  limited: [{ service: "object", reason: "writes are refused", remedy: "mount it" }],
 });
 
-it("ready.json has the keys of the contract and no endpoint of what does not run", () => {
+it("ready.json has the keys of the contract, no endpoint of what does not run, and that of what refuses something", () => {
   expect(ready).toEqual({
     version: "1.2.3",
     pid: process.pid,
@@ -34,6 +35,7 @@ it("ready.json has the keys of the contract and no endpoint of what does not run
     unavailable: [
       { service: "block", reason: "not built", remedy: "later" },
       { service: "s3", reason: "not built", remedy: "later" },
+      { service: "object", reason: "writes are refused", remedy: "mount it" },
     ],
   });
 });

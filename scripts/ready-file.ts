@@ -34,7 +34,10 @@ export type ReadyFacts = {
   readonly adminPassword: string;
   readonly s3: ReadyFile["s3"];
   readonly processes: ReadyFile["processes"];
+  /** Services that do not run here. */
   readonly unavailable: readonly Unavailable[];
+  /** Services that run, but refuse some of what they are there for. */
+  readonly limited: readonly Unavailable[];
 };
 
 const endpointOf = (config: ClusterConfig, name: EndpointName): string => {
@@ -71,7 +74,7 @@ export const readyFile = (facts: ReadyFacts): ReadyFile => {
     swiftAuthV1: { url: `${publicEndpoint(config, "object")}/auth/v1.0`, user: "admin:admin", key: adminPassword },
     s3: facts.s3,
     processes: facts.processes,
-    unavailable: facts.unavailable,
+    unavailable: [...facts.unavailable, ...facts.limited],
   };
 };
 

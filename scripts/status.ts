@@ -1,40 +1,22 @@
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { statfsSync, statSync } from "node:fs";
-import { type ClusterConfig, deviceName, LOCAL_NODE, loadConfig, portOf } from "../common/config.ts";
+import { type ClusterConfig, LOCAL_NODE, loadConfig, portOf } from "../common/config.ts";
 import { messageOf } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { version } from "../common/version.ts";
 import { loadRing } from "../ring/ring-file.ts";
+import { type DeviceStatus, devicesOf } from "./device-status.ts";
 import { ALL_ROLES, unavailableServices } from "./installation.ts";
-import { getOverSocket } from "./metrics-page.ts";
 import { isRunning } from "./process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
+import { refusedWrites } from "./refused-writes.ts";
 import { type AdoptedProcess, keptProcesses, readSupervisorState, type SupervisorState } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
 const ANSWER_LIMIT_MS = 3_000;
 const FREE_SHARE_MIN = 0.05;
-
-export type DeviceStatus = {
-  readonly device: string;
-  readonly path: string;
-  readonly state: "served" | "not-served" | "failed" | "full" | "read-only" | "missing" | "stopped";
-  /** Of the file system. */
-  readonly sizeBytes: number | undefined;
-  readonly freeBytes: number | undefined;
-  /** What the device itself takes of it; undefined while nothing serves it. */
-  readonly usedBytes: number | undefined;
-  /** Reads whose bytes were not what was written, and that were answered from another replica. */
-  readonly damagedReads: number | undefined;
-  /** Why and since when it is failed or read-only, in its storage node's words. */
-  readonly failure: { readonly reason: string; readonly at: string } | undefined;
-  /** Number of the file system; devices with the same one share a disk. */
-  readonly fileSystem: number | undefined;
-  readonly figures: Readonly<Record<string, number>>;
-};
 
 type ServiceStatus = {
   readonly service: string;
@@ -58,86 +40,6 @@ export type Status = {
   readonly problems: readonly string[];
   /** What is well now but should be known. */
   readonly warnings: readonly string[];
-};
-
-/** Figures of each device from a storage node's metrics page, names without their prefix. */
-export const deviceFigures = (page: string): Map<string, Record<string, number>> => {
-  const figures = new Map<string, Record<string, number>>();
-  for (const match of page.matchAll(/^ringstead_device_(\w+)\{[^}]*\bdevice="([^"]+)"[^}]*\} (\S+)$/gm)) {
-    const [, name = "", device = "", value = ""] = match;
-    const known = figures.get(device) ?? {};
-    known[name] = Number(value);
-    figures.set(device, known);
-  }
-  return figures;
-};
-
-/** Why and since when devices have failed, from a storage node's metrics page. */
-export const deviceFailures = (page: string): Map<string, { readonly reason: string; readonly at: string }> => {
-  const failures = new Map<string, { readonly reason: string; readonly at: string }>();
-  const series = /^ringstead_device_failed_seconds\{.*\bdevice="([^"]+)",reason="(.*)"\} (\d+)$/gm;
-  for (const [, device = "", reason = "", seconds = ""] of page.matchAll(series)) {
-    const text = reason.replaceAll(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter));
-    failures.set(device, { reason: text, at: new Date(Number(seconds) * 1000).toISOString() });
-  }
-  return failures;
-};
-
-/** A storage node names its figures as its engine does; one that it does not have is not there. */
-const isSet = (figures: Readonly<Record<string, number>>, name: string): boolean => (figures[name] ?? 0) > 0;
-
-export const deviceState = (
-  isUp: boolean,
-  isPathThere: boolean,
-  figures: Readonly<Record<string, number>> | undefined,
-): DeviceStatus["state"] => {
-  if (!isPathThere) return "missing";
-  if (!isUp) return "stopped";
-  if (figures === undefined) return "not-served";
-  // A read-only device has failed too, for a reason that has a remedy of its own.
-  if (isSet(figures, "is_read_only")) return "read-only";
-  if (isSet(figures, "is_failed") || isSet(figures, "failed")) return "failed";
-  return isSet(figures, "is_full") || isSet(figures, "full") ? "full" : "served";
-};
-
-/** `storageNodes`: the names of the sockets of those that run. */
-const devicesOf = async (
-  paths: RuntimePaths,
-  devices: readonly string[],
-  storageNodes: readonly string[],
-): Promise<DeviceStatus[]> => {
-  const isUp = storageNodes.length > 0;
-  const asked = storageNodes.map((name) => getOverSocket(paths.socket(`metrics-${name}`), "/metrics").catch(() => ""));
-  const page = (await Promise.all(asked)).join("\n");
-  const figures = deviceFigures(page);
-  const failures = deviceFailures(page);
-  return devices.map((path, index) => {
-    const device = deviceName(index);
-    const found = figures.get(device);
-    let disk: { sizeBytes: number; freeBytes: number; fileSystem: number } | undefined;
-    try {
-      const space = statfsSync(path);
-      disk = {
-        sizeBytes: space.blocks * space.bsize,
-        freeBytes: space.bavail * space.bsize,
-        fileSystem: statSync(path).dev,
-      };
-    } catch {
-      disk = undefined;
-    }
-    return {
-      device,
-      path,
-      state: deviceState(isUp, disk !== undefined, found),
-      sizeBytes: disk?.sizeBytes,
-      freeBytes: disk?.freeBytes,
-      usedBytes: found?.["used_bytes"],
-      damagedReads: found?.["damaged_reads"],
-      failure: failures.get(device),
-      fileSystem: disk?.fileSystem,
-      figures: found ?? {},
-    };
-  });
 };
 
 /** Asks a public port for `path`; undefined if it answers without a server error, else why not. */
@@ -191,7 +93,9 @@ const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[]
       return [`device ${device}: ${path} is not there: mount it, then ./scripts/ringstead down and up`];
     case "not-served":
       return [
-        `device ${device} (${path}) is not served: its process does not run, or could not open it; the reason is in DIR/logs/storage-node*.log`,
+        failure === undefined
+          ? `device ${device} (${path}) is not served: its process does not run; the reason is beside it, or in DIR/logs/storage-node*.log`
+          : `device ${device} (${path}) could not be opened${why}; put that right, then ./scripts/ringstead down and up`,
       ];
     case "failed":
       return [
@@ -204,6 +108,15 @@ const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[]
       ];
     case "full":
       return [`device ${device} (${path}) is full: free space or add devices (--devices N)`];
+  }
+};
+
+const writeProblem = (paths: RuntimePaths, config: ClusterConfig, devices: readonly DeviceStatus[]): string[] => {
+  try {
+    const refused = refusedWrites(paths, config, devices);
+    return refused === undefined ? [] : [`${refused.reason}; ${refused.remedy}`];
+  } catch (thrown) {
+    return [messageOf(thrown)];
   }
 };
 
@@ -258,6 +171,7 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
   if (isCurrent) problems.push(...processes.flatMap(processProblem));
   problems.push(...devices.flatMap(deviceProblem));
+  if (isCurrent && config !== undefined) problems.push(...writeProblem(paths, config, devices));
   for (const { service, reason } of services)
     if (reason !== undefined) problems.push(`${service} does not answer: ${reason}`);
   const chosen = config === undefined || known === undefined ? config : { ...config, services: known.config.services };
@@ -279,6 +193,16 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
 const gib = (bytes: number | undefined): string =>
   bytes === undefined ? "?" : `${(bytes / 1024 ** 3).toFixed(1)} GiB`;
 
+/** A device without its filter works, but takes new names more slowly. */
+export const keyFilterState = (figures: DeviceStatus["figures"]): string => {
+  if (figures["is_key_filter_ready"] !== 0) return "";
+  const failed = figures["key_filter_failed_scans"] ?? 0;
+  return (
+    `, key filter not ready (${figures["key_filter_scanned_keys"] ?? 0} keys scanned` +
+    `${failed === 0 ? "" : `, ${failed} scans failed`})`
+  );
+};
+
 const lines = (status: Status): string[] => [
   `Ringstead ${status.version} on ${status.data}: ${status.state}`,
   ...(status.supervisor === undefined
@@ -291,10 +215,11 @@ const lines = (status: Status): string[] => [
   ),
   ...status.kept.map(({ role, pid }) => `process       ${role.padEnd(13)} ${"kept".padEnd(8)} pid ${pid}`),
   ...status.devices.map(
-    ({ device, path, state, freeBytes, sizeBytes, usedBytes, damagedReads }) =>
+    ({ device, path, state, freeBytes, sizeBytes, usedBytes, damagedReads, figures }) =>
       `device        ${device.padEnd(13)} ${state.padEnd(8)} ${path}, ${gib(freeBytes)} of ${gib(sizeBytes)} free` +
       (usedBytes === undefined ? "" : `, ${gib(usedBytes)} used`) +
-      (damagedReads === undefined ? "" : `, ${damagedReads} damaged reads`),
+      (damagedReads === undefined ? "" : `, ${damagedReads} damaged reads`) +
+      keyFilterState(figures),
   ),
   ...status.services.map(
     ({ service, state, reason }) => `service       ${service.padEnd(13)} ${state}${reason ? `: ${reason}` : ""}`,

@@ -32,7 +32,9 @@ export type ProcessSpec = {
 
 /**
  *     starting ──ready──▶ ready ──exit──▶ waiting ──back-off──▶ starting
- *        │ exit before the first ready: failed                       any ──stop()──▶ stopping ──exit──▶ stopped
+ *        │ exit before the first ready                               any ──stop()──▶ stopping ──exit──▶ stopped
+ *        ▼
+ *     failed ──retry()──▶ waiting
  */
 export type ProcessState = "starting" | "ready" | "waiting" | "failed" | "stopping" | "stopped";
 
@@ -54,8 +56,10 @@ export type SupervisedProcess = {
   readonly role: string;
   readonly name: string;
   readonly processRole: string;
-  /** Starts it; resolves at its first ready. Rejects with RingsteadError `process-failed` and its own words if it ends before. */
+  /** Starts it; resolves at its first ready. Rejects with RingsteadError `process-failed`, its own words, if it ends before. */
   start(): Promise<void>;
+  /** Goes on with one that could not start as with one that died; for where others of its role suffice. */
+  retry(): void;
   /** SIGTERM; resolves once it has ended. Those that outlive `graceMs` are killed. */
   stop(graceMs: number): Promise<void>;
   kill(): void;
@@ -108,7 +112,8 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
   let identity: ProcessIdentity | undefined;
   let restarts = 0;
   let consecutive = 0;
-  let wasEverReady = false;
+  /** It is started again whenever it ends: it was ready once, or others of its role were. */
+  let isLasting = false;
   let lastExit: ProcessSnapshot["lastExit"];
   let ended: Promise<void> = Promise.resolve();
   const backoff = new AbortController();
@@ -147,7 +152,7 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       if (!told.ready) return;
       clearTimeout(limit);
       if (state !== "starting") return;
-      wasEverReady = true;
+      isLasting = true;
       log.info("process ready", { process: spec.name, pid: running.pid });
       enter("ready");
       first.resolve();
@@ -174,13 +179,12 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
   const afterExit = (reason: string, lifeMs: number): void => {
     if (state === "stopping" || state === "stopped") return enter("stopped");
     log.error("process ended", { process: spec.name, reason, lifeMs: Math.round(lifeMs) });
-    if (!wasEverReady) {
-      enter("failed");
-      first.reject(
-        new RingsteadError("process-failed", `${spec.name} cannot start: ${reason}`, { process: spec.name }),
-      );
-      return;
-    }
+    if (isLasting) return restartLater(lifeMs);
+    enter("failed");
+    first.reject(new RingsteadError("process-failed", reason, { process: spec.name }));
+  };
+
+  const restartLater = (lifeMs: number): void => {
     consecutive = lifeMs > BACKOFF_RESET_MS ? 1 : consecutive + 1;
     const waitMs = Math.min(BACKOFF_LAST_MS, BACKOFF_FIRST_MS * 2 ** (consecutive - 1));
     enter("waiting");
@@ -199,6 +203,11 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     start: () => {
       spawnOnce();
       return first.promise;
+    },
+    retry: () => {
+      if (state !== "failed") return;
+      isLasting = true;
+      restartLater(0);
     },
     stop: async (graceMs) => {
       const running = child;

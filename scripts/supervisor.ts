@@ -1,6 +1,7 @@
 import { readFileSync, rmSync } from "node:fs";
+import { isDeepStrictEqual } from "node:util";
 import type { ClusterConfig } from "../common/config.ts";
-import { messageOf } from "../common/errors.ts";
+import { messageOf, RingsteadError } from "../common/errors.ts";
 import { createLog, type Log } from "../common/log.ts";
 import { createMetrics } from "../common/metrics.ts";
 import { replaceFile } from "../common/replace-file.ts";
@@ -8,11 +9,13 @@ import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import type { ReadyInfoResponse } from "../identity/wire.ts";
 import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
 import { version } from "../common/version.ts";
+import { devicesOf } from "./device-status.ts";
 import { ALL_ROLES, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
 import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
-import { type ReadyFile, readyFile, writeReadyFiles } from "./ready-file.ts";
+import { type ReadyFile, readyFile, type Unavailable, writeReadyFiles } from "./ready-file.ts";
+import { refusedWrites } from "./refused-writes.ts";
 import { type ProcessSnapshot, type SupervisedProcess, superviseProcess } from "./supervised-process.ts";
 import { takeLock } from "./supervisor-lock.ts";
 import type { UpOptions } from "./up-options.ts";
@@ -21,6 +24,10 @@ import type { UpOptions } from "./up-options.ts";
 export const DRAIN_MS = 30_000;
 /** Children of a killed supervisor drain by themselves; the next start waits this long for them. */
 const ORPHAN_GRACE_MS = 15_000;
+
+/** After what is wrong with each device, where none could be opened. */
+const DEVICE_REMEDY =
+  "nothing is served without a device: see that each disk is mounted, readable and writable and holds its own folder, then start again";
 
 /** DIR/supervisor.json: what the running or last supervisor knew. */
 export type SupervisorState = {
@@ -100,7 +107,16 @@ const writeState = ({ paths, prepared, processes, adopted, roles, startedAt }: R
   replaceFile(paths.supervisorState, `${JSON.stringify(state, undefined, 2)}\n`, 0o644);
 };
 
-const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
+/** The services that refuse something with the devices that are open now. */
+const limitedServices = async ({ paths, prepared, processes }: Running): Promise<readonly Unavailable[]> => {
+  const storageNodes = processes.map((one) => one.snapshot()).filter(({ role }) => role === "storage-node");
+  if (storageNodes.length === 0) return [];
+  const names = storageNodes.flatMap(({ state, processRole }) => (state === "ready" ? [processRole] : []));
+  const refused = refusedWrites(paths, prepared.config, await devicesOf(paths, prepared.config.devices, names));
+  return refused === undefined ? [] : [refused];
+};
+
+const writeReady = (running: Running, s3: ReadyFile["s3"], limited: readonly Unavailable[]): ReadyFile => {
   const { paths, prepared, processes, adopted, roles } = running;
   const identities = processes.flatMap((one) => {
     const identity = one.identity();
@@ -113,6 +129,7 @@ const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
     s3,
     processes: [{ role: "supervisor", ...ownIdentity() }, ...identities, ...adopted],
     unavailable: unavailableServices(prepared.config, roles),
+    limited,
   });
   writeReadyFiles(paths, prepared.config, ready);
   return ready;
@@ -122,6 +139,22 @@ const writeReady = (running: Running, s3: ReadyFile["s3"]): ReadyFile => {
 const byRole = (processes: readonly SupervisedProcess[]): SupervisedProcess[][] => {
   const roles = new Set(processes.map(({ role }) => role));
   return [...roles].map((role) => processes.filter((one) => one.role === role));
+};
+
+/**
+ * Starts the processes of one role and resolves when each is ready or has failed. Those that failed are tried again from then on. Throws
+ * RingsteadError `process-failed` with the reasons of all where none is ready.
+ */
+const startRole = async (processes: readonly SupervisedProcess[]): Promise<void> => {
+  const starts = await Promise.allSettled(processes.map((one) => one.start()));
+  const reasons = starts.flatMap((one) => (one.status === "rejected" ? [messageOf(one.reason)] : []));
+  if (reasons.length < processes.length) {
+    for (const one of processes) one.retry();
+    return;
+  }
+  const role = processes[0]?.role ?? "";
+  const remedy = role === "storage-node" ? `; ${DEVICE_REMEDY}` : "";
+  throw new RingsteadError("process-failed", `${role} cannot start: ${reasons.join("; ")}${remedy}`, { role });
 };
 
 /** Requests enter at the proxy: it drains first, then what it needs. All together get DRAIN_MS. */
@@ -183,10 +216,26 @@ export const supervise = async (
 
     const startedAt = new Date().toISOString();
     let s3: ReadyFile["s3"] | undefined;
+    let limited: readonly Unavailable[] = [];
+    let changes = 0;
+    const running = (): Running => ({ paths, prepared, log, processes, adopted, roles, startedAt });
+    const rewriteReady = (): void => {
+      if (s3 !== undefined && !stopping.signal.aborted) writeReady(running(), s3, limited);
+    };
     const onChange = (): void => {
-      const running: Running = { paths, prepared, log, processes, adopted, roles, startedAt };
-      writeState(running);
-      if (s3 !== undefined && !stopping.signal.aborted) writeReady(running, s3);
+      writeState(running());
+      rewriteReady();
+      const change = ++changes;
+      if (s3 === undefined) return;
+      void limitedServices(running()).then(
+        (found) => {
+          // A later change has its own look at the devices.
+          if (change !== changes || isDeepStrictEqual(found, limited)) return;
+          limited = found;
+          rewriteReady();
+        },
+        (thrown: unknown) => log.error("what the devices can do is not known", { error: messageOf(thrown) }),
+      );
     };
     processes = processSpecs(paths, config, roles).map((spec) => superviseProcess(spec, log, onChange));
 
@@ -212,14 +261,16 @@ export const supervise = async (
     const aborted = new Promise<void>((resolve) => stopping.signal.addEventListener("abort", () => resolve()));
     for (const alike of byRole(processes)) {
       if (stopping.signal.aborted) break;
-      await Promise.race([Promise.all(alike.map((one) => one.start())), aborted]);
+      await Promise.race([startRole(alike), aborted]);
     }
     if (!stopping.signal.aborted) {
       const info = processes.some(({ role }) => role === "identity")
         ? await readyInfo(paths)
         : { access: "", secret: "" };
+      limited = await limitedServices(running());
       s3 = { accessKey: info.access, secretKey: info.secret };
-      onReady(writeReady({ paths, prepared, log, processes, adopted, roles, startedAt }, s3), prepared.addedDevices);
+      for (const { reason } of limited) log.error("started, but limited", { reason });
+      onReady(writeReady(running(), s3, limited), prepared.addedDevices);
       log.info("ready");
       await aborted;
     }

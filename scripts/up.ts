@@ -22,12 +22,14 @@ const oneLine = (text: string): string => text.replaceAll(/\s*\n\s*/g, " ").trim
 /** What a user reads once everything runs. */
 const welcome = (ready: ReadyFile, addedDevices: number, dataDir: string): string => {
   const endpoints = Object.entries(ready.endpoints).map(([name, url]) => `  ${name.padEnd(9)} ${url}`);
-  const absent = ready.unavailable.map(({ service }) => service);
+  const absent = ready.unavailable.flatMap(({ service }) => (ready.endpoints[service] === undefined ? [service] : []));
+  const limited = ready.unavailable.filter(({ service }) => ready.endpoints[service] !== undefined);
   return [
     ...(addedDevices === 0 ? [] : [`${addedDevices} devices were added to the rings.`]),
     `Ringstead ${ready.version} is ready (pid ${ready.pid}, data in ${dataDir}).`,
     ...endpoints,
     ...(absent.length === 0 ? [] : [`  not running: ${absent.join(", ")} (reasons: ./scripts/ringstead status)`]),
+    ...limited.map(({ service, reason, remedy }) => `  PROBLEM   ${service}: ${reason}; ${remedy}`),
     `Log in: user admin, password in ${join(dataDir, "ready.json")}; for clients: . ${join(dataDir, "openrc")}`,
     "",
   ].join("\n");

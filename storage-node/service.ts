@@ -1,12 +1,12 @@
 import { createHmac } from "node:crypto";
 import { systemClock } from "../common/clock.ts";
 import { type ClusterConfig, deviceName, rpcListenAddress } from "../common/config.ts";
-import { messageOf } from "../common/errors.ts";
+import { messageOf, RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
 import { runWorkers } from "../common/worker.ts";
-import { deviceWatch } from "./daemons/device-watch.ts";
+import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
@@ -32,14 +32,14 @@ const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
 
 /**
  * Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left
- * out; a process for all of them does not start without any, one for a single disk does, since the others go on.
+ * out. Errors: "no-device" where that is all of them, with what is wrong with each; the supervisor decides whether others suffice.
  */
 export const startStorageNode = async (options: StorageNodeOptions): Promise<AsyncDisposable> => {
   const { config, log, metrics } = options;
   const seeds = setHashSeeds(options.clusterKey);
   const devices = new Map<string, ServedDevice>();
   const engines: DeviceEngine[] = [];
-  let lastError: unknown;
+  const unopened: string[] = [];
   for (const [index, path] of config.devices.entries()) {
     const device = deviceName(index);
     if (options.only?.includes(device) === false) continue;
@@ -52,11 +52,14 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
         metrics.gauge(name, `device engine: ${figure}`, () => engine.figures()[figure] ?? 0, { device });
       }
     } catch (error) {
-      lastError = error;
-      log.error("a device cannot be opened and is left out", { device, path, error: messageOf(error) });
+      const reason = messageOf(error);
+      unopened.push(`device ${device}: ${reason}`);
+      log.error("a device cannot be opened and is left out", { device, path, error: reason });
+      showFailure(metrics, systemClock, device, reason);
     }
   }
-  if (devices.size === 0 && options.only === undefined) throw lastError ?? new Error("no device is configured");
+  if (devices.size === 0)
+    throw new RingsteadError("no-device", unopened.join("; ") || `node ${config.node} has no device`);
 
   let requestCount = 0;
   const dispatch = dispatcher(devices);

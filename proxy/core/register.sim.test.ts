@@ -1,9 +1,12 @@
 import { expect, test } from "vitest";
 import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
+import type { Clock } from "../../common/clock.ts";
 import { hybridClock, type HybridClock } from "../../common/hybrid-clock.ts";
 import { type Random, seededRandom } from "../../common/random.ts";
 import { EventQueue, SimulatedNetwork, settlePromises } from "../../common/simulation/event-queue.ts";
 import { isLinearizable, type RegisterOperation } from "../../common/simulation/linearizability.ts";
+import { PowerCuts } from "../../common/simulation/power-cuts.ts";
+import { chosenSeeds } from "../../common/simulation/seeds.ts";
 import { DeviceReplica } from "../../storage-node/device-replica.ts";
 import { MemoryDevice } from "../../storage-node/engine/memory-device.ts";
 import type { Name, Proposal, Register } from "../../storage-node/wire.ts";
@@ -23,59 +26,32 @@ const START_MS = 1_700_000_000_000;
 const TIMEOUT_MS = 60;
 const OPERATION_LIMIT = 12;
 
+type PoweredReplica = { readonly replica: DeviceReplica; afterCrash(): PoweredReplica };
+
+const powered = (device: MemoryDevice, clock: Clock): PoweredReplica => ({
+  replica: new DeviceReplica(device, clock, [1n, 2n]),
+  afterCrash: () => powered(device.afterCrash(), clock),
+});
+
 /** One replica with its power cuts. */
 class SimulatedReplica {
-  readonly #world: World;
-  #device: MemoryDevice;
-  #replica: DeviceReplica;
-  #life = 0;
-  isUp = true;
+  readonly #network: SimulatedNetwork;
+  readonly power: PowerCuts<PoweredReplica>;
   /** It stores nothing then, and says so; promises and reads go on. */
   isFull = false;
 
-  constructor(world: World) {
-    this.#world = world;
-    this.#device = this.#newDevice();
-    this.#replica = new DeviceReplica(this.#device, world.queue, [1n, 2n]);
+  constructor({ queue, random, network }: World) {
+    this.#network = network;
+    this.power = new PowerCuts(queue, random, (syncAfter) => powered(new MemoryDevice(syncAfter), queue));
   }
 
-  #newDevice(): MemoryDevice {
-    return new MemoryDevice((done) => this.#afterSync(this.#life, done));
-  }
-
-  #afterSync(life: number, done: () => void): void {
-    this.#world.queue.after(0.2 + this.#world.random.unit() * 3, () => {
-      if (life === this.#life) done();
-    });
-  }
-
-  crash(): void {
-    this.#life += 1;
-    this.isUp = false;
-    this.#device = this.#device.afterCrash();
-  }
-
-  /** Of two power cuts that overlap the first restart ends both: a running replica that is set back would lose what it is about to acknowledge. */
-  restart(): void {
-    if (this.isUp) return;
-    this.#device = this.#device.afterCrash();
-    this.#replica = new DeviceReplica(this.#device, this.#world.queue, [1n, 2n]);
-    this.isUp = true;
-  }
-
-  /** Calls the replica as the network would; no answer when it is down, or dies before it answers. */
+  /** Calls the replica as the network would. */
   call<T>(work: (replica: DeviceReplica) => Promise<T> | T, answer: (value: T) => void): void {
-    const { network } = this.#world;
-    network.send(() => {
-      if (!this.isUp) return;
-      const life = this.#life;
-      void Promise.resolve()
-        .then(() => work(this.#replica))
-        .then((value) => {
-          if (life === this.#life && this.isUp) network.send(() => answer(value));
-        })
-        .catch(() => {});
-    });
+    this.power.call(
+      (_way, deliver) => this.#network.send(deliver),
+      ({ replica }) => work(replica),
+      answer,
+    );
   }
 }
 
@@ -314,8 +290,8 @@ const run = async (seed: bigint): Promise<{ readonly history: RegisterOperation[
     if (random.unit() < 0.5) continue;
     const replica = world.replicas[random.below(3)]!;
     const atMs = random.unit() * 150;
-    queue.after(atMs, () => replica.crash());
-    queue.after(atMs + 1 + random.unit() * 30, () => replica.restart());
+    queue.after(atMs, () => replica.power.crash());
+    queue.after(atMs + 1 + random.unit() * 30, () => replica.power.restart());
   }
   for (const replica of world.replicas) {
     if (random.unit() < 0.7) continue;
@@ -332,20 +308,18 @@ const run = async (seed: bigint): Promise<{ readonly history: RegisterOperation[
   return { history: history.filter((_, slot) => !withoutSpace.has(slot)), withoutSpace: withoutSpace.size };
 };
 
-const baseSeed = BigInt(process.env["SEED"] ?? "1");
-const seedCount =
-  process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "400");
+const seeds = chosenSeeds(400);
 
 test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks, full devices and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
   let acknowledged = 0;
   let lackingSpace = 0;
-  for (let index = 0n; index < BigInt(seedCount); index++) {
-    const seed = baseSeed + index;
+  for (let index = 0n; index < BigInt(seeds.count); index++) {
+    const seed = seeds.first + index;
     const { history, withoutSpace } = await run(seed);
     lackingSpace += withoutSpace;
     acknowledged += history.filter((operation) => operation.end !== Number.POSITIVE_INFINITY).length;
     expect(isLinearizable(history), `SEED=${seed} ./scripts/test simulation\n${JSON.stringify(history)}`).toBe(true);
   }
-  expect(acknowledged).toBeGreaterThan(seedCount * 4);
-  if (seedCount >= 100) expect(lackingSpace).toBeGreaterThan(0);
+  expect(acknowledged).toBeGreaterThan(seeds.count * 4);
+  if (seeds.count >= 100) expect(lackingSpace).toBeGreaterThan(0);
 });

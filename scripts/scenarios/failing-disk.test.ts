@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import type { ReadyFile } from "../ready-file.ts";
 import { FaultyDisk, whyNoFaultyDisk } from "./faulty-disk.ts";
 import { TestInstallation } from "./installation.ts";
 import { isEverything } from "./is-everything.ts";
@@ -142,6 +143,25 @@ class BreakingInstallation {
     expect((await this.installation.command("status")).code).toBe(1);
   }
 
+  /** Starts, which must be refused; gives the last line. */
+  async refusedStart(): Promise<string> {
+    const refused: unknown = await this.installation.up().then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    const { code, stderr } = refused as { code: number; stderr: string };
+    expect(code).toBe(1);
+    expect(existsSync(join(this.installation.folder, "ready.json"))).toBe(false);
+    return stderr.trimEnd().split("\n").at(-1) ?? "";
+  }
+
+  /** What ready.json says is refused of the object service, which runs. */
+  refused(): string | undefined {
+    const { endpoints, unavailable } = this.installation.ready() as unknown as ReadyFile;
+    expect(endpoints.object).toBeDefined();
+    return unavailable.find(({ service }) => service === "object")?.reason;
+  }
+
   async restart(how: "down" | "crash", meanwhile: () => Promise<void>): Promise<void> {
     if (how === "crash") await this.installation.killAll();
     else expect((await this.installation.command("down")).code).toBe(0);
@@ -245,6 +265,45 @@ longScenario(
     await faulty.heal();
     await some.restart("down", () => faulty.repair());
     expect(await some.states()).toEqual(["served", "served", "served"]);
+    await some.expectAllStored();
+  },
+);
+
+scenario(
+  "without a disk that can be read it does not start and says why; with one it starts and says that writes are refused, until more are back",
+  { timeout: TEST_LIMIT_MS },
+  async () => {
+    const some = new BreakingInstallation();
+    const disks = [await some.faultyDisk("d1"), await some.faultyDisk("d2"), await some.faultyDisk("d3")] as const;
+    await some.start(disks.map(({ folder }) => folder));
+    expect(some.refused()).toBeUndefined();
+    expect((await some.installation.command("down")).code).toBe(0);
+    for (const disk of disks) {
+      await disk.forget();
+      await disk.fail("read");
+    }
+    const reason = await some.refusedStart();
+    for (const { folder } of disks)
+      expect(reason).toMatch(new RegExp(`device ${basename(folder)}: ${folder} cannot be opened: [^;]*EIO`));
+    expect(reason).toMatch(/then start again$/);
+
+    await disks[0].repair();
+    await some.installation.up();
+    expect(some.refused()).toMatch(/^writes are refused in every partition: of 3 devices only d1 can be written/);
+    await some.expectProblem(/PROBLEM +writes are refused in every partition: .*; see what/);
+    await some.expectProblem(/process storage-node-d2 is waiting .*EIO/);
+    expect((await some.client.request("PUT", "/kept/refused", { body: "refused" })).status).toBe(503);
+
+    // Its process is tried again and again: nobody has to start anything.
+    await disks[1].repair();
+    await expect.poll(() => some.states(), { timeout: 60_000 }).toEqual(["served", "served", "not-served"]);
+    await expect.poll(() => some.refused(), { timeout: 10_000 }).toBeUndefined();
+    expect((await some.client.request("DELETE", "/kept/refused")).status).toBeOneOf([204, 404]);
+    await some.expectAllStored();
+    await some.put("after");
+    await disks[2].repair();
+    const code = async (): Promise<number> => (await some.installation.command("status")).code;
+    await expect.poll(code, { timeout: 60_000 }).toBe(0);
     await some.expectAllStored();
   },
 );

@@ -6,6 +6,13 @@ import type { DeviceEngine, DeviceState } from "../engine/device-engine.ts";
 
 const ROUND_MS = 500;
 
+/** Shows on the metrics page that a device has failed just now, and why: where `status` reads it. Once for each device. */
+export const showFailure = (metrics: Metrics, clock: Clock, device: string, reason: string): void => {
+  const atSeconds = Math.floor(clock.nowMs() / 1000);
+  const help = "When the device failed, in seconds since 1970.";
+  metrics.gauge("ringstead_device_failed_seconds", help, () => atSeconds, { device, reason });
+};
+
 /** Says in the log when a device fills up, has space again or fails, and on the metrics page since when and why one has failed. */
 export const deviceWatch = (
   devices: ReadonlyMap<string, DeviceEngine>,
@@ -25,9 +32,7 @@ export const deviceWatch = (
       case "failed": {
         const { code, message } = state.reason;
         log.error("a device failed and takes no more until it was recovered", { device, code, error: message });
-        const atSeconds = Math.floor(clock.nowMs() / 1000);
-        const help = "When the device failed, in seconds since 1970.";
-        metrics.gauge("ringstead_device_failed_seconds", help, () => atSeconds, { device, reason: message });
+        showFailure(metrics, clock, device, message);
       }
     }
   };

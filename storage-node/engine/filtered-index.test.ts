@@ -25,6 +25,8 @@ class World {
   readonly disk = new SimulatedDisk();
   readonly platter: IndexPlatter = emptyIndexPlatter();
   questions = 0;
+  /** Scans of the index that are yet to fail. */
+  failingScans = 0;
   #lives = 1;
 
   async make(): Promise<this> {
@@ -44,7 +46,13 @@ class World {
       await turn();
       return inner.write(operations);
     };
-    return { ...inner, get, write };
+    const cursor: Index["cursor"] = (range) => {
+      const scan = inner.cursor(range);
+      if (this.failingScans-- <= 0) return scan;
+      const broken = Object.assign(new Error("broken"), { code: "EIO" });
+      return { next: () => Promise.reject(broken), close: () => scan.close() };
+    };
+    return { ...inner, get, write, cursor };
   };
 
   open(fresh: boolean, disk: Disk = this.disk, timer: EngineTimer = atOnce): Promise<FilteredIndex> {
@@ -207,6 +215,53 @@ test("a layer that cannot be read costs a scan, not the index", async () => {
   expect(world.ask(again, 0, 300, true)).toBe(300);
   await turns();
   expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);
+  await again.close();
+});
+
+test("a scan that failed is tried again, later each time, and the figures tell of it", async () => {
+  const world = await new World().make();
+  const index = await world.open(true);
+  await index.write(puts(0, 300));
+  expect(index.figures()).toMatchObject({ isKeyFilterReady: 1, keyFilterFailedScans: 0 });
+  await index.close();
+  const waits: number[] = [];
+  let goOn: () => void = () => {};
+  const held: EngineTimer = {
+    nowMs: () => 0,
+    after: (delayMs, run) => {
+      waits.push(delayMs);
+      goOn = run;
+    },
+  };
+  world.failingScans = 8;
+  const again = await world.open(false, world.disk, held);
+  for (let failure = 1; failure <= 8; failure++) {
+    await turns();
+    expect(again.figures()).toMatchObject({ isKeyFilterReady: 0, keyFilterFailedScans: failure });
+    expect(world.ask(again, 1000, 1100, false)).toBe(100);
+    // What comes between two scans is in the index when the next one begins.
+    await again.write(puts(300 + failure, 301 + failure));
+    goOn();
+  }
+  await turns();
+  expect(again.figures()).toMatchObject({ isKeyFilterReady: 0, keyFilterScannedKeys: 308 });
+  goOn();
+  await turns();
+  expect(again.figures()).toMatchObject({ isKeyFilterReady: 1, keyFilterScannedKeys: 0, keyFilterFailedScans: 8 });
+  expect(waits).toEqual([1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 2]);
+  expect(world.ask(again, 301, 309, true)).toBe(8);
+  expect(world.ask(again, 1000, 2000, false)).toBeLessThan(100);
+  await again.close();
+});
+
+test("an index is closed between two scans of it that fail", async () => {
+  const world = await new World().make();
+  await (await world.open(true)).close();
+  world.failingScans = Number.POSITIVE_INFINITY;
+  const never: EngineTimer = { nowMs: () => 0, after: () => {} };
+  const again = await world.open(false, world.disk, never);
+  await turns();
+  expect(again.figures().keyFilterFailedScans).toBe(1);
   await again.close();
 });
 

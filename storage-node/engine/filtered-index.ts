@@ -12,8 +12,21 @@ import type { DevicePaths } from "./paths.ts";
 const SCAN_ENTRIES = 1000;
 /** Between two of those, so that requests come first. */
 const SCAN_PAUSE_MS = 2;
+/** After a scan that failed: doubles from the first to the last. */
+const RETRY_FIRST_MS = 1000;
+const RETRY_LAST_MS = 60_000;
 /** More layers than that hold 270 million keys, take 512 MiB, and cost more to ask than LevelDB: then there is no filter. */
 const MAX_LAYERS = 72;
+
+/** `isKeyFilterReady`: 0 while every question is asked, 1 while the filter answers. */
+export type KeyFilterFigures = {
+  readonly isKeyFilterReady: number;
+  readonly keyFilterKeys: number;
+  /** By the scan under way. */
+  readonly keyFilterScannedKeys: number;
+  /** Since the device was opened. */
+  readonly keyFilterFailedScans: number;
+};
 
 export type FilterParts = {
   readonly disk: Disk;
@@ -54,6 +67,8 @@ export class FilteredIndex implements Index {
   /** Settles when every write so far has. */
   #written: Promise<unknown> = Promise.resolve();
   #removedCount = 0;
+  #scannedKeys = 0;
+  #failedScans = 0;
   #isClosed = false;
 
   private constructor(inner: Index, files: FilterFiles, { timer, size, random }: FilterParts) {
@@ -102,17 +117,28 @@ export class FilteredIndex implements Index {
     });
   }
 
+  /** An index that cannot be read says so to those who need what is in it; here the scan is tried again, since without the filter new keys cost much. */
   async #runRefill(): Promise<void> {
+    for (let waitMs = RETRY_FIRST_MS; !this.#isClosed; waitMs = Math.min(RETRY_LAST_MS, waitMs * 2)) {
+      try {
+        return await this.#scanOnce();
+      } catch (error) {
+        if (error instanceof AssertionError) throw error;
+        this.#failedScans++;
+      }
+      await this.#pause(waitMs);
+    }
+  }
+
+  async #scanOnce(): Promise<void> {
     const next = new KeyFilter(this.#size, this.#random());
     this.#removedCount = 0;
+    this.#scannedKeys = 0;
     // What is written from here on is added to it as well; what is on its way is in the index when the scan begins.
     this.#next = next;
     try {
       await this.#written;
       if (await this.#addAll(next)) this.#filter = next;
-    } catch (error) {
-      // An index that cannot be read says so to those who need what is in it.
-      if (error instanceof AssertionError) throw error;
     } finally {
       this.#next = undefined;
     }
@@ -126,7 +152,8 @@ export class FilteredIndex implements Index {
         const page = await cursor.next(SCAN_ENTRIES);
         if (page.length === 0) return true;
         for (const [key] of page) filter.add(key);
-        await this.#pause();
+        this.#scannedKeys += page.length;
+        await this.#pause(SCAN_PAUSE_MS);
       }
       return false;
     } finally {
@@ -135,11 +162,11 @@ export class FilteredIndex implements Index {
   }
 
   /** Ends with the index as well: the timer keeps no process alive. */
-  #pause(): Promise<void> {
+  #pause(delayMs: number): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#endPause = resolve;
     if (this.#isClosed) resolve();
-    else this.#timer.after(SCAN_PAUSE_MS, resolve);
+    else this.#timer.after(delayMs, resolve);
     return promise;
   }
 
@@ -186,6 +213,16 @@ export class FilteredIndex implements Index {
 
   cursor(range: Parameters<Index["cursor"]>[0]): ReturnType<Index["cursor"]> {
     return this.#inner.cursor(range);
+  }
+
+  /** Of the filter; how many keys are left to scan LevelDB cannot tell. */
+  figures(): KeyFilterFigures {
+    return {
+      isKeyFilterReady: this.#filter === undefined ? 0 : 1,
+      keyFilterKeys: this.#filter?.count ?? 0,
+      keyFilterScannedKeys: this.#refilling === undefined ? 0 : this.#scannedKeys,
+      keyFilterFailedScans: this.#failedScans,
+    };
   }
 
   async close(): Promise<void> {

@@ -161,3 +161,38 @@ test("a disk that is full although it said otherwise takes no runs, and the inde
   await loader.finish(() => {});
   for (const { key } of puts) expect(memory.get(key)).toBeDefined();
 });
+
+test("a run of one container is sorted in turns between which others come, and its memory is given back before the merge", async () => {
+  const inner = new SimulatedDisk();
+  await inner.makeFolder("/device");
+  const disk = alteredDisk(inner, { freeBytes: async () => PLENTY });
+  const memory = await openMemoryIndex(emptyIndexPlatter())("/device/index", true);
+  const found: string[] = [];
+  let memoryAtMerge = 0;
+  const write = async (operations: IndexOperation[]): Promise<void> => {
+    memoryAtMerge ||= process.memoryUsage().arrayBuffers;
+    found.push(...operations.map(({ key: written }) => Buffer.from(written).toString()));
+  };
+  const bytes = 64 * 1024 * 1024;
+  const place = { disk, root: "/device", runs: "/device/index.runs" };
+  await using loader = new IndexLoader(place, { ...memory, write }, { bytes, keys: 100_000 });
+  const nameOf = (number: number): string => `rows ${String(Math.imul(number, 2_654_435_761) >>> 0).padStart(10, "0")}`;
+  const names = Array.from({ length: 100_000 }, (_, number) => nameOf(number % 90_000));
+  await loader.write(names.map((name) => ({ type: "put", key: Buffer.from(name), value: Buffer.alloc(1) })));
+  let turns = 0;
+  let isSorting = true;
+  const count = (): void => {
+    turns++;
+    if (isSorting) setImmediate(count);
+  };
+  setImmediate(count);
+  // The arena is full: one more makes a run of it.
+  await loader.write([{ type: "put", key: Buffer.from("rows 9"), value: Buffer.alloc(1) }]);
+  isSorting = false;
+  // A piece of 8,192 at a time, and four merges of them in parts of 32,768.
+  expect(turns).toBeGreaterThan(100_000 / 8192 + (4 * 100_000) / 32_768);
+  const memoryBefore = process.memoryUsage().arrayBuffers;
+  await loader.finish(() => {});
+  expect(memoryBefore - memoryAtMerge).toBeGreaterThan(bytes / 2);
+  expect(found).toEqual([...new Set([...names, "rows 9"])].toSorted());
+});

@@ -1,18 +1,11 @@
 import assert from "node:assert/strict";
 import type { Disk, DiskFile } from "../../common/disk.ts";
 import { codeOf } from "../../common/errors.ts";
+import { releaseMemory } from "../../common/release-memory.ts";
 import type { Index, IndexOperation } from "./index-port.ts";
 import { type Run, mergeRuns } from "./run-merge.ts";
-import {
-  RUN_HEAD_BYTES,
-  compareKeys,
-  isDeletionAt,
-  keyAt,
-  keyPrefixAt,
-  sizeAt,
-  valueAt,
-  writeRunEntry,
-} from "./run-format.ts";
+import { MAX_RUN_KEYS, RunSort, packPlace } from "./run-sort.ts";
+import { RUN_HEAD_BYTES, isDeletionAt, keyAt, keyPrefixAt, sizeAt, valueAt, writeRunEntry } from "./run-format.ts";
 
 /** How much is sorted in memory at once: bytes, and keys, below 2^20. */
 export type RunSize = { readonly bytes: number; readonly keys: number };
@@ -20,8 +13,6 @@ export type RunSize = { readonly bytes: number; readonly keys: number };
 /** Some 30 MB with the numbers that are sorted; 100 runs for 20 million keys. */
 export const defaultRunSize: RunSize = { bytes: 24 * 1024 * 1024, keys: 200_000 };
 
-/** An entry's number in its run beside the first 32 bits of its key, in one double. */
-const NUMBER_SPAN = 2 ** 20;
 /** Of key and value of the longest entry, and more. */
 const MIN_RUN_BYTES = 8192;
 const OPERATIONS_PER_WRITE = 4096;
@@ -49,7 +40,7 @@ export class IndexLoader implements AsyncDisposable {
   readonly #place: LoaderPlace;
   readonly #size: RunSize;
   readonly #index: Index;
-  /** Made with the first entry: most devices that are opened without an index are new. */
+  /** Made with the first entry, since most devices that are opened without an index are new, and given back with the last. */
   #arena: Buffer = Buffer.alloc(0);
   #offsets = new Uint32Array(0);
   #order = new Float64Array(0);
@@ -63,7 +54,7 @@ export class IndexLoader implements AsyncDisposable {
   /** Requires: the index is empty. */
   constructor(place: LoaderPlace, index: Index, size: RunSize) {
     assert(
-      size.keys < NUMBER_SPAN && size.bytes >= MIN_RUN_BYTES,
+      size.keys <= MAX_RUN_KEYS && size.bytes >= MIN_RUN_BYTES,
       "the longest entry fits into a run, its number into 20 bits",
     );
     this.#place = place;
@@ -93,7 +84,7 @@ export class IndexLoader implements AsyncDisposable {
       if (this.#arena.length === 0) this.#makeArena();
       writeRunEntry(this.#arena, this.#length, operation.key, value);
       this.#offsets[this.#count] = this.#length;
-      this.#order[this.#count] = keyPrefixAt(this.#arena, this.#length) * NUMBER_SPAN + this.#count;
+      this.#order[this.#count] = packPlace(keyPrefixAt(this.#arena, this.#length), this.#count);
       this.#count++;
       this.#length += size;
     }
@@ -106,34 +97,8 @@ export class IndexLoader implements AsyncDisposable {
   }
 
   /** Where the entries of the arena begin, in the order of their keys, of equal ones only the newest. */
-  #sorted(): Uint32Array {
-    const order = this.#order.subarray(0, this.#count).sort();
-    const sorted = new Uint32Array(this.#count);
-    let length = 0;
-    for (let first = 0, end = 0; first < order.length; first = end) {
-      const prefix = Math.floor((order[first] ?? 0) / NUMBER_SPAN);
-      do end++;
-      while (end < order.length && Math.floor((order[end] ?? 0) / NUMBER_SPAN) === prefix);
-      if (end === first + 1) {
-        sorted[length++] = this.#offsetOf(order[first]);
-        continue;
-      }
-      // Newer ones first, and of each key only that one.
-      const alike = Array.from(order.subarray(first, end), (packed) => this.#offsetOf(packed));
-      const compare = (left: number, right: number): number => compareKeys(this.#arena, left, this.#arena, right);
-      alike.sort((left, right) => compare(left, right) || right - left);
-      let last: number | undefined;
-      for (const offset of alike) {
-        if (last !== undefined && compare(last, offset) === 0) continue;
-        sorted[length++] = offset;
-        last = offset;
-      }
-    }
-    return sorted.subarray(0, length);
-  }
-
-  #offsetOf(packed = 0): number {
-    return this.#offsets[packed % NUMBER_SPAN] ?? 0;
+  #sorted(): Promise<Uint32Array> {
+    return new RunSort(this.#arena, this.#offsets, this.#order.subarray(0, this.#count)).sorted();
   }
 
   /** Writes the arena as one more run; false where the disk is full after all: a quota, or somebody else. The arena is then as it was. */
@@ -157,7 +122,7 @@ export class IndexLoader implements AsyncDisposable {
     const start = this.#fileLength;
     const out = Buffer.allocUnsafeSlow(Math.min(WRITE_BYTES, this.#size.bytes));
     let length = 0;
-    for (const offset of this.#sorted()) {
+    for (const offset of await this.#sorted()) {
       const size = sizeAt(this.#arena, offset);
       if (length + size > out.length) {
         await this.#file.write(out.subarray(0, length), this.#fileLength);
@@ -177,10 +142,19 @@ export class IndexLoader implements AsyncDisposable {
     this.#count = 0;
   }
 
+  /** Nothing more comes into it. Requires: what was in it is in a run, or was given to the index, which may refer to it. */
+  #dropArena(): void {
+    assert(this.#count === 0, "nothing is lost with the arena");
+    this.#arena = Buffer.alloc(0);
+    this.#offsets = new Uint32Array(0);
+    this.#order = new Float64Array(0);
+  }
+
   async #goDirect(): Promise<void> {
     await this.#merge(() => {});
     await this.#removeRuns();
     await this.#writeArena(() => {});
+    this.#dropArena();
     this.#isDirect = true;
   }
 
@@ -190,12 +164,19 @@ export class IndexLoader implements AsyncDisposable {
    */
   async finish(seen: (value: Uint8Array) => void): Promise<boolean> {
     if (this.#isDirect) return false;
-    if (this.#runs.length === 0) await this.#writeArena(seen);
-    else if ((await this.#hasRoom()) && (await this.#spill())) await this.#merge(seen);
-    else {
+    if (this.#runs.length === 0) {
+      await this.#writeArena(seen);
+      this.#dropArena();
+      return true;
+    }
+    if (!(await this.#hasRoom()) || !(await this.#spill())) {
       await this.#goDirect();
       return false;
     }
+    // The merge has windows of its own, and a run is a copy.
+    releaseMemory(this.#arena);
+    this.#dropArena();
+    await this.#merge(seen);
     return true;
   }
 
@@ -203,7 +184,7 @@ export class IndexLoader implements AsyncDisposable {
   async #writeArena(seen: (value: Uint8Array) => void): Promise<void> {
     const arena = this.#arena;
     let operations: IndexOperation[] = [];
-    for (const offset of this.#sorted()) {
+    for (const offset of await this.#sorted()) {
       const key = keyAt(arena, offset);
       if (isDeletionAt(arena, offset)) operations.push({ type: "del", key });
       else {

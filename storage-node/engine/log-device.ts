@@ -41,6 +41,8 @@ export type LogDeviceParts = {
   readonly deviceSeed: bigint;
   readonly segments: SegmentStore;
   readonly index: Index;
+  /** Further figures of the index. */
+  readonly indexFigures: () => Readonly<Record<string, number>>;
   readonly indexPace: IndexPace;
   readonly timer: EngineTimer;
   readonly bodies: BodyFiles;
@@ -79,6 +81,7 @@ export class LogDevice implements DeviceEngine {
   readonly #index: Index;
   readonly #bodies: BodyFiles;
   readonly #recovered: RecoveryReport;
+  readonly #indexFigures: LogDeviceParts["indexFigures"];
   readonly #resources: AsyncDisposable;
   readonly #writer: LogWriter;
   readonly #table: EntryTable;
@@ -104,6 +107,7 @@ export class LogDevice implements DeviceEngine {
     this.#bodies = bodies;
     this.#recovered = recovered;
     this.#resources = parts.resources;
+    this.#indexFigures = parts.indexFigures;
     this.#checkpointBytes = parts.checkpointBytes;
     const { nextSequence } = recovered;
     const offset = recovered.head?.offset ?? head.used;
@@ -376,6 +380,7 @@ export class LogDevice implements DeviceEngine {
       overlayEntries: this.#table.unindexedCount,
       heldCommits: this.#pushback.heldCount,
       damagedReads: this.#table.damagedReads,
+      ...this.#indexFigures(),
       recoveredRecords: recovered.replayedRecords,
       recoveredBytes: recovered.replayedBytes,
       quarantinedRanges: recovered.quarantinedRanges,

@@ -103,6 +103,7 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
     deviceSeed,
     segments,
     index,
+    indexFigures: () => index.figures(),
     indexPace,
     timer,
     bodies,

@@ -1,9 +1,9 @@
-import { type Ballot, NO_INCARNATION } from "../../common/ballot.ts";
-import { decodeContainerRecord, encodeContainerRecord, type Register } from "../../storage-node/wire.ts";
-import { type ContainerPlace, deleteContainer, type OpenContainer, readContainer } from "./container-script.ts";
-import type { writeObject } from "./object-script.ts";
-import type { WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
-import type { Effect } from "./script.ts";
+import { type Ballot, NO_INCARNATION } from "../../../common/ballot.ts";
+import { decodeContainerRecord, encodeContainerRecord, type Register } from "../../../storage-node/wire.ts";
+import { type ContainerPlace, deleteContainer, type OpenContainer, readContainer } from "../container-script.ts";
+import type { writeObject } from "../object-script.ts";
+import type { WriteMode, WriteOutcome, WriteRecord } from "../register-write.ts";
+import type { Effect } from "../script.ts";
 
 /** A planted mistake: what a rule forbids, done. */
 export type Mutation =

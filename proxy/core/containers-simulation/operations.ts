@@ -1,14 +1,14 @@
-import type { Incarnation } from "../../common/ballot.ts";
-import type { Register } from "../../storage-node/wire.ts";
-import { deleteContainer, presentContainer, putContainer, readContainer } from "./container-script.ts";
-import type { Operation } from "./containers-history.ts";
-import type { SimulatedProxy } from "./containers-proxy.ts";
-import { CONTAINER, objectName, PLACE, placeOf, textOf, type World } from "./containers-world.ts";
-import { listRows } from "./list-rows.ts";
-import { finishObject, type ObjectWrite, writeObject } from "./object-script.ts";
+import type { Incarnation } from "../../../common/ballot.ts";
+import type { Register } from "../../../storage-node/wire.ts";
+import { deleteContainer, presentContainer, putContainer, readContainer } from "../container-script.ts";
+import type { Operation } from "./history.ts";
+import type { SimulatedProxy } from "./simulated-proxy.ts";
+import { CONTAINER, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
+import { listRows } from "../list-rows.ts";
+import { finishObject, type ObjectWrite, writeObject } from "../object-script.ts";
 import { deleteLookingAgain, readingContainer } from "./planted-mistakes.ts";
-import type { WriteRecord } from "./register-write.ts";
-import { isFinal } from "./script.ts";
+import type { WriteRecord } from "../register-write.ts";
+import { isFinal } from "../script.ts";
 
 export const ALL_ROWS = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 100 };
 

@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
-import { DeviceReplica } from "../../storage-node/device-replica.ts";
-import { MemoryDevice } from "../../storage-node/engine/memory-device.ts";
-import { registerKey } from "../../storage-node/store/keys.ts";
-import { decodeRegister } from "../../storage-node/store/register-format.ts";
-import { ContainersDirector } from "./containers-director.ts";
-import { INTERLEAVINGS } from "./containers-interleavings.ts";
-import type { MakeReplica, PoweredReplica } from "./containers-world.ts";
-import { type Run, run } from "./containers-workload.ts";
+import { chosenSeeds } from "../../../common/simulation/seeds.ts";
+import { DeviceReplica } from "../../../storage-node/device-replica.ts";
+import { MemoryDevice } from "../../../storage-node/engine/memory-device.ts";
+import { registerKey } from "../../../storage-node/store/keys.ts";
+import { decodeRegister } from "../../../storage-node/store/register-format.ts";
+import { ContainersDirector } from "./director.ts";
+import { INTERLEAVINGS } from "./interleavings.ts";
+import type { MakeReplica, PoweredReplica } from "./world.ts";
+import { type Run, run } from "./workload.ts";
 import type { Mutation } from "./planted-mistakes.ts";
 
 const explain = (seed: bigint, { problem, life }: Run): string =>
@@ -28,9 +29,7 @@ const makeReplica: MakeReplica = (syncAfter, clock) => {
   return on(new MemoryDevice(syncAfter));
 };
 
-const baseSeed = BigInt(process.env["SEED"] ?? "1");
-const seedCount =
-  process.env["SEED"] !== undefined && process.env["SEEDS"] === undefined ? 1 : Number(process.env["SEEDS"] ?? "300");
+const seeds = chosenSeeds(300);
 
 /** The seeds at which each planted mistake shows itself first; the search goes on from there when the simulation was changed. */
 const PLANTED: readonly (readonly [Mutation, bigint])[] = [
@@ -57,12 +56,12 @@ test.each(PLANTED)("the planted mistake is found: %s", async (mutation, firstSee
 
 test("objects and containers together are linearizable, listed and equal after faults [A4, B1-B7]", async () => {
   let acknowledged = 0;
-  for (let index = 0n; index < BigInt(seedCount); index++) {
-    const result = await run(baseSeed + index, makeReplica);
+  for (let index = 0n; index < BigInt(seeds.count); index++) {
+    const result = await run(seeds.first + index, makeReplica);
     acknowledged += result.life.history.filter(({ status }) => status === 200).length;
-    expect(result.problem, explain(baseSeed + index, result)).toBeUndefined();
+    expect(result.problem, explain(seeds.first + index, result)).toBeUndefined();
   }
-  expect(acknowledged).toBeGreaterThan(seedCount * 4);
+  expect(acknowledged).toBeGreaterThan(seeds.count * 4);
 });
 
 for (const { title, mistake, play, answers } of INTERLEAVINGS) {

@@ -1,8 +1,8 @@
-import { type Random, seededRandom } from "../../common/random.ts";
-import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../common/simulation/event-queue.ts";
-import type { Operation } from "./containers-history.ts";
-import { ContainersLife } from "./containers-life.ts";
-import { type MakeReplica, NAMES, SimulatedReplica, type World } from "./containers-world.ts";
+import { type Random, seededRandom } from "../../../common/random.ts";
+import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../../common/simulation/event-queue.ts";
+import type { Operation } from "./history.ts";
+import { ContainersLife } from "./life.ts";
+import { type MakeReplica, NAMES, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;

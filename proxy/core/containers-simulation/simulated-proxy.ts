@@ -1,18 +1,18 @@
-import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
-import { hybridClock, type HybridClock } from "../../common/hybrid-clock.ts";
-import { type ListReply, type Name, type Proposal, type Row, unpackRows } from "../../storage-node/wire.ts";
-import { CONTAINER, type Message, type Replica, rowOf, type SimulatedReplica, type World } from "./containers-world.ts";
+import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../../common/ballot.ts";
+import { hybridClock, type HybridClock } from "../../../common/hybrid-clock.ts";
+import { type ListReply, type Name, type Proposal, type Row, unpackRows } from "../../../storage-node/wire.ts";
+import { CONTAINER, type Message, type Replica, rowOf, type SimulatedReplica, type World } from "./world.ts";
 import { type BlindBallots, mutated } from "./planted-mistakes.ts";
-import { judgeRead, type ReplicaRead } from "./register-read.ts";
+import { judgeRead, type ReplicaRead } from "../register-read.ts";
 import {
   RegisterWrite,
   type WriteEffect,
   type WriteMode,
   type WriteOutcome,
   type WriteRecord,
-} from "./register-write.ts";
-import { RowQuorum, type RowOutcome } from "./row-write.ts";
-import type { Answer, Effect, ListAnswer, ReadAnswer, Script } from "./script.ts";
+} from "../register-write.ts";
+import { RowQuorum, type RowOutcome } from "../row-write.ts";
+import type { Answer, Effect, ListAnswer, ReadAnswer, Script } from "../script.ts";
 
 /** How the body of an object goes: staged once at each replica, or with each ACCEPT. */
 export type Sent = { readonly staged: boolean; readonly used: Set<number> };

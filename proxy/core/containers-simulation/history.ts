@@ -1,7 +1,7 @@
-import type { Ballot, Incarnation } from "../../common/ballot.ts";
-import { hasSequentialOrder } from "../../common/simulation/linearizability.ts";
-import type { Row } from "../../storage-node/wire.ts";
-import { CONTAINER, NAMES, objectName, type World } from "./containers-world.ts";
+import type { Ballot, Incarnation } from "../../../common/ballot.ts";
+import { hasSequentialOrder } from "../../../common/simulation/linearizability.ts";
+import type { Row } from "../../../storage-node/wire.ts";
+import { CONTAINER, NAMES, objectName, type World } from "./world.ts";
 
 /** What happened, with its answer; undefined is an unknown outcome. */
 export type Operation = {

@@ -1,9 +1,9 @@
-import { seededRandom } from "../../common/random.ts";
-import { EventQueue, settlePromises } from "../../common/simulation/event-queue.ts";
-import type { Operation } from "./containers-history.ts";
-import { ContainersLife } from "./containers-life.ts";
-import type { SimulatedProxy } from "./containers-proxy.ts";
-import { type MakeReplica, type Message, SimulatedReplica, type World } from "./containers-world.ts";
+import { seededRandom } from "../../../common/random.ts";
+import { EventQueue, settlePromises } from "../../../common/simulation/event-queue.ts";
+import type { Operation } from "./history.ts";
+import { ContainersLife } from "./life.ts";
+import type { SimulatedProxy } from "./simulated-proxy.ts";
+import { type MakeReplica, type Message, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;

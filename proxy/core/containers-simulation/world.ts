@@ -1,7 +1,8 @@
-import type { Ballot, Incarnation } from "../../common/ballot.ts";
-import type { Clock } from "../../common/clock.ts";
-import type { Random } from "../../common/random.ts";
-import type { EventQueue } from "../../common/simulation/event-queue.ts";
+import type { Ballot, Incarnation } from "../../../common/ballot.ts";
+import type { Clock } from "../../../common/clock.ts";
+import type { Random } from "../../../common/random.ts";
+import type { EventQueue } from "../../../common/simulation/event-queue.ts";
+import { PowerCuts } from "../../../common/simulation/power-cuts.ts";
 import type {
   AcceptReply,
   ListQuery,
@@ -13,9 +14,9 @@ import type {
   Row,
   RowReply,
   RowSummary,
-} from "../../storage-node/wire.ts";
-import type { ContainerPlace } from "./container-script.ts";
-import type { ObjectPlace, Shown } from "./object-script.ts";
+} from "../../../storage-node/wire.ts";
+import type { ContainerPlace } from "../container-script.ts";
+import type { ObjectPlace, Shown } from "../object-script.ts";
 import type { BlindBallots, Mutation } from "./planted-mistakes.ts";
 
 /** The world of the containers' simulation: the names in it, its messages, and replicas that lose power and come back. */
@@ -107,40 +108,33 @@ export type World = {
 /** One replica with its power cuts. */
 export class SimulatedReplica {
   readonly #world: World;
+  readonly #power: PowerCuts<PoweredReplica>;
   readonly index: number;
-  #powered: PoweredReplica;
-  #life = 0;
-  isUp = true;
 
   constructor(world: World, index: number, makeReplica: MakeReplica) {
     this.#world = world;
     this.index = index;
-    this.#powered = makeReplica((done) => this.#afterSync(this.#life, done), world.queue);
+    this.#power = new PowerCuts(world.queue, world.random, (syncAfter) => makeReplica(syncAfter, world.queue));
+  }
+
+  get isUp(): boolean {
+    return this.#power.isUp;
   }
 
   get replica(): Replica {
-    return this.#powered.replica;
+    return this.#power.machine.replica;
   }
 
   held(name: Name): ReturnType<PoweredReplica["held"]> {
-    return this.#powered.held(name);
-  }
-
-  #afterSync(life: number, done: () => void): void {
-    this.#world.queue.after(0.2 + this.#world.random.unit() * 3, () => {
-      if (life === this.#life) done();
-    });
+    return this.#power.machine.held(name);
   }
 
   crash(): void {
-    this.#life += 1;
-    this.isUp = false;
+    this.#power.crash();
   }
 
   restart(): void {
-    if (this.isUp) return;
-    this.#powered = this.#powered.afterCrash();
-    this.isUp = true;
+    this.#power.restart();
   }
 
   /** Calls the replica as the network would; no answer when it is down, or dies before it answers. */
@@ -152,16 +146,10 @@ export class SimulatedReplica {
     answer: (value: T) => void,
   ): void {
     const { carry } = this.#world;
-    carry({ from, to: this.index, kind, space, way: "request" }, () => {
-      if (!this.isUp) return;
-      const life = this.#life;
-      void Promise.resolve()
-        .then(() => work(this.replica))
-        .then((value) => {
-          if (life !== this.#life || !this.isUp) return;
-          carry({ from, to: this.index, kind, space, way: "answer" }, () => answer(value));
-        })
-        .catch(() => {});
-    });
+    this.#power.call(
+      (way, deliver) => carry({ from, to: this.index, kind, space, way }, deliver),
+      ({ replica }) => work(replica),
+      answer,
+    );
   }
 }

@@ -1,7 +1,7 @@
-import type { ContainersDirector } from "./containers-director.ts";
-import type { Operation } from "./containers-history.ts";
-import type { SimulatedProxy } from "./containers-proxy.ts";
-import type { Message } from "./containers-world.ts";
+import type { ContainersDirector } from "./director.ts";
+import type { Operation } from "./history.ts";
+import type { SimulatedProxy } from "./simulated-proxy.ts";
+import type { Message } from "./world.ts";
 import type { Mutation } from "./planted-mistakes.ts";
 
 /** An order of events that chance would take tens of thousands of seeds to hit. */

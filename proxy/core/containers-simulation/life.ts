@@ -1,13 +1,13 @@
-import { NO_INCARNATION } from "../../common/ballot.ts";
-import { settlePromises } from "../../common/simulation/event-queue.ts";
-import type { Register } from "../../storage-node/wire.ts";
-import { finishContainer, readContainer, settleContainer } from "./container-script.ts";
-import { type Operation, problemOf } from "./containers-history.ts";
-import { ALL_ROWS, perform } from "./containers-operations.ts";
-import { SimulatedProxy } from "./containers-proxy.ts";
-import { ACCOUNT, CONTAINER, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./containers-world.ts";
-import { listRows } from "./list-rows.ts";
-import { finishObject, settleObject } from "./object-script.ts";
+import { NO_INCARNATION } from "../../../common/ballot.ts";
+import { settlePromises } from "../../../common/simulation/event-queue.ts";
+import type { Register } from "../../../storage-node/wire.ts";
+import { finishContainer, readContainer, settleContainer } from "../container-script.ts";
+import { type Operation, problemOf } from "./history.ts";
+import { ALL_ROWS, perform } from "./operations.ts";
+import { SimulatedProxy } from "./simulated-proxy.ts";
+import { ACCOUNT, CONTAINER, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
+import { listRows } from "../list-rows.ts";
+import { finishObject, settleObject } from "../object-script.ts";
 
 const STEP_LIMIT = 200_000;
 
