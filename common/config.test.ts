@@ -18,6 +18,8 @@ describe("cluster.toml", () => {
       metricsBind: "127.0.0.1:9187",
       services: ["identity", "object", "image", "block", "compute", "network"],
       detach: false,
+      identity: {},
+      revocationGraceSeconds: 300,
     });
   });
 
@@ -27,6 +29,8 @@ describe("cluster.toml", () => {
     ["port_offset = '20k'", 'cluster.toml: port_offset must be integer, not "20k"'],
     ["replicas = 1.5", "cluster.toml: replicas must be integer, not 1.5"],
     ["devices = 0", "cluster.toml: devices must be >= 1, not 0"],
+    ["[database]\nurl = 'postgresql://u@h/d'\npool = 3", "cluster.toml: unknown key database.pool"],
+    ["[database]\nurl = 'postgresql://u@h/d'\npool_size = 0", "cluster.toml: database.pool_size must be >= 1, not 0"],
     ["device = ['relative']", 'cluster.toml: device.0 must match pattern "^/", not "relative"'],
     [
       "only = ['swift']",

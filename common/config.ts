@@ -7,6 +7,7 @@ import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { codeOf, messageOf, RingsteadError } from "./errors.ts";
 import { runtimePaths } from "./runtime-paths.ts";
+import { type DatabaseServer, databaseSchema, databaseServerOf } from "./sql/database-config.ts";
 
 /** The name of the only node of an installation that `up` started. */
 export const LOCAL_NODE = "local";
@@ -79,7 +80,16 @@ const fileSchema = Type.Object(
     detach: Type.Optional(Type.Boolean()),
     /** The node whose identity process the others ask; the first `[node.NAME]` table where it is not given. */
     identity_node: Type.Optional(Type.String({ minLength: 1 })),
+    /** The PostgreSQL server of the control plane. */
+    database: Type.Optional(databaseSchema),
     node: Type.Optional(Type.Record(Type.String(), nodeSchema)),
+    /**
+     * Seconds that the data plane goes on with the revocations it knows when it hears of no new ones; 0: without the identity service
+     * tokens are refused at once.
+     */
+    revocation_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400 })),
+    /** Checked by the identity service: identity/config.ts. */
+    identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   },
   { additionalProperties: false },
 );
@@ -115,6 +125,11 @@ export type ClusterConfig = {
   readonly services: readonly ServiceName[];
   readonly adminPassword?: string;
   readonly detach: boolean;
+  /** Absent where each service of the control plane has a SQLite file. */
+  readonly database?: DatabaseServer;
+  readonly revocationGraceSeconds: number;
+  /** The table `[identity]` as it stands in the file. */
+  readonly identity: Readonly<Record<string, unknown>>;
   /** Absent where all is on one machine: then nothing internal has a TCP port. */
   readonly cluster?: Cluster;
 };
@@ -126,16 +141,21 @@ const refuse = (message: string, fields: Record<string, unknown> = {}): never =>
   throw new RingsteadError("invalid-config", message, fields);
 };
 
+/** Messages quote what they complain of, and the URL of a database may have a password in it. */
+const withoutPassword = (text: string): string => text.replace(/(:\/\/[^:@/\s]*):\S*@/g, "$1:…@");
+
 /** Parses and validates the text of a cluster.toml; `source` names it in messages. Throws RingsteadError `invalid-config`. */
 export const parseClusterFile = (text: string, source: string): ClusterFile => {
   let value: unknown;
   try {
     value = parse(text);
   } catch (thrown) {
-    return refuse(`${source} is not TOML: ${messageOf(thrown)}`);
+    return refuse(`${source} is not TOML: ${withoutPassword(messageOf(thrown))}`);
   }
   if (Value.Check(fileSchema, value)) return value;
-  const problems = Value.Errors(fileSchema, value).flatMap((error) => describe(error, value) ?? []);
+  const problems = Value.Errors(fileSchema, value).flatMap(
+    (error) => withoutPassword(describe(error, value) ?? "") || [],
+  );
   return refuse(`${source}: ${[...new Set(problems)].join("; ")}`, { problems });
 };
 
@@ -204,6 +224,9 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     services: Object.freeze([...new Set<ServiceName>(["identity", ...(merged.only ?? SERVICES)])]),
     ...(merged.admin_password === undefined ? {} : { adminPassword: merged.admin_password }),
     detach: merged.detach ?? false,
+    ...(file.database === undefined ? {} : { database: databaseServerOf(file.database) }),
+    revocationGraceSeconds: merged.revocation_grace_seconds ?? 300,
+    identity: merged.identity ?? {},
     ...(cluster === undefined ? {} : { cluster }),
   });
 };

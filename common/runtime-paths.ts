@@ -21,6 +21,8 @@ export type RuntimePaths = {
   builderFile(name: string): string;
   readonly devicesDir: string;
   readonly identityDir: string;
+  /** Where an operator overrides rules of `service` (`identity`, …); not there as long as nobody wrote it. */
+  policyFile(service: string): string;
   readonly adminPassword: string;
   readonly logsDir: string;
   logFile(role: string): string;
@@ -59,6 +61,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     builderFile: (name) => join(root, "rings", `${name}.builder`),
     devicesDir: join(root, "devices"),
     identityDir: join(root, "identity"),
+    policyFile: (service) => join(root, "policy", `${service}.yaml`),
     adminPassword: join(root, "identity", "admin-password"),
     logsDir: join(root, "logs"),
     logFile: (role) => join(root, "logs", `${role}.log`),

@@ -91,7 +91,9 @@ test("a start with the same file does not undo a password that was set otherwise
   await installation.stop();
   const database = new DatabaseSync(databasePath());
   const hash = hashSync("changed by its owner", { memoryCost: 19_456, timeCost: 2, parallelism: 1 });
-  database.prepare("INSERT INTO passwords (user_id, hash, created_at_ms) SELECT id, ?, 1 FROM users").run(hash);
+  database
+    .prepare("INSERT INTO passwords (user_id, hash, created_at_ms, self_service) SELECT id, ?, 1, 1 FROM users")
+    .run(hash);
   database.close();
   await installation.start();
   expect([await logsIn("changed by its owner"), await logsIn(TEST_PASSWORD)]).toEqual([true, false]);

@@ -1,11 +1,10 @@
-import { randomUUID } from "node:crypto";
 import { type ClusterConfig, publicEndpoint } from "../common/config.ts";
 import { identityError } from "./core/identity-error.ts";
 import { type AssignmentTarget, SYSTEM_TARGET } from "./store/assignments.ts";
 import type { CredentialCipher } from "./store/credential-cipher.ts";
 import { ec2CredentialOf, insertEc2Credential } from "./store/credentials.ts";
 import type { PasswordHasher } from "./store/password-hasher.ts";
-import type { IdentityDatabase } from "./store/rows.ts";
+import { type IdentityDatabase, newId } from "./store/records.ts";
 import type { EndpointInterface } from "./store/schema.ts";
 
 export const DEFAULT_DOMAIN_ID = "default";
@@ -31,8 +30,6 @@ export type BootstrapOptions = {
 
 export type Bootstrapped = { readonly adminUserId: string; readonly adminProjectId: string };
 
-const newId = (): string => randomUUID().replaceAll("-", "");
-
 const ensureProject = async (database: IdentityDatabase, name: string, description: string): Promise<string> => {
   const found = await database
     .selectFrom("projects")
@@ -44,7 +41,17 @@ const ensureProject = async (database: IdentityDatabase, name: string, descripti
   const id = newId();
   await database
     .insertInto("projects")
-    .values({ id, domain_id: DEFAULT_DOMAIN_ID, parent_id: null, name, description, enabled: 1 })
+    .values({
+      id,
+      domain_id: DEFAULT_DOMAIN_ID,
+      parent_id: DEFAULT_DOMAIN_ID,
+      is_domain: 0,
+      name,
+      description,
+      enabled: 1,
+      options: "{}",
+      extra: "{}",
+    })
     .execute();
   return id;
 };
@@ -58,11 +65,18 @@ const ensureAdmin = async (database: IdentityDatabase, nowMs: number): Promise<s
     .executeTakeFirst();
   if (found !== undefined) return found.id;
   const id = newId();
-  const who = { id, domain_id: DEFAULT_DOMAIN_ID, name: ADMIN_NAME, description: null, email: null };
+  const who = { id, domain_id: DEFAULT_DOMAIN_ID, name: ADMIN_NAME, options: "{}", extra: "{}" };
+  const state = {
+    enabled: 1,
+    created_at_ms: nowMs,
+    last_active_at_ms: null,
+    failed_login_count: 0,
+    failed_login_at_ms: null,
+  };
   await database
     .insertInto("users")
     // The project that openrc names is named there; a default here would turn unscoped logins into scoped ones.
-    .values({ ...who, default_project_id: null, enabled: 1, created_at_ms: nowMs })
+    .values({ ...who, ...state, default_project_id: null })
     .execute();
   return id;
 };
@@ -71,11 +85,11 @@ const ensureRoles = async (database: IdentityDatabase): Promise<ReadonlyMap<stri
   for (const name of [...ROLE_CHAIN, ...LONE_ROLES]) {
     await database
       .insertInto("roles")
-      .values({ id: newId(), name, description: null })
-      .onConflict((conflict) => conflict.column("name").doNothing())
+      .values({ id: newId(), name, domain_id: null, description: null, options: "{}", extra: "{}" })
+      .onConflict((conflict) => conflict.doNothing())
       .execute();
   }
-  const rows = await database.selectFrom("roles").select(["id", "name"]).execute();
+  const rows = await database.selectFrom("roles").select(["id", "name"]).where("domain_id", "is", null).execute();
   const ids = new Map(rows.map(({ id, name }) => [name, id]));
   for (const [index, implied] of ROLE_CHAIN.entries()) {
     const prior = ROLE_CHAIN[index - 1];
@@ -105,6 +119,7 @@ const assign = async (
       target_kind: target.kind,
       target_id: target.id,
       role_id: roleId,
+      inherited: 0,
     })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
@@ -145,7 +160,7 @@ const ensureService = async (
   const found = await database.selectFrom("services").select("id").where("type", "=", type).executeTakeFirst();
   if (found !== undefined) return found.id;
   const id = newId();
-  await database.insertInto("services").values({ id, type, name, description, enabled: 1 }).execute();
+  await database.insertInto("services").values({ id, type, name, description, enabled: 1, extra: "{}" }).execute();
   return id;
 };
 
@@ -153,7 +168,7 @@ const ensureService = async (
 const reconcileCatalog = async (database: IdentityDatabase, config: ClusterConfig): Promise<void> => {
   await database
     .insertInto("regions")
-    .values({ id: config.region, description: "", parent_region_id: null })
+    .values({ id: config.region, description: "", parent_region_id: null, extra: "{}" })
     .onConflict((conflict) => conflict.doNothing())
     .execute();
   await database.updateTable("endpoints").set({ enabled: 0 }).where("managed", "=", 1).execute();
@@ -169,7 +184,7 @@ const reconcileCatalog = async (database: IdentityDatabase, config: ClusterConfi
         .where("interface", "=", face)
         .executeTakeFirst();
       if (found === undefined) {
-        const row = { id: newId(), ...place, url: entry.url, enabled: 1, managed: 1 };
+        const row = { id: newId(), ...place, url: entry.url, enabled: 1, managed: 1, extra: "{}" };
         await database.insertInto("endpoints").values(row).execute();
       } else if (found.managed === 1) {
         const change = { url: entry.url, enabled: 1 };
@@ -197,7 +212,10 @@ const applyAdminPassword = async (options: BootstrapOptions, userId: string): Pr
   if (has !== undefined && applied !== undefined && (await hasher.verify(adminPassword, applied))) return;
   const hash = await hasher.hash(adminPassword);
   await database.transaction().execute(async (transaction) => {
-    await transaction.insertInto("passwords").values({ user_id: userId, hash, created_at_ms: nowMs }).execute();
+    await transaction
+      .insertInto("passwords")
+      .values({ user_id: userId, hash, created_at_ms: nowMs, expires_at_ms: null, self_service: 0 })
+      .execute();
     await transaction
       .insertInto("settings")
       .values({ key: APPLIED_PASSWORD, value: hash })
@@ -214,8 +232,18 @@ export const bootstrap = async (options: BootstrapOptions): Promise<Bootstrapped
   const { config, cipher, nowMs } = options;
   const result = await options.database.transaction().execute(async (database) => {
     await database
-      .insertInto("domains")
-      .values({ id: DEFAULT_DOMAIN_ID, name: "Default", description: "The default domain", enabled: 1 })
+      .insertInto("projects")
+      .values({
+        id: DEFAULT_DOMAIN_ID,
+        domain_id: null,
+        parent_id: null,
+        is_domain: 1,
+        name: "Default",
+        description: "The default domain",
+        enabled: 1,
+        options: "{}",
+        extra: "{}",
+      })
       .onConflict((conflict) => conflict.column("id").doNothing())
       .execute();
     const adminProjectId = await ensureProject(database, "admin", "The administrator's project");

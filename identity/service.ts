@@ -6,30 +6,63 @@ import { createHttpServer, type HttpServer, type HttpServerOptions } from "../co
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
+import { openPolicyFile } from "../common/policy/policy-file.ts";
+import { openDatabase } from "../common/sql/database.ts";
 import { runMigrations } from "../common/sql/migrations.ts";
 import { openSqlite } from "../common/sql/sqlite.ts";
+import { runWorkers } from "../common/worker.ts";
+import { DOMAIN_ROUTES } from "./api/domains.ts";
+import { ENDPOINT_ROUTES } from "./api/endpoints.ts";
 import { keystoneErrorEdge } from "./api/error-edge.ts";
 import type { IdentityContext } from "./api/identity-route.ts";
 import { INTERNAL_ROUTES } from "./api/internal.ts";
-import { createPeerServer } from "./api/peer-server.ts";
 import { IDENTITY_OPERATIONS } from "./api/operations.ts";
-import { RESOURCE_ROUTES } from "./api/resources.ts";
+import { OWN_SCOPE_ROUTES } from "./api/own-scopes.ts";
+import { createPeerServer } from "./api/peer-server.ts";
+import { PROJECT_ROUTES } from "./api/projects.ts";
+import { REGION_ROUTES } from "./api/regions.ts";
+import { ROLE_ROUTES } from "./api/roles.ts";
+import { SERVICE_ROUTES } from "./api/services.ts";
 import { TOKEN_ROUTES } from "./api/tokens.ts";
+import { USER_ROUTES } from "./api/users.ts";
 import { VERSION_ROUTES } from "./api/versions.ts";
+import { createLoginLimiter } from "./authentication/login-limiter.ts";
+import type { MethodContext } from "./authentication/method.ts";
+import { passwordMethod } from "./authentication/password.ts";
+import { tokenMethod } from "./authentication/token.ts";
 import { bootstrap } from "./bootstrap.ts";
-import { createTokenVerifier } from "./client.ts";
+import { parseIdentityConfig } from "./config.ts";
 import type { IdentityErrorCode } from "./core/identity-error.ts";
+import { IDENTITY_POLICY_RULES } from "./core/policy-rules.ts";
+import { createHousekeeper } from "./daemons/housekeeper.ts";
+import { openRevocationFeed } from "./revocation-feed.ts";
+import { createChanges } from "./store/changes.ts";
 import { openCredentialCipher } from "./store/credential-cipher.ts";
 import { IDENTITY_MIGRATIONS } from "./store/migrations.ts";
 import { createPasswordHasher } from "./store/password-hasher.ts";
 import { identityPaths } from "./store/paths.ts";
+import { ReadCache } from "./store/read-cache.ts";
 import type { IdentitySchema } from "./store/schema.ts";
 import { openSigningKeys } from "./store/signing-keys.ts";
+import { createSqlDirectory } from "./store/sql-directory.ts";
 import { createTokenService, type TokenService } from "./token-service.ts";
+import { createTokenVerifier } from "./token-verifier.ts";
 
 /** Keystone's max_request_body_size. */
 const BODY_LIMIT_BYTES = 114_688;
-const PUBLIC_ROUTES = [...VERSION_ROUTES, ...TOKEN_ROUTES, ...RESOURCE_ROUTES];
+const PUBLIC_ROUTES = [
+  ...VERSION_ROUTES,
+  ...TOKEN_ROUTES,
+  ...OWN_SCOPE_ROUTES,
+  ...DOMAIN_ROUTES,
+  ...PROJECT_ROUTES,
+  ...USER_ROUTES,
+  ...ROLE_ROUTES,
+  ...REGION_ROUTES,
+  ...SERVICE_ROUTES,
+  ...ENDPOINT_ROUTES,
+];
+const AUTHENTICATION_METHODS = [passwordMethod, tokenMethod];
 
 export type IdentityOptions = {
   readonly config: ClusterConfig;
@@ -111,17 +144,27 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   await mkdir(options.paths.socketDir, { recursive: true, mode: 0o700 });
 
   await using starting = new AsyncDisposableStack();
-  const database = openSqlite<IdentitySchema>(paths.database);
+  const server = config.database;
+  const database = await openDatabase<IdentitySchema>({
+    server,
+    namespace: "identity",
+    sqlitePath: paths.database,
+    log,
+  });
   starting.defer(() => database.destroy());
-  const applied = await runMigrations(database, IDENTITY_MIGRATIONS, clock.nowMs());
+  // A second handle on the file: who reads does not wait for a transaction, and does not see it half done.
+  const writer = server === undefined ? openSqlite<IdentitySchema>(paths.database) : database;
+  if (writer !== database) starting.defer(() => writer.destroy());
+  const applied = await runMigrations(writer, IDENTITY_MIGRATIONS, clock.nowMs());
   if (applied.length > 0) log.info("migrations applied", { applied });
 
+  const identityConfig = parseIdentityConfig(config.identity);
   const signingKey = await openSigningKeys(paths, clock.nowMs());
   const cipher = await openCredentialCipher(paths.credentialKey);
-  const hasher = await createPasswordHasher();
+  const hasher = await createPasswordHasher(identityConfig.passwordHash);
   const adminPassword = options.adminPassword ?? (await passwordFile(paths.adminPassword)) ?? config.adminPassword;
   const { adminUserId, adminProjectId } = await bootstrap({
-    database,
+    database: writer,
     config,
     hasher,
     cipher,
@@ -129,17 +172,54 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     nowMs: clock.nowMs(),
   });
 
-  const verifier = createTokenVerifier({ keysDir: paths.root, clock });
-  const tokens = counted(createTokenService({ database, hasher, signingKey, verifier, clock }), metrics);
-  const context: IdentityContext = {
+  const cache = new ReadCache();
+  const changes = createChanges({
+    database: writer,
+    clock,
+    onListenerError: (error) => log.error("a change was not followed", { error }),
+  });
+  changes.onCommit(() => cache.clear());
+  const tokensLiveMs = (identityConfig.tokenLifetimeSeconds + identityConfig.allowExpiredWindowSeconds) * 1000;
+  const revocations = await openRevocationFeed(database, changes, tokensLiveMs);
+  const verifier = createTokenVerifier({
+    keysDir: paths.root,
+    clock,
+    // What it says is looked up anew for each answer anyway.
+    revocations: { list: revocations.list, assertFresh: () => {}, recheck: undefined },
+  });
+  const directory = createSqlDirectory({ database, hasher, clock });
+  const methodContext: MethodContext = {
+    config: identityConfig,
+    clock,
     database,
-    tokens,
+    cache,
+    directory,
+    hasher,
     cipher,
+    changes,
+    limiter: createLoginLimiter(identityConfig.loginFailuresPerMinute, clock),
+    identify: async (token) => verifier.verify(token),
+  };
+  const tokens = counted(
+    createTokenService({ ...methodContext, methods: AUTHENTICATION_METHODS, signingKey: () => signingKey, verifier }),
+    metrics,
+  );
+  const context: IdentityContext = {
+    ...methodContext,
+    tokens,
+    revocations,
+    policy: openPolicyFile({
+      file: options.paths.policyFile("identity"),
+      defaults: IDENTITY_POLICY_RULES,
+      log,
+      clock,
+    }),
     publicEndpoint: publicEndpoint(config, "identity"),
     objectEndpoint: publicEndpoint(config, "object"),
     publicKeysFile: paths.publicKeys,
     admin: { userId: adminUserId, projectId: adminProjectId },
   };
+  starting.use(runWorkers([createHousekeeper({ changes, revocations, clock, tokensLiveMs })], { log }));
 
   const socketServer = starting.use(
     identityServer({ context, log: log.child({ face: "socket" }), routes: [...PUBLIC_ROUTES, ...INTERNAL_ROUTES] }),
@@ -155,6 +235,8 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     identityServer({ context, log: log.child({ face: "public" }), routes: PUBLIC_ROUTES, tls }),
   );
   const port = await publicServer.listen({ host: config.bind, port: options.port ?? portOf(config, "identity") });
+  // Before the servers: they wait for their requests to end, and listeners wait for news.
+  starting.defer(() => revocations.close());
   log.info("identity serves", { bind: config.bind, port });
 
   const running = starting.move();

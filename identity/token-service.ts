@@ -1,22 +1,24 @@
 import { randomBytes } from "node:crypto";
-import { CompactSign } from "jose";
-import type { Clock } from "../common/clock.ts";
-import type { TokenContext, TokenVerifier } from "./client.ts";
-import type { AuthenticationRequest, DomainReference, Reference, ScopeRequest } from "./core/authentication-request.ts";
+import { codeOf } from "../common/errors.ts";
+import type { AuthenticationMethod, MethodContext, Recognized } from "./authentication/method.ts";
+import { findDomain, findProjectNamed } from "./authentication/references.ts";
+import { loadDelegation } from "./authentication/load-delegation.ts";
+import type { AuthenticationRequest, ScopeRequest } from "./core/authentication-request.ts";
 import { type Catalog, renderCatalog } from "./core/catalog.ts";
-import { unauthorized } from "./core/identity-error.ts";
-import { effectiveRoles, type NamedRole, SYSTEM_TARGET } from "./store/assignments.ts";
-import type { PasswordHasher } from "./store/password-hasher.ts";
-import type { IdentityDatabase } from "./store/rows.ts";
-import type { Domain, Project, User } from "./store/schema.ts";
+import { identityError, unauthorized } from "./core/identity-error.ts";
+import type { Delegation } from "./delegation.ts";
+import { effectiveRoles, expandedRoles, type NamedRole, SYSTEM_TARGET } from "./store/assignments.ts";
+import type { DirectoryUser } from "./store/directory.ts";
+import type { IdentityDatabase } from "./store/records.ts";
+import type { Project } from "./store/schema.ts";
 import type { SigningKey } from "./store/signing-keys.ts";
-import { TOKEN_ALGORITHM, type TokenClaims } from "./wire.ts";
+import { signToken } from "./token-signer.ts";
+import { contextOf, type TokenContext, type TokenVerifier } from "./token-verifier.ts";
+import type { TokenClaims } from "./wire.ts";
 
-/** Keystone's default. Long enough for a client's session, short enough that an unseen revocation ends by itself. */
-export const TOKEN_LIFETIME_SECONDS = 3_600;
 const AUDIT_ID_BYTES = 16;
 
-type NamedDomain = Pick<Domain, "id" | "name">;
+type NamedDomain = Pick<Project, "id" | "name">;
 
 export type TokenScope =
   | { readonly kind: "unscoped" }
@@ -26,274 +28,360 @@ export type TokenScope =
 
 /** Everything that an answer about a token says, looked up now. */
 export type TokenDetails = {
-  readonly user: User;
+  readonly user: DirectoryUser;
   readonly userDomain: NamedDomain;
   readonly scope: TokenScope;
   readonly roles: readonly NamedRole[];
   readonly methods: readonly string[];
   readonly auditId: string;
   readonly parentAuditId: string | undefined;
-  readonly issuedAtSeconds: number;
-  readonly expiresAtSeconds: number;
+  readonly issuedAtMs: number;
+  readonly expiresAtMs: number;
+  readonly delegation: Delegation | undefined;
+  /** Set where `delegation` is a trust. */
+  readonly trust: Extract<Delegation, { kind: "trust" }> | undefined;
+  readonly federation: TokenContext["federation"];
 };
 
 export type TokenService = {
-  /** Throws `unauthorized`, `too-busy`. */
+  /** Throws `bad-request`, `unauthorized`, `forbidden`, `too-many-logins`, `too-busy`. */
   authenticate(request: AuthenticationRequest): Promise<{ token: string; details: TokenDetails }>;
+  /** A token for whom a signature or another service has vouched, with the default lifetime. Throws as `authenticate`. */
+  issueFor(recognized: Recognized, methods: readonly string[], scope: ScopeRequest): Promise<Issued>;
   /** Who calls: signature, expiry and revocation checked, nothing else looked up. Throws `unauthorized`. */
-  identify(token: string): Promise<TokenContext>;
+  identify(token: string): TokenContext | Promise<TokenContext>;
   /** A token's whole state; throws `unauthorized` also where its user, project or roles are gone or disabled. */
   describe(token: string): Promise<TokenDetails>;
+  /** The claims that a token of these details has. */
+  claimsOf(details: TokenDetails): TokenClaims;
   /** Resolves once the revocation is on the disk. */
   revoke(token: string): Promise<void>;
-  catalog(userId: string, projectId: string | undefined): Promise<Catalog>;
+  catalog(userId: string, scope: TokenScope): Promise<Catalog>;
 };
 
-export type TokenServiceOptions = {
-  readonly database: IdentityDatabase;
-  readonly hasher: PasswordHasher;
-  readonly signingKey: SigningKey;
+export type Issued = { readonly token: string; readonly details: TokenDetails };
+
+export type TokenServiceOptions = MethodContext & {
+  readonly methods: readonly AuthenticationMethod[];
+  /** The key that signs now; a rotation changes it. */
+  signingKey(): SigningKey;
   readonly verifier: TokenVerifier;
-  readonly clock: Clock;
-};
-
-type Principal = {
-  readonly user: User;
-  readonly userDomain: NamedDomain;
-  readonly methods: readonly string[];
-  /** Set where a token was a method: its chain goes on and its expiry is the limit. */
-  readonly from: TokenContext | undefined;
-};
-
-const findDomain = (database: IdentityDatabase, reference: DomainReference): Promise<Domain | undefined> =>
-  database
-    .selectFrom("domains")
-    .selectAll()
-    .where("id" in reference ? "id" : "name", "=", "id" in reference ? reference.id : reference.name)
-    .executeTakeFirst();
-
-const findUser = async (
-  database: IdentityDatabase,
-  reference: Reference,
-): Promise<{ user: User; userDomain: NamedDomain } | undefined> => {
-  const users = database.selectFrom("users").selectAll();
-  if ("id" in reference) {
-    const user = await users.where("id", "=", reference.id).executeTakeFirst();
-    const userDomain = user && (await findDomain(database, { id: user.domain_id }));
-    return user?.enabled && userDomain?.enabled ? { user, userDomain } : undefined;
-  }
-  const userDomain = await findDomain(database, reference.domain);
-  const user =
-    userDomain &&
-    (await users.where("domain_id", "=", userDomain.id).where("name", "=", reference.name).executeTakeFirst());
-  return user?.enabled && userDomain?.enabled ? { user, userDomain } : undefined;
-};
-
-const findProjectScope = async (database: IdentityDatabase, reference: Reference): Promise<TokenScope | undefined> => {
-  const projects = database.selectFrom("projects").selectAll().where("enabled", "=", 1);
-  let project: Project | undefined;
-  let domain: Domain | undefined;
-  if ("id" in reference) {
-    project = await projects.where("id", "=", reference.id).executeTakeFirst();
-    domain = project && (await findDomain(database, { id: project.domain_id }));
-  } else {
-    domain = await findDomain(database, reference.domain);
-    project =
-      domain &&
-      (await projects.where("domain_id", "=", domain.id).where("name", "=", reference.name).executeTakeFirst());
-  }
-  return project !== undefined && domain?.enabled ? { kind: "project", project, domain } : undefined;
-};
-
-const rolesOn = (database: IdentityDatabase, userId: string, scope: TokenScope): Promise<NamedRole[]> => {
-  switch (scope.kind) {
-    case "unscoped":
-      return Promise.resolve([]);
-    case "project":
-      return effectiveRoles(database, userId, { kind: "project", id: scope.project.id });
-    case "domain":
-      return effectiveRoles(database, userId, { kind: "domain", id: scope.domain.id });
-    case "system":
-      return effectiveRoles(database, userId, SYSTEM_TARGET);
-  }
+  /** Checks multi-factor rules of who logged in by these methods. Throws where more is asked for. */
+  readonly assertEnoughFactors?: (user: DirectoryUser, methods: readonly string[]) => void;
 };
 
 const UNSCOPED: TokenScope = { kind: "unscoped" };
 
+/** The scope that is asked for, if it is there and enabled. */
 const findScope = async (
-  database: IdentityDatabase,
-  request: Exclude<ScopeRequest, { kind: "default" }>,
+  context: MethodContext,
+  request: Exclude<ScopeRequest, { kind: "default" | "trust" }>,
 ): Promise<TokenScope | undefined> => {
   switch (request.kind) {
     case "unscoped":
       return UNSCOPED;
     case "system":
       return { kind: "system" };
-    case "project":
-      return findProjectScope(database, request.project);
+    case "project": {
+      const project = await findProjectNamed(context, request.project);
+      if (project?.enabled !== 1) return undefined;
+      const domain = project.domain_id === null ? project : await findDomain(context, { id: project.domain_id });
+      return domain?.enabled === 1 ? { kind: "project", project, domain } : undefined;
+    }
     case "domain": {
-      const domain = await findDomain(database, request.domain);
-      return domain?.enabled ? { kind: "domain", domain } : undefined;
+      const domain = await findDomain(context, request.domain);
+      return domain?.enabled === 1 ? { kind: "domain", domain } : undefined;
     }
   }
 };
 
-type ScopedRoles = { readonly scope: TokenScope; readonly roles: NamedRole[] };
+const targetOf = (scope: Exclude<TokenScope, { kind: "unscoped" }>) => {
+  switch (scope.kind) {
+    case "project":
+      return { kind: "project", id: scope.project.id } as const;
+    case "domain":
+      return { kind: "domain", id: scope.domain.id } as const;
+    case "system":
+      return SYSTEM_TARGET;
+  }
+};
 
-/** The scope asked for with the user's roles on it. Throws `unauthorized` where it is absent, disabled, or without a role. */
-const resolveScope = async (database: IdentityDatabase, user: User, request: ScopeRequest): Promise<ScopedRoles> => {
+const groupsOf = async (
+  context: MethodContext,
+  userId: string,
+  federation: TokenContext["federation"],
+): Promise<string[]> => [
+  ...new Set([...(await context.directory.groupIdsOf(userId)), ...(federation?.groupIds ?? [])]),
+];
+
+const rolesOn = async (
+  context: MethodContext,
+  userId: string,
+  scope: TokenScope,
+  federation: TokenContext["federation"],
+): Promise<NamedRole[]> => {
+  if (scope.kind === "unscoped") return [];
+  const groupIds = await groupsOf(context, userId, federation);
+  return effectiveRoles(context, { userId, groupIds }, targetOf(scope));
+};
+
+type Rights = { readonly scope: TokenScope; readonly roles: readonly NamedRole[] };
+
+/** What is delegated, as far as who delegated it still has it. Throws `forbidden` where a part of it is gone. */
+const delegatedRights = async (
+  context: MethodContext,
+  delegation: Delegation,
+  user: DirectoryUser,
+): Promise<Rights> => {
+  const ownerId = delegation.kind === "trust" ? delegation.trustorUserId : user.id;
+  if (delegation.projectId === undefined) return { scope: UNSCOPED, roles: [] };
+  const scope = await findScope(context, { kind: "project", project: { id: delegation.projectId } });
+  if (scope === undefined) throw unauthorized(`project ${delegation.projectId} is gone or disabled`);
+  const held = new Set((await rolesOn(context, ownerId, scope, undefined)).map(({ id }) => id));
+  const roles = await expandedRoles(context, delegation.roleIds);
+  const lost = delegation.roleIds.filter((id) => !held.has(id));
+  if (lost.length > 0 && delegation.kind !== "application-credential") {
+    throw identityError("forbidden", "A role that was delegated is not held any more.", { lost });
+  }
+  const left = roles.filter(({ id }) => held.has(id));
+  if (left.length === 0) throw unauthorized(`nothing is left of ${delegation.kind} ${delegation.id}`);
+  return { scope, roles: left };
+};
+
+const ownRights = async (
+  context: MethodContext,
+  user: DirectoryUser,
+  request: Exclude<ScopeRequest, { kind: "trust" }>,
+  federation: TokenContext["federation"],
+): Promise<Rights> => {
   if (request.kind === "default") {
-    const id = user.default_project_id;
-    const scope = id === null ? undefined : await findProjectScope(database, { id });
-    const roles = scope === undefined ? [] : await rolesOn(database, user.id, scope);
+    const id = user.defaultProjectId;
+    const scope = id === null ? undefined : await findScope(context, { kind: "project", project: { id } });
+    const roles = scope === undefined ? [] : await rolesOn(context, user.id, scope, federation);
     return scope !== undefined && roles.length > 0 ? { scope, roles } : { scope: UNSCOPED, roles: [] };
   }
-  const scope = await findScope(database, request);
-  if (scope === undefined) throw unauthorized(`no such ${request.kind}, or disabled`);
-  const roles = await rolesOn(database, user.id, scope);
-  if (scope.kind !== "unscoped" && roles.length === 0)
-    throw unauthorized(`user ${user.id} has no role on the ${scope.kind}`);
+  const scope = await findScope(context, request);
+  if (scope === undefined) throw unauthorized(`scope ${request.kind} is absent or disabled`);
+  if (scope.kind === "unscoped") return { scope, roles: [] };
+  const roles = await rolesOn(context, user.id, scope, federation);
+  if (roles.length === 0) throw unauthorized(`user ${user.id} has no role on the ${scope.kind}`);
   return { scope, roles };
 };
 
-const scopeClaims = (scope: TokenScope): Pick<TokenClaims, "pj" | "pn" | "dm" | "sy"> => {
-  switch (scope.kind) {
-    case "unscoped":
-      return {};
-    case "project":
-      return { pj: scope.project.id, pn: scope.project.name, dm: scope.domain.id };
-    case "domain":
-      return { dm: scope.domain.id };
-    case "system":
-      return { sy: 1 };
-  }
-};
-
-const claimsOf = (details: TokenDetails): TokenClaims => ({
-  sub: details.user.id,
-  un: details.user.name,
-  ud: details.userDomain.id,
-  ...scopeClaims(details.scope),
-  rl: details.roles.map(({ name }) => name),
-  am: [...details.methods],
-  iat: details.issuedAtSeconds,
-  exp: details.expiresAtSeconds,
-  jti: details.auditId,
-  ...(details.parentAuditId === undefined ? {} : { pa: details.parentAuditId }),
-});
-
 const scopeRequestOf = (context: TokenContext): ScopeRequest => {
+  if (context.system) return { kind: "system" };
   if (context.projectId !== undefined) return { kind: "project", project: { id: context.projectId } };
   if (context.domainId !== undefined) return { kind: "domain", domain: { id: context.domainId } };
-  return context.system ? { kind: "system" } : { kind: "unscoped" };
+  return { kind: "unscoped" };
 };
 
-/** Issues, checks and revokes tokens. */
+const enabledUser = async (
+  context: MethodContext,
+  user: DirectoryUser | undefined,
+): Promise<{ user: DirectoryUser; userDomain: NamedDomain }> => {
+  if (user?.enabled !== true) throw unauthorized("user is gone or disabled");
+  const userDomain = await findDomain(context, { id: user.domainId });
+  if (userDomain?.enabled !== 1) throw unauthorized(`domain ${user.domainId} is gone or disabled`);
+  return { user, userDomain };
+};
+
+const claimsOf = (details: TokenDetails): TokenClaims => {
+  const { user, userDomain, scope, delegation, federation } = details;
+  const rules = delegation?.kind === "application-credential" ? delegation.accessRules : undefined;
+  return {
+    sub: user.id,
+    un: user.name,
+    ud: userDomain.id,
+    ...(scope.kind === "project" ? { pj: scope.project.id, pn: scope.project.name, dm: scope.domain.id } : {}),
+    ...(scope.kind === "domain" ? { dm: scope.domain.id } : {}),
+    ...(scope.kind === "system" ? { sy: 1 as const } : {}),
+    rl: details.roles.map(({ name }) => name),
+    am: [...details.methods],
+    iat: details.issuedAtMs / 1000,
+    exp: details.expiresAtMs / 1000,
+    jti: details.auditId,
+    ...(details.parentAuditId === undefined ? {} : { pa: details.parentAuditId }),
+    ...(delegation?.kind === "application-credential" ? { ac: delegation.id } : {}),
+    ...(rules === undefined
+      ? {}
+      : { ar: rules.map(({ service, method, path }): [string, string, string] => [service, method, path]) }),
+    ...(delegation?.kind === "trust" ? { tr: delegation.id } : {}),
+    ...(delegation?.kind === "access-token" ? { ot: delegation.id } : {}),
+    ...(federation === undefined ? {} : { fd: [federation.idpId, federation.protocolId, [...federation.groupIds]] }),
+  };
+};
+
+/** Makes tokens, looks them up again, and voids them. How it goes: authentication/, core/revocation.ts, token-verifier.ts. */
 export const createTokenService = (options: TokenServiceOptions): TokenService => {
-  const { database, hasher, signingKey, verifier, clock } = options;
-  const header = { alg: TOKEN_ALGORITHM, kid: signingKey.kid };
+  const { clock, changes, verifier, cache, directory, config } = options;
+  const methodsByName = new Map(options.methods.map((method) => [method.name, method]));
 
-  const sign = (details: TokenDetails): Promise<string> =>
-    new CompactSign(Buffer.from(JSON.stringify(claimsOf(details)))).setProtectedHeader(header).sign(signingKey.key);
-
-  const identify = async (token: string): Promise<TokenContext> => {
-    const context = await verifier.verify(token);
-    const revoked = await database
-      .selectFrom("revoked_tokens")
-      .select("audit_id")
-      .where("audit_id", "=", context.auditId)
-      .executeTakeFirst();
-    if (revoked !== undefined) throw unauthorized("revoked");
-    return context;
+  const issue = (details: Omit<TokenDetails, "issuedAtMs" | "expiresAtMs">, atMs: number, limitMs: number): Issued => {
+    const expiresAtMs = Math.min(atMs + config.tokenLifetimeSeconds * 1000, limitMs);
+    const whole: TokenDetails = { ...details, issuedAtMs: atMs, expiresAtMs };
+    return { token: signToken(claimsOf(whole), options.signingKey()), details: whole };
   };
 
-  const byPassword = async (user: Reference, password: string): Promise<Omit<Principal, "methods" | "from">> => {
-    const found = await findUser(database, user);
-    const stored = found && (await newestPassword(database, found.user.id));
-    // The work is done whoever was named; only afterwards does it matter whether there is such a user.
-    if (!(await hasher.verify(password, stored)) || found === undefined) throw unauthorized("wrong user or password");
-    return found;
+  /** The rights of whoever was recognized; a trust may put another user in the place of the bearer. */
+  const rightsOf = async (recognized: Recognized, request: ScopeRequest) => {
+    const { user, federation } = recognized;
+    const delegation =
+      request.kind === "trust" ? await loadDelegation(options, { trustId: request.trustId }) : recognized.delegation;
+    if (delegation === undefined) {
+      if (request.kind === "trust") throw identityError("forbidden", "The trust does not hold.");
+      return { user, delegation, ...(await ownRights(options, user, request, federation)) };
+    }
+    if (delegation.kind !== "trust") {
+      const asked = request.kind === "project" ? await findProjectNamed(options, request.project) : undefined;
+      if (request.kind !== "default" && asked?.id !== delegation.projectId) {
+        throw unauthorized(`${delegation.kind} is for project ${delegation.projectId}`);
+      }
+      return { user, delegation, ...(await delegatedRights(options, delegation, user)) };
+    }
+    if (recognized.delegation !== undefined && recognized.delegation.id !== delegation.id) {
+      throw identityError("forbidden", "Using a delegated login for a trust is not allowed.");
+    }
+    if (delegation.trusteeUserId !== user.id && recognized.delegation === undefined) {
+      throw identityError("forbidden", "The user is not the trustee of the trust.");
+    }
+    const trustor = await enabledTrustor(delegation.trustorUserId);
+    const bearer = delegation.impersonation ? trustor : user;
+    return { user: bearer, delegation, ...(await delegatedRights(options, delegation, user)) };
   };
 
-  const principalOf = async (request: AuthenticationRequest): Promise<Principal> => {
-    const methods: string[] = [];
-    let from: TokenContext | undefined;
-    let found: Omit<Principal, "methods" | "from"> | undefined;
-    if (request.token !== undefined) {
-      from = await identify(request.token);
-      found = await findUser(database, { id: from.userId });
-      if (found === undefined) throw unauthorized(`user ${from.userId} is gone or disabled`);
-      methods.push("token", ...from.methods);
+  const enabledTrustor = async (id: string): Promise<DirectoryUser> => {
+    try {
+      return (await enabledUser(options, await directory.findUser(id))).user;
+    } catch (thrown) {
+      if (codeOf(thrown) !== "unauthorized") throw thrown;
+      throw identityError("forbidden", "The trustor is gone or disabled.");
     }
-    if (request.password !== undefined) {
-      const named = await byPassword(request.password.user, request.password.password);
-      if (found !== undefined && found.user.id !== named.user.id) throw unauthorized("methods name different users");
-      found = named;
-      methods.push("password");
+  };
+
+  const issueFor: TokenService["issueFor"] = async (recognized, methods, request) => {
+    // Before anything is read: a write that comes between voids what is made from the state before it.
+    const atMs = changes.issueTimeMs();
+    await enabledUser(options, recognized.user);
+    const { from, federation } = recognized;
+    const rights = await rightsOf(recognized, request);
+    const { user, userDomain } = await enabledUser(options, rights.user);
+    if (rights.delegation?.kind === "trust") await consumeTrust(options, rights.delegation.id);
+    const details = {
+      user,
+      userDomain,
+      scope: rights.scope,
+      roles: rights.roles,
+      methods,
+      auditId: randomBytes(AUDIT_ID_BYTES).toString("base64url"),
+      parentAuditId: from && (from.parentAuditId ?? from.auditId),
+      delegation: rights.delegation,
+      trust: rights.delegation?.kind === "trust" ? rights.delegation : undefined,
+      federation,
+    };
+    // A token got by a token lives no longer than the first, or a stolen one would live for ever.
+    const limitMs = Math.min(from?.expiresAtMs ?? Infinity, rights.delegation?.expiresAtMs ?? Infinity);
+    return issue(details, atMs, limitMs);
+  };
+
+  const identify = (token: string): TokenContext | Promise<TokenContext> => verifier.verify(token);
+
+  const recognize = async (request: AuthenticationRequest): Promise<{ whole: Recognized; names: string[] }> => {
+    let whole: Recognized | undefined;
+    const names: string[] = [];
+    for (const { name, payload } of request.methods) {
+      const method = methodsByName.get(name);
+      // Keystone's answer to a method that is not enabled.
+      if (method === undefined) throw unauthorized(`method ${name} is not offered`);
+      const one = await method.recognize(payload, options, { remoteAddress: request.remoteAddress });
+      if (whole !== undefined && whole.user.id !== one.user.id) throw unauthorized("methods name different users");
+      whole = { ...whole, ...one };
+      names.push(...(one.from === undefined ? [name] : [name, ...one.from.methods]));
     }
-    if (found === undefined) throw unauthorized("no method was given");
-    return { ...found, methods: [...new Set(methods)], from };
+    if (whole === undefined) throw unauthorized("no method was given");
+    return { whole, names: [...new Set(names)] };
+  };
+
+  const describeContext = async (context: TokenContext): Promise<TokenDetails> => {
+    const { user, userDomain } = await enabledUser(options, await directory.findUser(context.userId));
+    const delegation = await loadDelegation(options, context);
+    if (delegation === undefined && isDelegated(context)) throw unauthorized("what delegated the right is gone");
+    const rights =
+      delegation === undefined
+        ? await ownRights(
+            options,
+            user,
+            scopeRequestOf(context) as Exclude<ScopeRequest, { kind: "trust" }>,
+            context.federation,
+          )
+        : await delegatedRights(options, delegation, user);
+    const { methods, auditId, parentAuditId, issuedAtMs, expiresAtMs, federation } = context;
+    const trust = delegation?.kind === "trust" ? delegation : undefined;
+    return {
+      user,
+      userDomain,
+      ...rights,
+      methods,
+      auditId,
+      parentAuditId,
+      issuedAtMs,
+      expiresAtMs,
+      delegation,
+      trust,
+      federation,
+    };
   };
 
   return {
     identify,
+    issueFor,
+    claimsOf,
     authenticate: async (request) => {
-      const principal = await principalOf(request);
-      const { user, userDomain, methods, from } = principal;
-      const { scope, roles } = await resolveScope(database, user, request.scope);
-      const issuedAtSeconds = Math.floor(clock.nowMs() / 1000);
-      const details: TokenDetails = {
-        user,
-        userDomain,
-        scope,
-        roles,
-        methods,
-        auditId: randomBytes(AUDIT_ID_BYTES).toString("base64url"),
-        parentAuditId: from && (from.parentAuditId ?? from.auditId),
-        issuedAtSeconds,
-        // A token got by a token lives no longer than the first, or a stolen one would live for ever.
-        expiresAtSeconds: from ? from.expiresAtMs / 1000 : issuedAtSeconds + TOKEN_LIFETIME_SECONDS,
-      };
-      return { token: await sign(details), details };
+      const { whole, names } = await recognize(request);
+      options.assertEnoughFactors?.(whole.user, names);
+      return issueFor(whole, names, request.scope);
     },
     describe: async (token) => {
       const context = await identify(token);
-      const found = await findUser(database, { id: context.userId });
-      if (found === undefined) throw unauthorized(`user ${context.userId} is gone or disabled`);
-      const { scope, roles } = await resolveScope(database, found.user, scopeRequestOf(context));
-      return {
-        ...found,
-        scope,
-        roles,
-        methods: context.methods,
-        auditId: context.auditId,
-        parentAuditId: context.parentAuditId,
-        issuedAtSeconds: context.issuedAtMs / 1000,
-        expiresAtSeconds: context.expiresAtMs / 1000,
-      };
+      try {
+        return await cache.get(`token ${context.auditId}`, () => describeContext(context));
+      } catch (thrown) {
+        // For whoever brings the token, a right that is gone is no right.
+        if (codeOf(thrown) === "forbidden") throw unauthorized("what was delegated is gone");
+        throw thrown;
+      }
     },
     revoke: async (token) => {
-      const { auditId, expiresAtMs } = await identify(token);
-      await database.deleteFrom("revoked_tokens").where("expires_at_ms", "<", clock.nowMs()).execute();
-      await database
-        .insertInto("revoked_tokens")
-        .values({ audit_id: auditId, expires_at_ms: expiresAtMs })
-        .onConflict((conflict) => conflict.doNothing())
-        .execute();
+      const { auditId, userId } = await identify(token);
+      await changes.write(async (_transaction, change) => {
+        change.revoke({ kind: "revoke", auditId });
+        change.notify({ action: "revoke", resource: "token", id: auditId, details: { userId } });
+      });
     },
-    catalog: (userId, projectId) => catalogFor(database, userId, projectId),
+    catalog: (userId, scope) =>
+      scope.kind === "project"
+        ? cache.get(`catalog ${userId} ${scope.project.id}`, () =>
+            catalogFor(options.database, userId, scope.project.id),
+          )
+        : cache.get(`catalog ${userId}`, () => catalogFor(options.database, userId, undefined)),
   };
 };
 
-const newestPassword = async (database: IdentityDatabase, userId: string): Promise<string | undefined> => {
-  const row = await database
-    .selectFrom("passwords")
-    .select("hash")
-    .where("user_id", "=", userId)
-    .orderBy("id", "desc")
-    .limit(1)
-    .executeTakeFirst();
-  return row?.hash;
+const isDelegated = (context: TokenContext): boolean =>
+  context.trustId !== undefined || context.applicationCredentialId !== undefined || context.accessTokenId !== undefined;
+
+/** One use of a trust with limited uses. Throws `forbidden` where none is left. */
+const consumeTrust = async ({ database, changes }: MethodContext, id: string): Promise<void> => {
+  const limited = await database.selectFrom("trusts").select("remaining_uses").where("id", "=", id).executeTakeFirst();
+  if (limited === undefined || limited.remaining_uses === null) return;
+  await changes.write(async (transaction) => {
+    const used = await transaction
+      .updateTable("trusts")
+      .set((trust) => ({ remaining_uses: trust("remaining_uses", "-", 1) }))
+      .where("id", "=", id)
+      .where("remaining_uses", ">", 0)
+      .executeTakeFirst();
+    if (used.numUpdatedRows === 0n) throw identityError("forbidden", "No uses are left of the trust.");
+  });
 };
 
 const catalogFor = async (

@@ -1,7 +1,11 @@
 import { type Static, Type } from "typebox";
+import { revocationEvent } from "./core/revocation.ts";
 
 /** The one signature algorithm. Pinned on both sides: a token cannot choose another, or none. */
 export const TOKEN_ALGORITHM = "ES256";
+
+/** One access rule of an application credential: service, method, path. */
+export const accessRuleClaim = Type.Tuple([Type.String(), Type.String(), Type.String()]);
 
 /**
  * What a token carries; names are short because it travels with every request. Additional claims are refused, so that a
@@ -18,10 +22,15 @@ export const tokenClaims = Type.Object(
     sy: Type.Optional(Type.Literal(1)),
     rl: Type.Array(Type.String()),
     am: Type.Array(Type.String()),
-    iat: Type.Integer({ minimum: 0 }),
-    exp: Type.Integer({ minimum: 0 }),
+    iat: Type.Number({ minimum: 0 }),
+    exp: Type.Number({ minimum: 0 }),
     jti: Type.String(),
     pa: Type.Optional(Type.String()),
+    ac: Type.Optional(Type.String()),
+    ar: Type.Optional(Type.Array(accessRuleClaim)),
+    tr: Type.Optional(Type.String()),
+    ot: Type.Optional(Type.String()),
+    fd: Type.Optional(Type.Tuple([Type.String(), Type.String(), Type.Array(Type.String())])),
   },
   { additionalProperties: false },
 );
@@ -48,6 +57,8 @@ export type PublicKeySet = Static<typeof publicKeySet>;
 export const v1AuthRequest = Type.Object({
   user: Type.String({ maxLength: 512 }),
   key: Type.String({ maxLength: 4096 }),
+  /** The client's, for the limit of failed logins. */
+  remoteAddress: Type.Optional(Type.String({ maxLength: 64 })),
 });
 export const v1AuthResponse = Type.Object({
   token: Type.String(),
@@ -68,6 +79,19 @@ export const ec2Response = Type.Object({
   roles: Type.Array(Type.String()),
 });
 export type Ec2Response = Static<typeof ec2Response>;
+
+/** What others are told of revocations: those with an id after the one asked for. Core of it: core/revocation.ts. */
+export const revocationFeedResponse = Type.Object({
+  /** Another one after each start of the identity process: ids begin anew in nobody's memory but its own. */
+  instance: Type.String(),
+  lastId: Type.Integer({ minimum: 0 }),
+  events: Type.Array(revocationEvent),
+});
+export type RevocationFeedResponse = Static<typeof revocationFeedResponse>;
+
+/** `POST /internal/token-state`: a token as it stands now, after an event that told to look again. */
+export const tokenStateRequest = Type.Object({ token: Type.String({ maxLength: 16_384 }) });
+export const tokenStateResponse = Type.Object({ claims: tokenClaims });
 
 /** `GET /internal/ready-info`: what the supervisor writes into ready.json about the admin. */
 export const readyInfoResponse = Type.Object({

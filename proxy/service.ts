@@ -6,7 +6,7 @@ import { hybridClock } from "../common/hybrid-clock.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
-import { createTokenVerifier } from "../identity/client.ts";
+import { createRevocationFollower, createTokenVerifier } from "../identity/client.ts";
 import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import { DeviceClient } from "../storage-node/client.ts";
@@ -80,13 +80,27 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     ),
   ];
   const identity = peers.identity();
+  const revocations = createRevocationFollower({
+    client: identity.client,
+    clock: systemClock,
+    graceSeconds: config.revocationGraceSeconds,
+  });
+  metrics.gauge(
+    "ringstead_revocations_silent_seconds",
+    "Seconds since the identity service told of revoked tokens.",
+    () => revocations.silentSeconds(),
+  );
   const tls =
     config.tlsCert === undefined || config.tlsKey === undefined
       ? undefined
       : { cert: readFileSync(config.tlsCert), key: readFileSync(config.tlsKey) };
   const server = createSwiftServer({
     services,
-    verifier: createTokenVerifier({ keysDir: paths.identityDir, clock: systemClock }),
+    verifier: createTokenVerifier({
+      keysDir: paths.identityDir,
+      clock: systemClock,
+      revocations: revocations.source,
+    }),
     identity: identity.client,
     version: version(),
     log,
@@ -97,7 +111,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   const s3Server = createS3Server(log, tls);
   await listen(server, portOf(config, "object"), config.bind);
   await listen(s3Server, portOf(config, "s3"), config.bind);
-  const workers = runWorkers([...backgroundWorkers, ...identity.workers], { log });
+  const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker], { log });
   log.info("proxy serves", { port: portOf(config, "object"), s3Port: portOf(config, "s3"), bind: config.bind });
   return {
     async [Symbol.asyncDispose]() {

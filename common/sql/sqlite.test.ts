@@ -1,38 +1,34 @@
+import { execFile } from "node:child_process";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { type Kysely, sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Migration, runMigrations } from "./migrations.ts";
-import { isUniqueViolation, openSqlite } from "./sqlite.ts";
-
-type Schema = { things: { id: number; name: string } };
-
-const first: Migration = {
-  name: "0001-things",
-  up: async (database) => {
-    await database.schema
-      .createTable("things")
-      .addColumn("id", "integer", (column) => column.primaryKey())
-      .addColumn("name", "text", (column) => column.notNull().unique())
-      .execute();
-  },
-};
+import { silentLog } from "../log.ts";
+import { CONTRACT_MIGRATION, type ContractSchema, databaseContract } from "./database.contract.ts";
+import { openDatabase } from "./database.ts";
+import { runMigrations } from "./migrations.ts";
+import { withTransaction } from "./transaction.ts";
 
 let folder: string;
-let database: Kysely<Schema>;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "ringstead-sql-"));
-  database = openSqlite(join(folder, "test.db"));
 });
 
-afterEach(async () => {
-  await database.destroy();
+afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
+const open = (): Promise<Kysely<ContractSchema>> =>
+  openDatabase({ server: undefined, namespace: "contract", sqlitePath: join(folder, "test.db"), log: silentLog });
+
+databaseContract("SQLite", open);
+
 test("a database syncs each commit, enforces foreign keys and is private", async () => {
+  const database = await open();
   const read = async (pragma: string): Promise<unknown> =>
     Object.values(
       (await sql<Record<string, unknown>>`${sql.raw(`PRAGMA ${pragma}`)}`.execute(database)).rows[0] ?? {},
@@ -41,58 +37,63 @@ test("a database syncs each commit, enforces foreign keys and is private", async
   expect(await read("synchronous")).toBe(2);
   expect(await read("foreign_keys")).toBe(1);
   expect(statSync(join(folder, "test.db")).mode & 0o777).toBe(0o600);
+  await database.destroy();
 });
 
-test("migrations run once each, in order", async () => {
-  const second: Migration = {
-    name: "0002-row",
-    up: async (handle) => {
-      await sql`INSERT INTO things (id, name) VALUES (1, 'one')`.execute(handle);
-    },
-  };
-  expect(await runMigrations(database, [first], 1)).toEqual(["0001-things"]);
-  expect(await runMigrations(database, [first, second], 2)).toEqual(["0002-row"]);
-  expect(await runMigrations(database, [first, second], 3)).toEqual([]);
-  expect(await database.selectFrom("things").selectAll().execute()).toEqual([{ id: 1, name: "one" }]);
-});
-
-test("a failed migration leaves nothing behind", async () => {
-  const broken: Migration = {
-    name: "0002-broken",
-    up: async (handle) => {
-      await sql`INSERT INTO things (id, name) VALUES (1, 'one')`.execute(handle);
-      throw new Error("half way");
-    },
-  };
-  await expect(runMigrations(database, [first, broken], 1)).rejects.toThrow("half way");
-  expect(await database.selectFrom("things").selectAll().execute()).toEqual([]);
-  expect(await runMigrations(database, [first], 2)).toEqual([]);
-});
-
-test("a schema of a newer program is refused", async () => {
-  await runMigrations(database, [first], 1);
-  await expect(runMigrations(database, [], 2)).rejects.toMatchObject({ code: "database-too-new" });
-});
-
-test("concurrent transactions of one handle do not see each other half done", async () => {
-  await runMigrations(database, [first], 1);
-  const add = (id: number): Promise<number> =>
-    database.transaction().execute(async (transaction) => {
-      const before = (await transaction.selectFrom("things").selectAll().execute()).length;
-      await transaction
-        .insertInto("things")
-        .values({ id, name: `thing ${id}` })
-        .execute();
-      return before;
+test("migrations of two processes that start at the same time are each done by one of them", async () => {
+  const program = `
+    import { runMigrations } from ${JSON.stringify(join(import.meta.dirname, "migrations.ts"))};
+    import { openSqlite } from ${JSON.stringify(join(import.meta.dirname, "sqlite.ts"))};
+    import { sql } from "kysely";
+    const steps = [1, 2, 3, 4, 5].map((step) => ({
+      name: "000" + step,
+      up: async (handle) => void (await sql.raw("CREATE TABLE t" + step + " (id INTEGER)").execute(handle)),
+    }));
+    const database = openSqlite(${JSON.stringify(join(folder, "test.db"))});
+    process.stdout.write(JSON.stringify(await runMigrations(database, steps, 1)));
+    await database.destroy();`;
+  const run = async (): Promise<string[]> => {
+    const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+      cwd: import.meta.dirname,
     });
-  expect(await Promise.all([add(1), add(2), add(3)])).toEqual([0, 1, 2]);
+    return JSON.parse(stdout) as string[];
+  };
+  const [one, other] = await Promise.all([run(), run()]);
+  expect([...one, ...other].sort()).toEqual(["0001", "0002", "0003", "0004", "0005"]);
 });
 
-test("a duplicate key is told apart from other failures", async () => {
-  await runMigrations(database, [first], 1);
-  const insert = () => database.insertInto("things").values({ id: 1, name: "one" }).execute();
-  await insert();
-  const thrown: unknown = await insert().catch((error: unknown) => error);
-  expect(isUniqueViolation(thrown)).toBe(true);
-  expect(isUniqueViolation(new Error("other"))).toBe(false);
+test("a full database answers database-unavailable, keeps what it had, and goes on once there is room", async () => {
+  const database = await open();
+  await runMigrations(database, [CONTRACT_MIGRATION], 1);
+  const add = (id: string) =>
+    withTransaction(database, (transaction) =>
+      transaction
+        .insertInto("owners")
+        .values({ id, name: id.repeat(100_000), enabled: 1 })
+        .execute(),
+    );
+  await add("a");
+  const pages = (await sql<{ page_count: number }>`PRAGMA page_count`.execute(database)).rows[0]?.page_count ?? 0;
+  await sql.raw(`PRAGMA max_page_count = ${pages}`).execute(database);
+  await expect(add("b")).rejects.toMatchObject({ code: "database-unavailable" });
+  await sql.raw(`PRAGMA max_page_count = ${pages * 10}`).execute(database);
+  await add("c");
+  expect(await database.selectFrom("owners").select("id").execute()).toEqual([{ id: "a" }, { id: "c" }]);
+  await database.destroy();
+});
+
+test("a database that another process keeps locked answers database-unavailable, and goes on afterwards", async () => {
+  const database = await open();
+  await runMigrations(database, [CONTRACT_MIGRATION], 1);
+  await sql`PRAGMA busy_timeout = 10`.execute(database);
+  const other = new DatabaseSync(join(folder, "test.db"));
+  other.exec("BEGIN IMMEDIATE");
+  const add = () => database.insertInto("owners").values({ id: "o1", name: "o1", enabled: 1 }).execute();
+  await expect(add()).rejects.toMatchObject({ code: "database-unavailable" });
+  await expect(withTransaction(database, add)).rejects.toMatchObject({ code: "database-unavailable" });
+  other.exec("ROLLBACK");
+  other.close();
+  await add();
+  expect(await database.selectFrom("owners").select("id").execute()).toEqual([{ id: "o1" }]);
+  await database.destroy();
 });

@@ -1,15 +1,22 @@
 import { chmodSync, closeSync, openSync } from "node:fs";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { Kysely } from "kysely";
-import { GenericSqliteDialect, type IGenericSqlite } from "kysely-generic-sqlite";
+import { AbortedTransactionError, CompiledQuery, type DatabaseConnection, Kysely } from "kysely";
+import { BaseSqliteDialect, GenericSqliteDriver, type IGenericSqlite } from "kysely-generic-sqlite";
+import { checkParameters } from "./dialect.ts";
+import { translateSqlError } from "./sql-errors.ts";
 
 /** Prepared statements kept per database. The services' queries are a few dozen fixed texts; more means generated SQL. */
 const STATEMENT_CACHE_COUNT = 256;
 /** How long a writer waits for another process's lock (a backup's, an operator's shell) before it fails. */
 const BUSY_TIMEOUT_MS = 5_000;
+const ABORTED_MESSAGE = "the transaction is aborted: a statement of it failed before this one";
+
+/** Ends a transaction or goes back within it; also a transaction that failed accepts these. */
+const ROLLBACK = /^rollback\b/;
 
 const executorOf = (database: DatabaseSync): IGenericSqlite<DatabaseSync> => {
   const statements = new Map<string, StatementSync>();
+  let isAborted = false;
 
   const prepare = (sql: string): StatementSync => {
     const known = statements.get(sql);
@@ -26,24 +33,50 @@ const executorOf = (database: DatabaseSync): IGenericSqlite<DatabaseSync> => {
     return statement;
   };
 
+  /** As PostgreSQL: what follows a failed statement in its transaction is refused, so that no test passes on SQLite alone. */
+  const guarded = <T>(sql: string, parameters: readonly unknown[], run: () => T): T => {
+    if (isAborted && !ROLLBACK.test(sql)) {
+      if (sql !== "commit") throw new Error(ABORTED_MESSAGE);
+      isAborted = false;
+      if (database.isTransaction) database.exec("rollback");
+      throw new AbortedTransactionError();
+    }
+    isAborted = false;
+    // SQLite itself rolls back when the disk is full or fails.
+    if (sql === "rollback" && !database.isTransaction) return { rows: [] } as T;
+    checkParameters(parameters);
+    const wasInTransaction = database.isTransaction;
+    try {
+      return run();
+    } catch (thrown) {
+      isAborted = wasInTransaction;
+      throw translateSqlError(thrown);
+    }
+  };
+
   return {
     db: database,
-    query: (_isSelect, sql, parameters) => {
-      const statement = prepare(sql);
-      const values = parameters as readonly SQLInputValue[];
-      if (statement.columns().length > 0) return { rows: statement.all(...values) };
-      const { changes, lastInsertRowid } = statement.run(...values);
-      return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
-    },
-    iterator: (_isSelect, sql, parameters) =>
-      // Not from the cache: two iterations of one statement would reset each other.
-      database.prepare(sql).iterate(...(parameters as readonly SQLInputValue[])),
+    query: (_isSelect, sql, parameters) =>
+      guarded(sql, parameters ?? [], () => {
+        const statement = prepare(sql);
+        const values = parameters as readonly SQLInputValue[];
+        if (statement.columns().length > 0) return { rows: statement.all(...values) };
+        const { changes, lastInsertRowid } = statement.run(...values);
+        return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
+      }),
     close: () => {
       statements.clear();
       database.close();
     },
   };
 };
+
+/** Takes the write lock when a transaction begins: one that read first and then wants to write would fail where another process wrote. */
+class ImmediateSqliteDriver extends GenericSqliteDriver {
+  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw("begin immediate"));
+  }
+}
 
 /**
  * Opens, or makes with mode 0600, the SQLite database at `path` (`:memory:` for tests). A committed transaction is on the
@@ -59,13 +92,16 @@ export const openSqlite = <Schema>(path: string): Kysely<Schema> => {
   const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: BUSY_TIMEOUT_MS });
   try {
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
+    // LIKE and LOWER as PostgreSQL has them: SQLite's own know the case of ASCII's letters only, and LIKE ignores it.
+    database.exec("PRAGMA case_sensitive_like = ON;");
+    database.function("lower", { deterministic: true }, (text: unknown) =>
+      typeof text === "string" ? text.toLowerCase() : (text as SQLInputValue),
+    );
   } catch (thrown) {
     database.close();
     throw thrown;
   }
-  return new Kysely<Schema>({ dialect: new GenericSqliteDialect(() => executorOf(database)) });
+  return new Kysely<Schema>({
+    dialect: new BaseSqliteDialect(() => new ImmediateSqliteDriver(() => executorOf(database))),
+  });
 };
-
-/** True where a unique or primary key refused the row, which callers answer as a conflict. */
-export const isUniqueViolation = (thrown: unknown): boolean =>
-  thrown instanceof Error && "errcode" in thrown && (thrown.errcode === 2067 || thrown.errcode === 1555);

@@ -1,41 +1,32 @@
 import { type Static, Type } from "typebox";
-import type {
-  AuthenticationRequest,
-  DomainReference,
-  Reference,
-  ScopeRequest,
-} from "../core/authentication-request.ts";
-import { identityError, unauthorized } from "../core/identity-error.ts";
+import type { HttpRequest } from "../../common/http/route.ts";
+import { domainReference, reference, textOf } from "../authentication/references.ts";
+import type { AuthenticationRequest, ScopeRequest } from "../core/authentication-request.ts";
+import { identityError } from "../core/identity-error.ts";
 
 const NAME_MAX = 255;
-/** Keystone's max_password_length. */
-const PASSWORD_MAX = 4_096;
 const METHODS_MAX = 16;
-const TOKEN_MAX = 8_192;
 
-const text = Type.String({ minLength: 1, maxLength: NAME_MAX });
-const domain = Type.Object({ id: Type.Optional(text), name: Type.Optional(text) });
-const named = { id: Type.Optional(text), name: Type.Optional(text), domain: Type.Optional(domain) };
+const anything = Type.Optional(Type.Unknown());
 
-/** `POST /v3/auth/tokens`. Unknown members are ignored, as Keystone does. */
+/** `POST /v3/auth/tokens`. Unknown members are ignored, as Keystone does; what a method says is the method's to check. */
 export const authenticationBody = Type.Object({
   auth: Type.Object({
-    identity: Type.Object({
-      methods: Type.Array(Type.String({ maxLength: NAME_MAX }), { minItems: 1, maxItems: METHODS_MAX }),
-      password: Type.Optional(
-        Type.Object({ user: Type.Object({ ...named, password: Type.String({ maxLength: PASSWORD_MAX }) }) }),
-      ),
-      token: Type.Optional(Type.Object({ id: Type.String({ minLength: 1, maxLength: TOKEN_MAX }) })),
-    }),
+    identity: Type.Intersect([
+      Type.Object({
+        methods: Type.Array(Type.String({ maxLength: NAME_MAX }), { minItems: 1, maxItems: METHODS_MAX }),
+      }),
+      Type.Record(Type.String(), Type.Unknown()),
+    ]),
     scope: Type.Optional(
       Type.Union([
         Type.Literal("unscoped"),
         Type.Object({
-          unscoped: Type.Optional(Type.Unknown()),
-          project: Type.Optional(Type.Object(named)),
-          domain: Type.Optional(domain),
-          system: Type.Optional(Type.Object({ all: Type.Optional(Type.Boolean()) })),
-          "OS-TRUST:trust": Type.Optional(Type.Unknown()),
+          unscoped: anything,
+          project: anything,
+          domain: anything,
+          system: anything,
+          "OS-TRUST:trust": anything,
         }),
       ]),
     ),
@@ -45,54 +36,46 @@ type AuthenticationBody = Static<typeof authenticationBody>;
 
 const badRequest = (message: string) => identityError("bad-request", message);
 
-const domainReference = (value: Static<typeof domain> | undefined, what: string): DomainReference => {
-  if (value?.id !== undefined) return { id: value.id };
-  if (value?.name !== undefined) return { name: value.name };
-  throw badRequest(`Expecting to find domain in ${what}.`);
-};
-
-const reference = (value: { id?: string; name?: string; domain?: Static<typeof domain> }, what: string): Reference => {
-  if (value.id !== undefined) return { id: value.id };
-  if (value.name === undefined) throw badRequest(`Expecting to find id or name in ${what}.`);
-  return { name: value.name, domain: domainReference(value.domain, what) };
-};
-
 const scopeRequest = (scope: AuthenticationBody["auth"]["scope"]): ScopeRequest => {
   if (scope === undefined) return { kind: "default" };
   if (scope === "unscoped") return { kind: "unscoped" };
-  const { project, domain: asked, system, unscoped } = scope;
+  const { project, domain, system, unscoped } = scope;
   const trust = scope["OS-TRUST:trust"];
-  const given = [project, asked, system, unscoped, trust].filter((value) => value !== undefined);
+  const given = [project, domain, system, unscoped, trust].filter((value) => value !== undefined);
   if (given.length !== 1) {
-    throw badRequest("Expecting exactly one of project, domain, system or unscoped in scope.");
+    throw badRequest("Expecting exactly one of project, domain, system, trust or unscoped in scope.");
   }
-  if (trust !== undefined) throw unauthorized("trusts are not built yet");
   if (project !== undefined) return { kind: "project", project: reference(project, "project") };
-  if (asked !== undefined) return { kind: "domain", domain: domainReference(asked, "scope") };
+  if (domain !== undefined) return { kind: "domain", domain: domainReference(domain, "scope") };
+  if (trust !== undefined) {
+    const trustId = textOf(trust, "id", "OS-TRUST:trust");
+    if (trustId === undefined) throw badRequest("Expecting to find id in OS-TRUST:trust.");
+    return { kind: "trust", trustId };
+  }
   if (system !== undefined) {
-    if (system.all !== true) throw badRequest("Expecting system scope to be {'all': true}.");
+    const isAll = typeof system === "object" && system !== null && "all" in system && system.all === true;
+    if (!isAll) throw badRequest("Expecting system scope to be {'all': true}.");
     return { kind: "system" };
   }
   return { kind: "unscoped" };
 };
 
-/** The domain's form of a body that passed the schema. Throws `bad-request`, and `unauthorized` for a method not offered. */
-export const authenticationRequest = ({ auth }: AuthenticationBody): AuthenticationRequest => {
-  const { methods, password, token } = auth.identity;
-  for (const method of methods) {
-    // Keystone's answer to a method that is not enabled.
-    if (method !== "password" && method !== "token") throw unauthorized(`method ${method} is not offered`);
-  }
-  const usesPassword = methods.includes("password");
-  const usesToken = methods.includes("token");
-  if (usesPassword && password === undefined) throw badRequest("Expecting to find password in identity.");
-  if (usesToken && token === undefined) throw badRequest("Expecting to find token in identity.");
+/** The domain's form of a request that passed the schema. Throws `bad-request`. */
+export const authenticationRequest = (
+  request: Pick<HttpRequest, "remoteAddress" | "header"> & { readonly body: AuthenticationBody },
+): AuthenticationRequest => {
+  const { identity, scope } = request.body.auth;
+  const payloads: Readonly<Record<string, unknown>> = identity;
+  const methods = [...new Set(identity.methods)].map((name) => {
+    if (!Object.hasOwn(payloads, name) && name !== "external") {
+      throw badRequest(`Expecting to find ${name} in identity.`);
+    }
+    return { name, payload: payloads[name] };
+  });
   return {
-    password:
-      usesPassword && password !== undefined
-        ? { user: reference(password.user, "user"), password: password.user.password }
-        : undefined,
-    token: usesToken ? token?.id : undefined,
-    scope: scopeRequest(auth.scope),
+    methods,
+    scope: scopeRequest(scope),
+    remoteAddress: request.remoteAddress,
+    receipt: request.header("openstack-auth-receipt"),
   };
 };

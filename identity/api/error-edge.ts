@@ -15,10 +15,14 @@ export const keystoneErrorEdge = (publicEndpoint: string): ErrorEdge<IdentityErr
     "internal-error": 500,
     "not-implemented": 501,
     "too-busy": 503,
+    "too-many-logins": 429,
+    "database-unavailable": 503,
+    "directory-unavailable": 503,
   },
   answer: ({ status, code, message }, origin) => ({
     headers: {
       ...(status === 401 ? { "www-authenticate": `Keystone uri="${origin ?? publicEndpoint}/v3"` } : {}),
+      ...(status === 429 ? { "retry-after": "60" } : {}),
       ...(code === "too-busy" ? { "retry-after": "5" } : {}),
     },
     body: { error: { code: status, title: STATUS_CODES[status] ?? "Error", message } },

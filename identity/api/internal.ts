@@ -4,12 +4,12 @@ import { DEFAULT_DOMAIN_ID } from "../bootstrap.ts";
 import { notFound, unauthorized } from "../core/identity-error.ts";
 import { effectiveRoles } from "../store/assignments.ts";
 import { ec2CredentialOf, findEc2Credential } from "../store/credentials.ts";
-import { selectRows } from "../store/rows.ts";
-import { TOKEN_LIFETIME_SECONDS } from "../token-service.ts";
+import { findDomain, findProject } from "../authentication/references.ts";
 import {
   type Ec2Response,
   type PublicKeySet,
   type ReadyInfoResponse,
+  tokenStateRequest,
   type V1AuthResponse,
   v1AuthRequest,
 } from "../wire.ts";
@@ -20,20 +20,22 @@ const v1Auth = openRoute({
   method: "POST",
   path: "/internal/v1-auth",
   request: { body: v1AuthRequest },
-  handler: async ({ body }, { tokens, objectEndpoint }) => {
+  handler: async ({ body, remoteAddress }, { tokens, objectEndpoint, clock }) => {
     const colon = body.user.indexOf(":");
     const projectName = body.user.slice(0, Math.max(colon, 0));
     const domain = { id: DEFAULT_DOMAIN_ID };
     const { token, details } = await tokens.authenticate({
-      password: { user: { name: body.user.slice(colon + 1), domain }, password: body.key },
-      token: undefined,
+      methods: [
+        { name: "password", payload: { user: { name: body.user.slice(colon + 1), domain, password: body.key } } },
+      ],
+      remoteAddress: body.remoteAddress ?? remoteAddress,
       scope: { kind: "project", project: { name: projectName, domain } },
     });
     if (details.scope.kind !== "project") throw unauthorized("no project");
     const answer: V1AuthResponse = {
       token,
       storageUrl: `${objectEndpoint}/v1/AUTH_${details.scope.project.id}`,
-      expiresInSeconds: TOKEN_LIFETIME_SECONDS,
+      expiresInSeconds: Math.round((details.expiresAtMs - clock.nowMs()) / 1000),
     };
     return { status: 200, body: answer };
   },
@@ -43,18 +45,21 @@ const showEc2 = openRoute({
   method: "GET",
   path: "/internal/ec2/:access",
   request: { params: Type.Object({ access: Type.String() }) },
-  handler: async ({ params: { access } }, { database, cipher }) => {
+  handler: async ({ params: { access } }, context) => {
+    const { database, cipher, directory } = context;
     const credential = await findEc2Credential(database, cipher, access);
     if (credential === undefined) throw notFound("credential", access);
     const { userId, projectId, secret } = credential;
-    const [user] = await selectRows(database, "users", { id: userId, enabled: 1 });
-    const [project] = await selectRows(database, "projects", { id: projectId, enabled: 1 });
-    const roles = await effectiveRoles(database, userId, { kind: "project", id: projectId });
+    const user = await directory.findUser(userId);
+    const project = await findProject(context, projectId);
+    const groupIds = await directory.groupIdsOf(userId);
+    const roles = await effectiveRoles(context, { userId, groupIds }, { kind: "project", id: projectId });
     // A key gives no more than its user has now.
-    if (user === undefined || project === undefined || roles.length === 0) throw notFound("credential", access);
-    for (const id of new Set([user.domain_id, project.domain_id])) {
-      const [domain] = await selectRows(database, "domains", { id, enabled: 1 });
-      if (domain === undefined) throw notFound("credential", access);
+    if (user?.enabled !== true || project?.enabled !== 1 || roles.length === 0) throw notFound("credential", access);
+    const domainId = project.domain_id ?? project.id;
+    for (const id of new Set([user.domainId, domainId])) {
+      const domain = await findDomain(context, { id });
+      if (domain?.enabled !== 1) throw notFound("credential", access);
     }
     const answer: Ec2Response = {
       access,
@@ -63,7 +68,7 @@ const showEc2 = openRoute({
       userName: user.name,
       projectId,
       projectName: project.name,
-      domainId: project.domain_id,
+      domainId,
       roles: roles.map(({ name }) => name),
     };
     return { status: 200, body: answer };
@@ -83,6 +88,27 @@ const readyInfo = openRoute({
   },
 });
 
+const showRevocations = openRoute({
+  method: "GET",
+  path: "/internal/revocations/:instance/:after",
+  request: { params: Type.Object({ instance: Type.String(), after: Type.String({ pattern: "^[0-9]{1,15}$" }) }) },
+  handler: async ({ params: { instance, after } }, { revocations }) => ({
+    status: 200,
+    body: await revocations.after(instance, Number(after)),
+  }),
+});
+
+/** The caller is a verifier that has heard of something; it already has the token. */
+const showTokenState = openRoute({
+  method: "POST",
+  path: "/internal/token-state",
+  request: { body: tokenStateRequest },
+  handler: async ({ body }, { tokens }) => ({
+    status: 200,
+    body: { claims: tokens.claimsOf(await tokens.describe(body.token)) },
+  }),
+});
+
 /** For verifiers on other nodes, which have no file of this one. */
 const showPublicKeys = openRoute({
   method: "GET",
@@ -95,4 +121,11 @@ const showPublicKeys = openRoute({
 });
 
 /** Served on the Unix socket, and to nodes that know the cluster key: both are the installation itself. */
-export const INTERNAL_ROUTES: readonly IdentityRoute[] = [v1Auth, showEc2, readyInfo, showPublicKeys];
+export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
+  v1Auth,
+  showEc2,
+  readyInfo,
+  showRevocations,
+  showTokenState,
+  showPublicKeys,
+];

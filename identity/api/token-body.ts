@@ -2,7 +2,7 @@ import type { Catalog } from "../core/catalog.ts";
 import type { TokenDetails, TokenScope } from "../token-service.ts";
 
 /** Keystone's time with six digits of fraction. */
-const isoMicroseconds = (seconds: number): string => new Date(seconds * 1000).toISOString().replace("Z", "000Z");
+export const isoMicroseconds = (ms: number): string => new Date(ms).toISOString().replace("Z", "000Z");
 
 const scopeBody = (scope: TokenScope): object => {
   switch (scope.kind) {
@@ -12,7 +12,7 @@ const scopeBody = (scope: TokenScope): object => {
       const { project, domain } = scope;
       return {
         project: { id: project.id, name: project.name, domain: { id: domain.id, name: domain.name } },
-        is_domain: false,
+        is_domain: project.is_domain === 1,
       };
     }
     case "domain":
@@ -32,11 +32,11 @@ export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): 
         id: user.id,
         name: user.name,
         domain: { id: userDomain.id, name: userDomain.name },
-        password_expires_at: null,
+        password_expires_at: user.passwordExpiresAtMs === null ? null : isoMicroseconds(user.passwordExpiresAtMs),
       },
       audit_ids: [details.auditId, ...(details.parentAuditId === undefined ? [] : [details.parentAuditId])],
-      expires_at: isoMicroseconds(details.expiresAtSeconds),
-      issued_at: isoMicroseconds(details.issuedAtSeconds),
+      expires_at: isoMicroseconds(details.expiresAtMs),
+      issued_at: isoMicroseconds(details.issuedAtMs),
       ...scopeBody(scope),
       ...(scope.kind === "unscoped" ? {} : { roles: roles.map(({ id, name }) => ({ id, name })) }),
       ...(catalog === undefined ? {} : { catalog }),

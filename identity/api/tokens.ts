@@ -1,10 +1,12 @@
 import { type Static, Type } from "typebox";
 import { codeOf } from "../../common/errors.ts";
 import type { HttpRequest } from "../../common/http/route.ts";
+import type { PolicyTarget } from "../../common/policy/policy-engine.ts";
 import { identityError } from "../core/identity-error.ts";
 import type { TokenDetails } from "../token-service.ts";
 import { authenticationBody, authenticationRequest } from "./authentication-body.ts";
 import {
+  baseUrl,
   callerOf,
   enforce,
   guardedRoute,
@@ -20,8 +22,7 @@ const query = Type.Object({ nocatalog: Type.Optional(Type.String()) });
 const answerBody = async (details: TokenDetails, asked: Static<typeof query>, { tokens }: IdentityContext) => {
   const { scope, user } = details;
   const wanted = asked.nocatalog === undefined && scope.kind !== "unscoped";
-  const projectId = scope.kind === "project" ? scope.project.id : undefined;
-  return tokenBody(details, wanted ? await tokens.catalog(user.id, projectId) : undefined);
+  return tokenBody(details, wanted ? await tokens.catalog(user.id, scope) : undefined);
 };
 
 const subjectToken = (request: Pick<HttpRequest, "header">): string => {
@@ -40,12 +41,17 @@ const describeSubject = async (token: string, { tokens }: IdentityContext): Prom
   }
 };
 
+const subjectTarget = ({ user }: TokenDetails): PolicyTarget => ({
+  "target.token.user_id": user.id,
+  "target.token.user.domain.id": user.domainId,
+});
+
 const issueToken = openRoute({
   method: "POST",
   path: "/v3/auth/tokens",
   request: { query, body: authenticationBody },
   handler: async (request, context) => {
-    const { token, details } = await context.tokens.authenticate(authenticationRequest(request.body));
+    const { token, details } = await context.tokens.authenticate(authenticationRequest(request));
     return {
       status: 201,
       headers: { "x-subject-token": token },
@@ -62,7 +68,7 @@ const validateToken = openRoute({
     const caller = await callerOf(request, context);
     const token = subjectToken(request);
     const details = await describeSubject(token, context);
-    enforce("validator", caller, { userId: details.user.id }, "identity:validate_token");
+    enforce(context, caller, "identity:validate_token", subjectTarget(details));
     return {
       status: 200,
       headers: { "x-subject-token": token },
@@ -79,7 +85,7 @@ const revokeToken = openRoute({
     const caller = await callerOf(request, context);
     const token = subjectToken(request);
     const details = await describeSubject(token, context);
-    enforce("validator", caller, { userId: details.user.id }, "identity:revoke_token");
+    enforce(context, caller, "identity:revoke_token", subjectTarget(details));
     await context.tokens.revoke(token);
     return { status: 204 };
   },
@@ -88,14 +94,14 @@ const revokeToken = openRoute({
 const showCatalog = guardedRoute({
   method: "GET",
   path: "/v3/auth/catalog",
-  policy: "authenticated",
+  operation: "identity:get_auth_catalog",
   request: {},
-  handler: async (_request, { tokens, publicEndpoint }, { user, scope }) => {
+  handler: async (request, context, { token: { user, scope } }) => {
     if (scope.kind === "unscoped") {
       throw identityError("forbidden", "A project-scoped token is required to produce a service catalog.");
     }
-    const catalog = await tokens.catalog(user.id, scope.kind === "project" ? scope.project.id : undefined);
-    return { status: 200, body: { catalog, links: { self: `${publicEndpoint}/v3/auth/catalog` } } };
+    const catalog = await context.tokens.catalog(user.id, scope);
+    return { status: 200, body: { catalog, links: { self: `${baseUrl(request, context)}/auth/catalog` } } };
   },
 });
 

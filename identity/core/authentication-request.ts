@@ -5,16 +5,19 @@ export type DomainReference = { readonly id: string } | { readonly name: string 
 export type Reference = { readonly id: string } | { readonly name: string; readonly domain: DomainReference };
 
 export type ScopeRequest =
-  /** Nothing said: the user's default project where there is one, else unscoped. */
+  /** Nothing said: what the method gives, the user's default project where there is one, else unscoped. */
   | { readonly kind: "default" }
   | { readonly kind: "unscoped" }
   | { readonly kind: "project"; readonly project: Reference }
   | { readonly kind: "domain"; readonly domain: DomainReference }
-  | { readonly kind: "system" };
+  | { readonly kind: "system" }
+  | { readonly kind: "trust"; readonly trustId: string };
 
 export type AuthenticationRequest = {
-  /** At least one; all that are given must hold, and for the same user. */
-  readonly password: { readonly user: Reference; readonly password: string } | undefined;
-  readonly token: string | undefined;
+  /** At least one, in the client's order; all must hold, and for the same user. `payload` is what the body says under the method's name. */
+  readonly methods: readonly { readonly name: string; readonly payload: unknown }[];
   readonly scope: ScopeRequest;
+  readonly remoteAddress: string;
+  /** What `openstack-auth-receipt` said. */
+  readonly receipt?: string | undefined;
 };

@@ -1,9 +1,9 @@
-export type CatalogService = { readonly id: string; readonly type: string; readonly name: string };
+export type CatalogService = { readonly id: string; readonly type: string; readonly name: string | null };
 
 export type CatalogEndpoint = {
   readonly id: string;
   readonly serviceId: string;
-  readonly regionId: string;
+  readonly regionId: string | null;
   readonly interface: string;
   /** With `$(project_id)s` and the like. */
   readonly url: string;
@@ -17,8 +17,8 @@ export type Catalog = readonly {
   readonly endpoints: readonly {
     readonly id: string;
     readonly interface: string;
-    readonly region: string;
-    readonly region_id: string;
+    readonly region: string | null;
+    readonly region_id: string | null;
     readonly url: string;
   }[];
 }[];
@@ -52,7 +52,7 @@ export const renderCatalog = (
   services.map((service) => ({
     id: service.id,
     type: service.type,
-    name: service.name,
+    name: service.name ?? "",
     endpoints: endpoints
       .filter((endpoint) => endpoint.serviceId === service.id)
       .flatMap((endpoint) => {

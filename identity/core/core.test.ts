@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
 import { renderCatalog } from "./catalog.ts";
-import { allows, type PolicyCaller } from "./policy.ts";
 import { effectiveRoleIds } from "./roles.ts";
 
 test("implied roles are reached through any number of steps, and cycles end", () => {
@@ -26,22 +25,4 @@ test("a catalog fills in the scope and leaves out what the scope cannot fill", (
   expect(urlsOf("http://h/AUTH_$(project_id)s", undefined)).toEqual([]);
   expect(urlsOf("http://h/$(constructor)s", "p")).toEqual([]);
   expect(urlsOf("http://h/v3", undefined)).toEqual(["http://h/v3"]);
-});
-
-test("policies let administrators and system readers read, and everyone their own", () => {
-  const caller = (system: boolean, ...roles: string[]): PolicyCaller => ({
-    userId: "u",
-    projectId: "p",
-    system,
-    roles: new Set(roles),
-  });
-  expect(allows("reader", caller(false, "admin", "reader"), {})).toBe(true);
-  expect(allows("reader", caller(true, "reader"), {})).toBe(true);
-  expect(allows("reader", caller(false, "reader", "member"), {})).toBe(false);
-  expect(allows("reader-or-own-user", caller(false), { userId: "u" })).toBe(true);
-  expect(allows("reader-or-own-user", caller(false), { userId: "v" })).toBe(false);
-  expect(allows("reader-or-own-project", caller(false), { projectId: "p" })).toBe(true);
-  expect(allows("reader-or-own-project", { ...caller(false), projectId: undefined }, {})).toBe(false);
-  expect(allows("validator", caller(false, "service"), { userId: "v" })).toBe(true);
-  expect(allows("validator", caller(false, "member"), { userId: "v" })).toBe(false);
 });

@@ -1,7 +1,16 @@
 import { RingsteadError } from "../../common/errors.ts";
 
 /** Everything the identity service refuses. Stable: the edge and the logs go by it. */
-export type IdentityErrorCode = "bad-request" | "unauthorized" | "forbidden" | "not-found" | "conflict" | "too-busy";
+export type IdentityErrorCode =
+  | "bad-request"
+  | "unauthorized"
+  | "forbidden"
+  | "not-found"
+  | "conflict"
+  | "too-busy"
+  | "too-many-logins"
+  | "database-unavailable"
+  | "directory-unavailable";
 
 /** An error of this service; use it rather than RingsteadError so that the compiler knows the code. */
 export const identityError = (

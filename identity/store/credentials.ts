@@ -1,6 +1,7 @@
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { CredentialCipher } from "./credential-cipher.ts";
-import type { IdentityDatabase } from "./rows.ts";
+import { type IdentityDatabase, newId } from "./records.ts";
+import type { Credential } from "./schema.ts";
 
 export type Ec2Credential = {
   readonly access: string;
@@ -9,14 +10,17 @@ export type Ec2Credential = {
   readonly projectId: string;
 };
 
-type Row = { id: string; access: string; blob: Uint8Array; user_id: string; project_id: string };
-
-const opened = (row: Row, cipher: CredentialCipher): Ec2Credential => ({
-  access: row.access,
-  secret: cipher.open(row.id, row.blob),
-  userId: row.user_id,
-  projectId: row.project_id,
-});
+/** The blob of an EC2 credential is JSON, `{"access","secret"}`, as clients of `/v3/credentials` write it; in old rows the bare secret. */
+const opened = (row: Credential, cipher: CredentialCipher): Ec2Credential => {
+  const text = cipher.open(row.id, row.blob);
+  const secret: unknown = text.startsWith("{") ? (JSON.parse(text) as { secret?: unknown }).secret : text;
+  return {
+    access: row.access ?? "",
+    secret: typeof secret === "string" ? secret : "",
+    userId: row.user_id,
+    projectId: row.project_id ?? "",
+  };
+};
 
 export const findEc2Credential = async (
   database: IdentityDatabase,
@@ -52,11 +56,11 @@ export const insertEc2Credential = async (
   userId: string,
   projectId: string,
 ): Promise<void> => {
-  const id = randomUUID().replaceAll("-", "");
+  const id = newId();
   const access = randomBytes(16).toString("hex");
-  const blob = cipher.seal(id, randomBytes(16).toString("hex"));
+  const blob = cipher.seal(id, JSON.stringify({ access, secret: randomBytes(16).toString("hex") }));
   await database
     .insertInto("credentials")
-    .values({ id, type: "ec2", user_id: userId, project_id: projectId, access, blob })
+    .values({ id, type: "ec2", user_id: userId, project_id: projectId, access, blob, extra: "{}" })
     .execute();
 };

@@ -1,5 +1,7 @@
-import type { ColumnDefinitionBuilder, Kysely } from "kysely";
+import { type ColumnDefinitionBuilder, type Kysely, sql } from "kysely";
+import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
+import { wholeService } from "./migrations/0004-whole-service.ts";
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
 
@@ -44,7 +46,7 @@ const domainsProjectsUsers = async (database: Kysely<unknown>): Promise<void> =>
     .execute();
   await schema
     .createTable("passwords")
-    .addColumn("id", "integer", (column) => column.primaryKey().autoIncrement())
+    .addColumn("id", sql.raw(columnTypes(database).serial))
     .addColumn("user_id", "text", requiredReference("users.id"))
     .addColumn("hash", "text", required)
     .addColumn("created_at_ms", "bigint", required)
@@ -83,7 +85,7 @@ const rolesAssignmentsCredentials = async (database: Kysely<unknown>): Promise<v
     .addColumn("user_id", "text", requiredReference("users.id"))
     .addColumn("project_id", "text", requiredReference("projects.id"))
     .addColumn("access", "text", (column) => column.notNull().unique())
-    .addColumn("blob", "blob", required)
+    .addColumn("blob", sql.raw(columnTypes(database).blob), required)
     .execute();
 };
 
@@ -131,4 +133,5 @@ export const IDENTITY_MIGRATIONS: readonly Migration[] = [
   { name: "0001-domains-projects-users", up: domainsProjectsUsers },
   { name: "0002-roles-assignments-credentials", up: rolesAssignmentsCredentials },
   { name: "0003-catalog-revocations-settings", up: catalogRevocationsSettings },
+  { name: "0004-whole-service", up: wholeService },
 ];

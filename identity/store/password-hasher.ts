@@ -2,8 +2,6 @@ import { randomBytes } from "node:crypto";
 import { hash, verify } from "@node-rs/argon2";
 import { identityError } from "../core/identity-error.ts";
 
-/** Argon2id as OWASP's password storage cheat sheet sets the floor; issue 4 makes it configurable upwards. */
-const ARGON2 = { memoryCost: 19_456, timeCost: 2, parallelism: 1 };
 /** Hashes under way at once: 2 × 19 MiB, and two of libuv's threads left to everything else. */
 const CONCURRENT_MAX = 2;
 /** Waiting beyond these: about two seconds of hashing. Later callers are told to come back. */
@@ -19,8 +17,12 @@ export type PasswordHasher = {
   verify(password: string, stored: string | undefined): Promise<boolean>;
 };
 
+/** Argon2id's cost; identity/config.ts bounds it from below. */
+export type PasswordHashCost = { readonly memoryKib: number; readonly passes: number };
+
 /** Hashes with bounded concurrency, so that a login storm costs time and not memory. */
-export const createPasswordHasher = async (): Promise<PasswordHasher> => {
+export const createPasswordHasher = async ({ memoryKib, passes }: PasswordHashCost): Promise<PasswordHasher> => {
+  const cost = { memoryCost: memoryKib, timeCost: passes, parallelism: 1 };
   const waiting: (() => void)[] = [];
   let running = 0;
 
@@ -43,9 +45,9 @@ export const createPasswordHasher = async (): Promise<PasswordHasher> => {
     }
   };
 
-  const nobody = await hash(randomBytes(32), ARGON2);
+  const nobody = await hash(randomBytes(32), cost);
   return {
-    hash: (password) => limited(() => hash(password, ARGON2)),
+    hash: (password) => limited(() => hash(password, cost)),
     verify: (password, stored) =>
       limited(async () => (await verify(stored ?? nobody, password)) && stored !== undefined),
   };

@@ -1,7 +1,6 @@
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createPrivateKey, generateKeyPairSync, type KeyObject, randomBytes } from "node:crypto";
 import { chmod, mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type CryptoKey, importJWK } from "jose";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { RingsteadError } from "../../common/errors.ts";
@@ -21,7 +20,7 @@ type PrivateKey = Static<typeof privateKey>;
 
 const KEY_FILE = /^\d{13}-[0-9a-f]{8}\.json$/;
 
-export type SigningKey = { readonly kid: string; readonly key: CryptoKey };
+export type SigningKey = { readonly kid: string; readonly key: KeyObject };
 
 const makeKey = (paths: IdentityPaths, nowMs: number): void => {
   const kid = randomBytes(4).toString("hex");
@@ -62,9 +61,8 @@ export const openSigningKeys = async (paths: IdentityPaths, nowMs: number): Prom
   };
   replaceFile(paths.publicKeys, `${JSON.stringify(set, null, 2)}\n`, 0o644);
   const newest = keys.at(-1);
-  const key = newest && (await importJWK(newest, TOKEN_ALGORITHM));
-  if (newest === undefined || key === undefined || key instanceof Uint8Array) {
+  if (newest === undefined) {
     throw new RingsteadError("bad-key-file", `${paths.keysDir} holds no usable key`, { path: paths.keysDir });
   }
-  return { kid: newest.kid, key };
+  return { kid: newest.kid, key: createPrivateKey({ key: newest, format: "jwk" }) };
 };

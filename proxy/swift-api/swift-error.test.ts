@@ -14,6 +14,7 @@ const NEVER_IN_A_REQUEST = [
   "device-path-not-folder",
   "format-newer",
   "invalid-config",
+  "no-device",
   "ring-names-unknown-node",
   "unknown-key-kind",
 ];

@@ -21,7 +21,14 @@ beforeEach(async () => {
   server = createSwiftServer({
     services: { clock: systemClock } as SwiftServerOptions["services"],
     verifier: { verify: unbuilt },
-    identity: { v1Auth: unbuilt, ec2: unbuilt, readyInfo: unbuilt, publicKeys: unbuilt },
+    identity: {
+      v1Auth: unbuilt,
+      ec2: unbuilt,
+      readyInfo: unbuilt,
+      publicKeys: unbuilt,
+      revocations: unbuilt,
+      tokenState: unbuilt,
+    },
     version: "0",
     log,
     metrics: createMetrics(),

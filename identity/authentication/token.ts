@@ -1,0 +1,24 @@
+import { unauthorized } from "../core/identity-error.ts";
+import { identityError } from "../core/identity-error.ts";
+import type { AuthenticationMethod } from "./method.ts";
+import { requiredMember } from "./references.ts";
+
+/** `{"id": TOKEN}`: another scope for who has a token. */
+export const tokenMethod: AuthenticationMethod = {
+  name: "token",
+  recognize: async (payload, context) => {
+    const text = requiredMember(payload, "id", "token");
+    if (typeof text !== "string") throw identityError("bad-request", "Invalid input for field 'token/id'");
+    const from = await context.identify(text);
+    // What was delegated must not be turned into something else.
+    if (from.trustId !== undefined || from.accessTokenId !== undefined) {
+      throw identityError("forbidden", "Using a delegated token to create another one is not allowed.");
+    }
+    if (from.applicationCredentialId !== undefined) {
+      throw identityError("forbidden", "A token of an application credential cannot be scoped anew.");
+    }
+    const user = await context.directory.findUser(from.userId);
+    if (user === undefined) throw unauthorized(`user ${from.userId} is gone`);
+    return { user, from, ...(from.federation === undefined ? {} : { federation: from.federation }) };
+  },
+};

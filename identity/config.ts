@@ -1,0 +1,125 @@
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { RingsteadError } from "../common/errors.ts";
+
+/** Argon2id's floor, as OWASP's password storage cheat sheet has it. */
+const MEMORY_KIB_MIN = 19_456;
+const PASSES_MIN = 2;
+const YEAR_DAYS = 365;
+
+/** The table `[identity]` of cluster.toml. */
+const identityKeys = Type.Object(
+  {
+    /** Seconds that a token lives. Long enough for a client's session, short enough that an unseen revocation ends by itself. */
+    token_lifetime_seconds: Type.Optional(Type.Integer({ minimum: 60, maximum: 86_400 })),
+    /** Seconds beyond its end in which a service that proves itself may still use its caller's token for an operation under way. */
+    allow_expired_window_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 604_800 })),
+    /** KiB of memory for one argon2id hash. */
+    password_hash_memory_kib: Type.Optional(Type.Integer({ minimum: MEMORY_KIB_MIN, maximum: 1_048_576 })),
+    /** Passes of argon2id over that memory. */
+    password_hash_passes: Type.Optional(Type.Integer({ minimum: PASSES_MIN, maximum: 64 })),
+    /** Failed logins in a row after which a user is locked out; 0: never. */
+    lockout_failure_attempts: Type.Optional(Type.Integer({ minimum: 0, maximum: 1_000 })),
+    /** Seconds of that. */
+    lockout_duration_seconds: Type.Optional(Type.Integer({ minimum: 1, maximum: 31_536_000 })),
+    /** Days without a login after which a user counts as disabled; 0: never. */
+    disable_user_account_days_inactive: Type.Optional(Type.Integer({ minimum: 0, maximum: 10 * YEAR_DAYS })),
+    /** Days that a password is good for; 0: for ever. */
+    password_expires_days: Type.Optional(Type.Integer({ minimum: 0, maximum: 10 * YEAR_DAYS })),
+    /** A new password must differ from this many before it; 0: from none. */
+    unique_last_password_count: Type.Optional(Type.Integer({ minimum: 0, maximum: 24 })),
+    /** Days that a user must keep a password; 0: none. */
+    minimum_password_age_days: Type.Optional(Type.Integer({ minimum: 0, maximum: YEAR_DAYS })),
+    /** What a new password must match. */
+    password_regex: Type.Optional(Type.String({ maxLength: 1_024 })),
+    /** The same in words, for the refusal. */
+    password_regex_description: Type.Optional(Type.String({ maxLength: 1_024 })),
+    /** A password that an administrator set is good for nothing but setting another. */
+    change_password_upon_first_use: Type.Optional(Type.Boolean()),
+    /** Failed logins from one address, or for one user, within a minute; beyond it 429. */
+    login_failures_per_minute: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+    /** Projects beneath one another, the domain not counted. */
+    max_project_tree_depth: Type.Optional(Type.Integer({ minimum: 1, maximum: 64 })),
+    /** How limits of a domain and its projects bear on each other. */
+    limit_model: Type.Optional(Type.Enum(["flat", "strict_two_level"])),
+    /** Application credentials of one user. */
+    application_credentials_per_user: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
+    /** Further steps for which a trust may be handed on. */
+    max_redelegation_count: Type.Optional(Type.Integer({ minimum: 0, maximum: 16 })),
+  },
+  { additionalProperties: false },
+);
+
+/** What the identity service is told, with its defaults. Frozen. */
+export type IdentityConfig = {
+  readonly tokenLifetimeSeconds: number;
+  readonly allowExpiredWindowSeconds: number;
+  readonly passwordHash: { readonly memoryKib: number; readonly passes: number };
+  readonly lockout: { readonly failureAttempts: number; readonly durationSeconds: number };
+  readonly passwords: {
+    readonly inactiveDays: number;
+    readonly expiresDays: number;
+    readonly uniqueLastCount: number;
+    readonly minimumAgeDays: number;
+    readonly regex: RegExp | undefined;
+    readonly regexDescription: string;
+    readonly changeUponFirstUse: boolean;
+  };
+  readonly loginFailuresPerMinute: number;
+  readonly maxProjectTreeDepth: number;
+  readonly limitModel: "flat" | "strict_two_level";
+  readonly applicationCredentialsPerUser: number;
+  readonly maxRedelegationCount: number;
+};
+
+const check = Compile(identityKeys);
+
+const refuse = (message: string): never => {
+  throw new RingsteadError("invalid-config", `cluster.toml: [identity]: ${message}`);
+};
+
+const regexOf = (text: string | undefined): RegExp | undefined => {
+  if (text === undefined) return undefined;
+  try {
+    return new RegExp(text);
+  } catch {
+    return refuse("password_regex is no regular expression");
+  }
+};
+
+/** The table `[identity]`, checked and completed. Throws RingsteadError `invalid-config`. */
+export const parseIdentityConfig = (table: unknown): IdentityConfig => {
+  const value: unknown = table ?? {};
+  if (!check.Check(value)) {
+    const [problem] = check.Errors(value);
+    return refuse(`${problem?.instancePath.slice(1) ?? ""} ${problem?.message ?? "is not understood"}`.trim());
+  }
+  const keys: Static<typeof identityKeys> = value;
+  const regex = regexOf(keys.password_regex);
+  return Object.freeze({
+    tokenLifetimeSeconds: keys.token_lifetime_seconds ?? 3_600,
+    allowExpiredWindowSeconds: keys.allow_expired_window_seconds ?? 172_800,
+    passwordHash: {
+      memoryKib: keys.password_hash_memory_kib ?? MEMORY_KIB_MIN,
+      passes: keys.password_hash_passes ?? PASSES_MIN,
+    },
+    lockout: {
+      failureAttempts: keys.lockout_failure_attempts ?? 0,
+      durationSeconds: keys.lockout_duration_seconds ?? 1_800,
+    },
+    passwords: {
+      inactiveDays: keys.disable_user_account_days_inactive ?? 0,
+      expiresDays: keys.password_expires_days ?? 0,
+      uniqueLastCount: keys.unique_last_password_count ?? 0,
+      minimumAgeDays: keys.minimum_password_age_days ?? 0,
+      regex,
+      regexDescription: keys.password_regex_description ?? keys.password_regex ?? "",
+      changeUponFirstUse: keys.change_password_upon_first_use ?? false,
+    },
+    loginFailuresPerMinute: keys.login_failures_per_minute ?? 60,
+    maxProjectTreeDepth: keys.max_project_tree_depth ?? 5,
+    limitModel: keys.limit_model ?? "flat",
+    applicationCredentialsPerUser: keys.application_credentials_per_user ?? 1_000,
+    maxRedelegationCount: keys.max_redelegation_count ?? 3,
+  });
+};

@@ -1,0 +1,44 @@
+import type { Clock } from "../../common/clock.ts";
+import { sleep, type Worker } from "../../common/worker.ts";
+import type { RevocationFeed } from "../revocation-feed.ts";
+import type { Changes } from "../store/changes.ts";
+
+const INTERVAL_MS = 60_000;
+
+export type HousekeeperOptions = {
+  readonly changes: Changes;
+  readonly revocations: RevocationFeed;
+  readonly clock: Clock;
+  /** How long a token is of any use. */
+  readonly tokensLiveMs: number;
+};
+
+/** Removes what has no meaning any more: changes that no living token is older than, tokens of OAuth that are over. */
+export const createHousekeeper = ({ changes, revocations, clock, tokensLiveMs }: HousekeeperOptions): Worker => {
+  let removed = 0;
+  return {
+    name: "housekeeper",
+    status: () => ({ removed }),
+    work: async () => {
+      const nowMs = clock.nowMs();
+      revocations.prune(nowMs);
+      removed += await changes.record(async (transaction) => {
+        const old = await transaction
+          .deleteFrom("changes")
+          .where("at_ms", "<", nowMs - tokensLiveMs)
+          .executeTakeFirst();
+        const requests = await transaction
+          .deleteFrom("request_tokens")
+          .where("expires_at_ms", "<", nowMs)
+          .executeTakeFirst();
+        const memberships = await transaction
+          .deleteFrom("group_members")
+          .where("expires_at_ms", "<", nowMs)
+          .executeTakeFirst();
+        return Number(old.numDeletedRows + requests.numDeletedRows + memberships.numDeletedRows);
+      });
+      return "idle";
+    },
+    waitForWork: (signal) => sleep(INTERVAL_MS, signal),
+  };
+};
