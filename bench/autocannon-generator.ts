@@ -19,8 +19,9 @@ type Traffic = {
 
 const trafficOf = (spec: LoadSpec, work: StandingWork): Traffic => {
   if (work.kind === "request") {
-    const { method, path, headers, status } = work;
-    return { request: { method, path, headers }, status, bytesMin: 0, begun: () => 0 };
+    const { method, path, headers, body, status } = work;
+    const request = { method, path, headers, ...(body === undefined ? {} : { body }) };
+    return { request, status, bytesMin: 0, begun: () => 0 };
   }
   // Its parser waits for the body that a HEAD's Content-Length speaks of; a load that changes what exists has to know each answer.
   if (work.method !== "GET") throw new Error(`autocannon is not used for ${work.method} of objects`);

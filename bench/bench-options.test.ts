@@ -1,11 +1,13 @@
 import { expect, test } from "vitest";
 import { parseBenchOptions } from "./bench-options.ts";
+import { IDENTITY_ROWS } from "./identity-rows.ts";
 import { ROWS } from "./rows.ts";
 
 test("without options all rows are measured, two runs of eight seconds, a million names, nothing kept", () => {
   expect(parseBenchOptions([])).toMatchObject({
-    compareSwift: false,
+    compare: undefined,
     rows: ROWS,
+    identityRows: [],
     seconds: 8,
     rounds: 2,
     full: false,
@@ -30,11 +32,18 @@ test("numbers that are none, not positive or too large are refused", () => {
   expect(() => parseBenchOptions(["--names", "10000001"])).toThrow(/--names/);
 });
 
-test("a comparison with anything but Swift is refused", () => {
-  expect(parseBenchOptions(["--compare", "swift"]).compareSwift).toBe(true);
-  expect(() => parseBenchOptions(["--compare", "minio"])).toThrow(/--compare takes swift/);
+test("a comparison with anything but Swift and Keystone is refused", () => {
+  expect(parseBenchOptions(["--compare", "swift"]).compare).toBe("swift");
+  expect(() => parseBenchOptions(["--compare", "minio"])).toThrow(/--compare takes swift or keystone/);
+});
+
+test("a comparison with Keystone has rows of its own", () => {
+  const { rows, identityRows } = parseBenchOptions(["--compare", "keystone", "--rows", "token-validate"]);
+  expect([rows, identityRows.map(({ id }) => id)]).toEqual([[], ["token-validate"]]);
+  expect(() => parseBenchOptions(["--compare", "keystone", "--rows", "put-4k"])).toThrow(/no row "put-4k".*token-by/);
 });
 
 test("every row has a name of its own", () => {
-  expect(new Set(ROWS.map(({ id }) => id)).size).toBe(ROWS.length);
+  const ids = [...ROWS, ...IDENTITY_ROWS].map(({ id }) => id);
+  expect(new Set(ids).size).toBe(ids.length);
 });

@@ -2,12 +2,16 @@ import { tmpdir } from "node:os";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { RingsteadError } from "../common/errors.ts";
+import { IDENTITY_ROWS, type IdentityRow } from "./identity-rows.ts";
 import { ROWS, type Row } from "./rows.ts";
 
 /** What `npm run bench` was asked for. */
 export type BenchOptions = {
-  readonly compareSwift: boolean;
+  readonly compare: "swift" | "keystone" | undefined;
+  /** Of the object store; not measured in a comparison with Keystone. */
   readonly rows: readonly Row[];
+  /** Of identity; measured in a comparison with Keystone alone. */
+  readonly identityRows: readonly IdentityRow[];
   /** How long each run of a row lasts. */
   readonly seconds: number;
   /** How many runs each row has for each contender. */
@@ -40,12 +44,17 @@ const numberWithin = (name: string, text: string, maximum: number): number => {
   return number > 0 && number <= maximum ? number : usage(`--${name} takes a number up to ${maximum}, not "${text}"`);
 };
 
-const rowsOf = (text: string | undefined): readonly Row[] => {
-  if (text === undefined) return ROWS;
+const rowsOf = <Of extends { readonly id: string }>(all: readonly Of[], text: string | undefined): readonly Of[] => {
+  if (text === undefined) return all;
   const ids = text.split(",");
-  const unknown = ids.find((id) => !ROWS.some((row) => row.id === id));
-  if (unknown !== undefined) usage(`there is no row "${unknown}"; rows are ${ROWS.map(({ id }) => id).join(",")}`);
-  return ROWS.filter((row) => ids.includes(row.id));
+  const unknown = ids.find((id) => !all.some((row) => row.id === id));
+  if (unknown !== undefined) usage(`there is no row "${unknown}"; rows are ${all.map(({ id }) => id).join(",")}`);
+  return all.filter((row) => ids.includes(row.id));
+};
+
+const compareOf = (text: string | undefined): BenchOptions["compare"] => {
+  if (text === undefined || text === "swift" || text === "keystone") return text;
+  return usage(`--compare takes swift or keystone, not "${text}"`);
 };
 
 /** Throws RingsteadError `usage`, or what parseArgs throws. */
@@ -65,11 +74,11 @@ export const parseBenchOptions = (argv: readonly string[]): BenchOptions => {
       folder: { type: "string", default: tmpdir() },
     },
   });
-  if (values.compare !== undefined && values.compare !== "swift")
-    usage(`--compare takes swift, not "${values.compare}"`);
+  const compare = compareOf(values.compare);
   return {
-    compareSwift: values.compare === "swift",
-    rows: rowsOf(values.rows),
+    compare,
+    rows: compare === "keystone" ? [] : rowsOf(ROWS, values.rows),
+    identityRows: compare === "keystone" ? rowsOf(IDENTITY_ROWS, values.rows) : [],
     seconds: numberWithin("seconds", values.seconds, SECONDS_MAX),
     rounds: Math.ceil(numberWithin("rounds", values.rounds, ROUNDS_MAX)),
     full: values.full,

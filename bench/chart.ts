@@ -135,12 +135,7 @@ export const chartSvg = (report: Report): string => {
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${height}" viewBox="0 0 ${WIDTH} ${height}" font-family="DejaVu Sans, Verdana, sans-serif" font-size="12">`,
     `<rect width="${WIDTH}" height="${height}" fill="#fff"/>`,
-    textAt(
-      10,
-      20,
-      "Object storage, 3 replicas: scales are logarithmic, × says how many times better",
-      'font-size="14"',
-    ),
+    textAt(10, 20, `${report.title}: scales are logarithmic, × says how many times better`, 'font-size="14"'),
     ...drawLegend(report),
     ...panels,
     textAt(10, height - 26, place, small),

@@ -1,23 +1,17 @@
-import { spawn } from "node:child_process";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { sleep } from "../common/worker.ts";
 import { type Contender, makeContainer, type Session } from "./contender.ts";
-import { type CpuStretch, cpuOfLoadMs, isQuiet, shareOf } from "./cpu-accounting.ts";
-import type { LoadPart, LoadResult, LoadSpec, LoadWork, ObjectWork } from "./load.ts";
-import { cpuMsOfFamily, type Memory, memoryOfFamily } from "./process-usage.ts";
+import { ContenderWatch, type LoadCost } from "./contender-watch.ts";
+import type { LoadPart, LoadResult, LoadWork, ObjectWork } from "./load.ts";
 import { type ObjectSet, PAGE_NAMES, type Row } from "./rows.ts";
+import { runGenerator } from "./run-generator.ts";
 
 /** One run of one row against one contender. */
-export type Measurement = LoadResult & {
-  /** What the load caused, until the contender was quiet again. */
-  readonly serverCpuMs: number;
-  readonly memory: Memory;
-  /** How many names the listed container held; undefined where none is listed. */
-  readonly names: number | undefined;
-  /** How many names between them were put and deleted before; undefined where none were. */
-  readonly deletedNames: number | undefined;
-};
+export type Measurement = LoadResult &
+  LoadCost & {
+    /** How many names the listed container held; undefined where none is listed. */
+    readonly names: number | undefined;
+    /** How many names between them were put and deleted before; undefined where none were. */
+    readonly deletedNames: number | undefined;
+  };
 
 export type ContestOptions = {
   /** Writing what a row needs ends after so long. */
@@ -28,35 +22,17 @@ export type ContestOptions = {
 
 type Live = { from: number; to: number };
 
-const GENERATORS = {
-  raw: join(import.meta.dirname, "load-generator.ts"),
-  autocannon: join(import.meta.dirname, "autocannon-generator.ts"),
-};
 /** Objects that a row needs are written by so many clients: empty ones, which only cost names, by more. */
 const FILL_CLIENTS = 32;
 const FILL_CLIENTS_EMPTY = 64;
 /** Deleted names lie between the live ones: the worst place for a listing. */
 const DELETED_SUFFIX = "-deleted";
 
-const IDLE_SAMPLES = 3;
-const IDLE_SAMPLE_MS = 1000;
-const QUIET_WINDOW_MS = 500;
-/** A server that works for longer after a load is charged for so much of it. */
-const QUIET_LIMIT_MS = 10_000;
-
 const listsNames = ({ action }: Row): boolean =>
   action === "list" || action === "page" || action === "page-after-deletes";
 
 /** A marker's own name is not on its page. */
 const pageNames = (live: number): number => Math.max(1, Math.min(PAGE_NAMES, live - 1));
-
-const generate = async (generator: Row["generator"], spec: LoadSpec): Promise<LoadResult> => {
-  const child = spawn(process.execPath, [GENERATORS[generator]], { stdio: ["pipe", "pipe", "inherit"] });
-  child.stdin.end(JSON.stringify(spec));
-  const output = await text(child.stdout);
-  if (output === "") throw new Error("the load generator ended without a result; see above");
-  return JSON.parse(output);
-};
 
 const standingWork = (
   action: "healthcheck" | "login" | "token-check",
@@ -78,45 +54,36 @@ const standingWork = (
 export class Contest {
   readonly contender: Contender;
   readonly #options: ContestOptions;
+  readonly #watch: ContenderWatch;
   readonly #live = new Map<string, Live>();
   /** Objects that mixed loads have begun to put. */
   #mixedPuts = 0;
   #deletedNames: number | undefined;
-  #idleShare = 0;
 
   constructor(contender: Contender, options: ContestOptions) {
     this.contender = contender;
     this.#options = options;
+    this.#watch = new ContenderWatch(() => contender.processes());
   }
 
-  /** Measures what the contender's processes take when nobody asks for anything. Requires: no load before, which might leave work behind. */
-  async measureIdle(): Promise<number> {
-    const shares: number[] = [];
-    for (let sample = 0; sample < IDLE_SAMPLES; sample += 1) shares.push(shareOf(await this.#watch(IDLE_SAMPLE_MS)));
-    this.#idleShare = Math.min(...shares);
-    return this.#idleShare;
+  /** See ContenderWatch. */
+  measureIdle(): Promise<number> {
+    return this.#watch.measureIdle();
   }
 
   /** Runs `row` for `limitMs`, after writing what it needs. `part`: a delete removes this share of the live objects. */
   async measure(row: Row, limitMs: number, part: number): Promise<Measurement> {
     await this.#prepare(row, limitMs);
-    await this.#becomeQuiet();
+    await this.#watch.becomeQuiet();
     const session = await this.contender.login();
     const background =
       row.beside === undefined
         ? undefined
         : { container: row.beside.set.name, work: this.#overwrite(row.beside.set), clients: row.beside.clients };
     const front = { container: row.set.name, work: this.#workOf(row, session, part), clients: row.clients };
-    const startMs = performance.now();
-    const cpuBeforeMs = this.#cpuMs();
-    const result = await this.#load(session, row.generator, limitMs, front, { background });
-    const memory = memoryOfFamily(this.contender.processes());
-    await this.#becomeQuiet();
-    const stretch = { cpuMs: this.#cpuMs() - cpuBeforeMs, elapsedMs: performance.now() - startMs };
+    const measured = await this.#watch.cost(() => this.#load(session, row.generator, limitMs, front, { background }));
     return {
-      ...result,
-      serverCpuMs: cpuOfLoadMs(stretch, this.#idleShare),
-      memory,
+      ...measured,
       names: listsNames(row) ? this.#liveOf(row.set).to - this.#liveOf(row.set).from : undefined,
       deletedNames: row.action === "page-after-deletes" ? this.#deletedNames : undefined,
     };
@@ -127,23 +94,6 @@ export class Contest {
     await this.#makeSet(set);
     const part = { container: set.name, work: this.#write(set), clients: FILL_CLIENTS };
     await this.#load(await this.contender.login(), "raw", limitMs, part);
-  }
-
-  #cpuMs(): number {
-    return cpuMsOfFamily(this.contender.processes());
-  }
-
-  async #watch(ms: number): Promise<CpuStretch> {
-    const startMs = performance.now();
-    const before = this.#cpuMs();
-    await sleep(ms);
-    return { cpuMs: this.#cpuMs() - before, elapsedMs: performance.now() - startMs };
-  }
-
-  /** Work that a load leaves behind belongs to it, and not to the next one. */
-  async #becomeQuiet(): Promise<void> {
-    const deadlineMs = performance.now() + QUIET_LIMIT_MS;
-    while (!isQuiet(await this.#watch(QUIET_WINDOW_MS), this.#idleShare) && performance.now() < deadlineMs);
   }
 
   async #makeSet(set: ObjectSet): Promise<Live> {
@@ -286,7 +236,7 @@ export class Contest {
   ): Promise<LoadResult> {
     const { host, port, accountPath, token } = session;
     const { background, progress } = more;
-    const result = await generate(generator, {
+    const result = await runGenerator(generator, {
       host,
       port,
       token,

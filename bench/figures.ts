@@ -1,6 +1,9 @@
 import type { Measurement } from "./contest.ts";
 import type { Row } from "./rows.ts";
 
+/** What figures depend on of a row. */
+type MeasuredRow = Pick<Row, "beside"> & { readonly action: string; readonly set: Pick<Row["set"], "sizeBytes"> };
+
 /** What one contender reached in one row, over all its runs. */
 export type Figures = {
   readonly requests: number;
@@ -36,16 +39,16 @@ export const percentile = (ascending: readonly number[], share: number): number 
   ascending[Math.min(ascending.length - 1, Math.max(0, Math.ceil(ascending.length * share) - 1))] ?? 0;
 
 /** A listing's run also holds a PUT for each listing, which is not timed: only the time inside listings counts. */
-const timedMs = (row: Row, run: Measurement): number =>
+const timedMs = (row: MeasuredRow, run: Measurement): number =>
   row.action === "list" ? sum(run.latenciesUs) / 1000 : run.elapsedMs;
 
-const rateOf = (row: Row, runs: readonly Measurement[]): number => {
+const rateOf = (row: MeasuredRow, runs: readonly Measurement[]): number => {
   const ms = sum(runs.map((run) => timedMs(row, run)));
   return ms === 0 ? 0 : (sum(runs.map((run) => run.latenciesUs.length)) * 1000) / ms;
 };
 
 /** All runs of one contender in one row, as one. Requires: at least one run. */
-export const figuresOf = (row: Row, runs: readonly Measurement[]): Figures => {
+export const figuresOf = (row: MeasuredRow, runs: readonly Measurement[]): Figures => {
   const latenciesUs = runs.flatMap((run) => run.latenciesUs).toSorted((left, right) => left - right);
   const answered = sum(runs.map((run) => run.answered));
   const perRequestUs = (ms: (run: Measurement) => number): number | undefined =>

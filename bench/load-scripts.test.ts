@@ -86,3 +86,21 @@ test("a client of a mixed load deletes only what it has put itself", () => {
   expect(lines.filter((line) => line.startsWith("DELETE")).length).toBe(30);
   expect(put.size).toBe(120);
 });
+
+test("requests in turn are shared by all clients, bodies have their length, and short answers are failures", () => {
+  const request = { kind: "request", path: "/v3/auth/tokens", status: 201 } as const;
+  const posts = ["é", "bb"].map((body) => ({ ...request, method: "POST" as const, headers: { A: "b" }, body }));
+  const progress = { begun: 0 };
+  const work = { kind: "turn", requests: posts, bytesMin: 10 } as const;
+  const [one, other] = [scriptOf(PLACE, work, progress, 0), scriptOf(PLACE, work, progress, 1)];
+  const sent = [one()!, other()!, one()!];
+  expect(sent.map(({ bytes }) => bytes.toString())).toEqual(
+    ["é", "bb", "é"].map(
+      (body) => `POST /v3/auth/tokens HTTP/1.1\r\nHost: h:1\r\nA: b\r\nContent-Length: 2\r\n\r\n${body}`,
+    ),
+  );
+  const answer = { status: 201, contentLength: 10, bodyBytes: 10, body: "" };
+  expect(sent[0]!.wrong(answer)).toBeUndefined();
+  expect(sent[0]!.wrong({ ...answer, bodyBytes: 9 })).toBe("9 bytes, fewer than 10");
+  expect(sent[0]!.wrong({ ...answer, status: 401 })).toBe("status 401");
+});

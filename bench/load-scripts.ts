@@ -7,6 +7,7 @@ import {
   type ObjectWork,
   type PageWork,
   type RequestWork,
+  type TurnWork,
 } from "./load.ts";
 import { MIXED_PATTERN } from "./mixed-pattern.ts";
 import { INDEX_PLACE, RequestTemplate } from "./request-template.ts";
@@ -200,20 +201,37 @@ const mixedScript = (place: Place, work: MixedWork, progress: Progress, client: 
   return step;
 };
 
-const requestScript = (place: Place, work: RequestWork): Script => {
-  const { method, path, headers, status: expected } = work;
+const requestExchange = (place: Place, work: RequestWork, bytesMin: number): CheckedExchange => {
+  const { method, path, headers, body = "", status: expected } = work;
   const line = `${method} ${path}`;
-  const exchange: CheckedExchange = {
-    bytes: Buffer.from(headText(place, line, headers), "latin1"),
+  const length = body === "" ? {} : { "Content-Length": String(Buffer.byteLength(body)) };
+  return {
+    bytes: Buffer.concat([Buffer.from(headText(place, line, { ...headers, ...length }), "latin1"), Buffer.from(body)]),
     chunk: undefined,
     chunkCount: 0,
     bringsBody: method !== "HEAD",
     keepsBody: false,
     isTimed: true,
     line,
-    wrong: ({ status }) => (status === expected ? undefined : `status ${status}`),
+    wrong: ({ status, bodyBytes }) => {
+      if (status !== expected) return `status ${status}`;
+      return bodyBytes < bytesMin ? `${bodyBytes} bytes, fewer than ${bytesMin}` : undefined;
+    },
   };
+};
+
+const requestScript = (place: Place, work: RequestWork): Script => {
+  const exchange = requestExchange(place, work, 0);
   return () => exchange;
+};
+
+const turnScript = (place: Place, { requests, bytesMin }: TurnWork, progress: Progress): Script => {
+  const exchanges = requests.map((request) => requestExchange(place, request, bytesMin));
+  return () => {
+    const exchange = exchanges[progress.begun % exchanges.length];
+    progress.begun += 1;
+    return exchange;
+  };
 };
 
 /** The requests of client number `client` of a load. */
@@ -223,6 +241,8 @@ export const scriptOf = (place: Place, work: LoadWork, progress: Progress, clien
       return objectScript(place, work, progress);
     case "request":
       return requestScript(place, work);
+    case "turn":
+      return turnScript(place, work, progress);
     case "listing":
       return listingScript(place, work, progress);
     case "page":

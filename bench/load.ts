@@ -36,11 +36,15 @@ export type ObjectWork = {
 /** One request again and again. `headers`: whole lines, each with its line end. */
 export type RequestWork = {
   readonly kind: "request";
-  readonly method: "GET" | "HEAD";
+  readonly method: "GET" | "HEAD" | "POST";
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string;
   readonly status: number;
 };
+
+/** Each of `requests` in turn, then the first again; answers bring at least `bytesMin` bytes of body. */
+export type TurnWork = { readonly kind: "turn"; readonly requests: readonly RequestWork[]; readonly bytesMin: number };
 
 /** One PUT over an existing name, then one listing of all `names` names as JSON; only the listings are timed. One client. */
 export type ListingWork = { readonly kind: "listing"; readonly prefix: string; readonly names: number };
@@ -70,7 +74,7 @@ export type MixedWork = {
 };
 
 export type StandingWork = ObjectWork | RequestWork;
-export type LoadWork = StandingWork | ListingWork | PageWork | MixedWork;
+export type LoadWork = StandingWork | TurnWork | ListingWork | PageWork | MixedWork;
 
 export type LoadResult = {
   /** Of every verified answer, in the order in which they came. */

@@ -1,19 +1,17 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { type BenchOptions, parseBenchOptions } from "./bench-options.ts";
-import { chartSvg } from "./chart.ts";
 import { Contest, type Measurement } from "./contest.ts";
 import { type Figures, figuresOf } from "./figures.ts";
 import { touchDisk } from "./first-touch.ts";
-import { machineFacts, type Report, reachText, type RowReport, rowReport, short, tableText } from "./report.ts";
+import { benchIdentity } from "./identity-bench.ts";
+import { machineFacts, type Report, type RowReport, rowReport } from "./report.ts";
 import { commitOf, startRingstead } from "./ringstead-contender.ts";
 import { ROWS, type Row } from "./rows.ts";
+import { isFlawless, printRow, writeReport } from "./results.ts";
 import { startSwift } from "./swift-contender.ts";
 
-/** What was asked to be kept; the names stay the same, so that git holds the newest and its history the others. */
-const KEPT_FOLDER = join(import.meta.dirname, "results");
 const WARM_UP_MS = 1000;
 
 /** Ctrl-C is noticed between two runs, so that everything started is also stopped. */
@@ -40,50 +38,28 @@ const measureRow = async (row: Row, contests: readonly Contest[], options: Bench
   );
 };
 
-const lineOf = ({ title, metric, figures, reach }: RowReport): string => {
-  const valueOf = (of: Figures | undefined): string => {
-    if (of === undefined) return "–";
-    return metric === "rate" ? `${short(of.requestsPerSecond)}/s` : `p99 ${short(of.p99Ms)} ms`;
-  };
-  const wanted = reachText(reach);
-  return `${title}: ${figures.map(valueOf).join(" : ")}${wanted === "" ? "" : `  (${wanted})`}`;
-};
-
 const measureRows = async (contests: readonly Contest[], options: BenchOptions): Promise<RowReport[]> => {
   const reports: RowReport[] = [];
   for (const row of options.rows) {
     const report = await measureRow(row, contests, options);
-    console.log(lineOf(report));
-    for (const figures of report.figures) {
-      if (figures !== undefined && figures.failed > 0)
-        console.log(`  ${figures.failed} failed, the first one: ${figures.firstFailure}`);
-    }
+    printRow(report);
     reports.push(report);
   }
   return reports;
 };
 
-const writeReport = (report: Report, keep: boolean): void => {
-  const folder = keep ? KEPT_FOLDER : mkdtempSync(join(tmpdir(), "ringstead-bench-results-"));
-  mkdirSync(folder, { recursive: true });
-  const path = join(folder, report.contenders.length > 1 ? "swift" : "alone");
-  writeFileSync(`${path}.json`, `${JSON.stringify(report, undefined, 2)}\n`);
-  writeFileSync(`${path}.svg`, chartSvg(report));
-  console.log(`${tableText(report)}\n${path}.json\n${path}.svg`);
-};
-
 /** Whether every request of every row succeeded. */
-const bench = async (options: BenchOptions): Promise<boolean> => {
+const benchObjects = async (options: BenchOptions): Promise<boolean> => {
   await using cleanup = new AsyncDisposableStack();
   const folder = mkdtempSync(join(options.folder, "ringstead-bench-"));
   cleanup.defer(() => rmSync(folder, { recursive: true, force: true }));
-  const firstTouch = options.compareSwift && !options.skipFirstTouch && touchDisk(folder);
-  if (options.compareSwift && !firstTouch)
-    console.log("the disk is not written once before: first touches are measured");
+  const compareSwift = options.compare === "swift";
+  const firstTouch = compareSwift && !options.skipFirstTouch && touchDisk(folder);
+  if (compareSwift && !firstTouch) console.log("the disk is not written once before: first touches are measured");
   const contestOptions = { fillLimitMs: options.fillSeconds * 1000, pageNames: options.names };
   const contests = [new Contest(cleanup.use(await startRingstead(folder)), contestOptions)];
   interrupted.signal.throwIfAborted();
-  if (options.compareSwift) contests.push(new Contest(cleanup.use(await startSwift(folder)), contestOptions));
+  if (compareSwift) contests.push(new Contest(cleanup.use(await startSwift(folder)), contestOptions));
   const contenders: Report["contenders"][number][] = [];
   for (const contest of contests) {
     const { name, version } = contest.contender;
@@ -93,6 +69,7 @@ const bench = async (options: BenchOptions): Promise<boolean> => {
   const rows = await measureRows(contests, options);
   const { seconds, rounds, names, full } = options;
   const report: Report = {
+    title: "Object storage, 3 replicas",
     commit: commitOf(),
     time: new Date().toISOString(),
     machine: machineFacts(),
@@ -100,9 +77,12 @@ const bench = async (options: BenchOptions): Promise<boolean> => {
     contenders,
     rows,
   };
-  writeReport(report, options.keep);
-  return rows.every(({ figures }) => figures.every((of) => of === undefined || of.failed === 0));
+  writeReport(report, compareSwift ? "swift" : "alone", options.keep);
+  return isFlawless(rows);
 };
+
+const bench = (options: BenchOptions): Promise<boolean> =>
+  options.compare === "keystone" ? benchIdentity(options, interrupted.signal) : benchObjects(options);
 
 try {
   process.exitCode = (await bench(parseBenchOptions(process.argv.slice(2)))) ? 0 : 1;

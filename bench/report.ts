@@ -16,6 +16,7 @@ export type RowReport = {
 
 /** What a file of results holds. */
 export type Report = {
+  readonly title: string;
   readonly commit: string;
   readonly time: string;
   readonly machine: {
@@ -49,7 +50,10 @@ export const machineFacts = (): Report["machine"] => ({
   node: process.version,
 });
 
-export const rowReport = (row: Row, figures: readonly (Figures | undefined)[]): RowReport => {
+export const rowReport = (
+  row: Pick<Row, "id" | "title" | "metric" | "reach">,
+  figures: readonly (Figures | undefined)[],
+): RowReport => {
   const { id, title, metric } = row;
   const [own, other] = figures;
   const ratio = own === undefined || other === undefined ? undefined : ratioOf(metric, own, other);

@@ -5,6 +5,7 @@ import { promisify } from "node:util";
 import { PUBLIC_PORTS } from "../common/config.ts";
 import { type Contender, loginV1 } from "./contender.ts";
 import { isFree } from "./free-port.ts";
+import type { IdentityContender } from "./identity-contender.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "..");
 const OFFSET_FIRST = 20_000;
@@ -17,6 +18,8 @@ const run = promisify(execFile);
 /** What the bench reads of DIR/ready.json (DESIGN section 2). */
 type Ready = {
   readonly version: string;
+  readonly endpoints: { readonly identity: string };
+  readonly admin: IdentityContender["admin"];
   readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
   readonly processes: readonly { readonly pid: number }[];
 };
@@ -39,11 +42,14 @@ export const commitOf = (): string => {
   }
 };
 
-/** Starts this checkout as a user would, with its data below `folder`. */
-export const startRingstead = async (folder: string): Promise<Contender> => {
+/** A running installation. */
+type Installation = Pick<Contender, "name" | "version" | "processes" | typeof Symbol.asyncDispose> & { ready(): Ready };
+
+/** Starts this checkout as a user would, with its data below `folder` and the services `only`. */
+const install = async (folder: string, only: string): Promise<Installation> => {
   const dataDir = join(folder, "ringstead");
   const offset = await freeOffset();
-  const words = ["--data", dataDir, "--detach", "--only", "object", "--port-offset", String(offset)];
+  const words = ["--data", dataDir, "--detach", "--only", only, "--port-offset", String(offset)];
   const stop = async (): Promise<void> => {
     await run(join(CHECKOUT, "scripts", "ringstead"), ["down", "--data", dataDir]);
     rmSync(dataDir, { recursive: true, force: true });
@@ -58,11 +64,27 @@ export const startRingstead = async (folder: string): Promise<Contender> => {
   return {
     name: "Ringstead",
     version: `${ready().version} (${commitOf()})`,
-    login: () => {
-      const { url, user, key } = ready().swiftAuthV1;
-      return loginV1(url, user, key);
-    },
+    ready,
     processes: () => ready().processes.map(({ pid }) => pid),
     [Symbol.asyncDispose]: stop,
   };
+};
+
+/** Starts the object store of this checkout. */
+export const startRingstead = async (folder: string): Promise<Contender> => {
+  const installation = await install(folder, "object");
+  return {
+    ...installation,
+    login: () => {
+      const { url, user, key } = installation.ready().swiftAuthV1;
+      return loginV1(url, user, key);
+    },
+  };
+};
+
+/** Starts identity alone of this checkout. */
+export const startRingsteadIdentity = async (folder: string): Promise<IdentityContender> => {
+  const installation = await install(folder, "identity");
+  const { endpoints, admin } = installation.ready();
+  return { ...installation, endpoint: endpoints.identity, admin };
 };

@@ -1,16 +1,24 @@
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { sleep } from "../common/worker.ts";
 import { type Contender, loginV1, makeContainer, type Session } from "./contender.ts";
+import { installPackages, versionOf } from "./debian-packages.ts";
 import { freePort } from "./free-port.ts";
-import { familyOf } from "./process-usage.ts";
+import { stopFamily } from "./stop-family.ts";
 import { makeSwiftFolder, type SwiftCommand } from "./swift-folder.ts";
-import { installSwift } from "./swift-packages.ts";
 
+/** What the comparison needs of Debian. */
+const SWIFT_PACKAGES = [
+  "swift-proxy",
+  "swift-account",
+  "swift-container",
+  "swift-object",
+  "memcached",
+  "python3-swift",
+] as const;
 const START_LIMIT_MS = 30_000;
-const STOP_LIMIT_MS = 10_000;
 const POLL_MS = 100;
 const LOG_TAIL_CHARACTERS = 2000;
 
@@ -20,22 +28,6 @@ const start = ([program, ...words]: SwiftCommand, log: number): ChildProcess => 
   // Seen as a server that does not answer, with the log's end.
   child.once("error", () => undefined);
   return child;
-};
-
-const signal = (pid: number, name: NodeJS.Signals | 0): boolean => {
-  try {
-    return process.kill(pid, name);
-  } catch {
-    return false;
-  }
-};
-
-const stopAll = async (children: readonly ChildProcess[]): Promise<void> => {
-  const family = familyOf(children.flatMap(({ pid }) => pid ?? []));
-  for (const pid of family) signal(pid, "SIGTERM");
-  const deadlineMs = performance.now() + STOP_LIMIT_MS;
-  while (family.some((pid) => signal(pid, 0)) && performance.now() < deadlineMs) await sleep(POLL_MS);
-  for (const pid of family) signal(pid, "SIGKILL");
 };
 
 const waitUntilServing = async (login: () => Promise<Session>, describe: () => string): Promise<void> => {
@@ -51,12 +43,9 @@ const waitUntilServing = async (login: () => Promise<Session>, describe: () => s
   }
 };
 
-const versionOf = (name: string): string =>
-  execFileSync("dpkg-query", ["-W", "-f", "${Version}", name], { encoding: "utf8" });
-
 /** Installs Debian's Swift where it is missing and starts one with its data below `folder`. */
 export const startSwift = async (folder: string): Promise<Contender> => {
-  installSwift();
+  installPackages(SWIFT_PACKAGES);
   const key = randomBytes(16).toString("hex");
   const [proxy, memcached, account, container, object] = await Promise.all([
     freePort(),
@@ -72,7 +61,7 @@ export const startSwift = async (folder: string): Promise<Contender> => {
   const children = commands.map((command) => start(command, log));
   closeSync(log);
   const stop = async (): Promise<void> => {
-    await stopAll(children);
+    await stopFamily(children.flatMap(({ pid }) => pid ?? []));
     rmSync(home, { recursive: true, force: true });
   };
   const login = (): Promise<Session> => loginV1(`http://127.0.0.1:${proxy}/auth/v1.0`, "admin:admin", key);

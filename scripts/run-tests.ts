@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { exitCodeOf } from "./exit-code.ts";
+import { runTempest } from "./tempest/tempest-run.ts";
 import { CHECKOUT, parseOptions } from "./up-options.ts";
 
 const HELP = `./scripts/test [KIND]
@@ -86,10 +87,7 @@ const stepsOf = (kind: string, service: string | undefined, seeds: string | unde
     case "simulation":
       return [simulation];
     case "tempest":
-      throw new RingsteadError(
-        "usage",
-        `tempest ${service ?? "SERVICE"}: this version has no service that tempest runs against`,
-      );
+      return [{ name: `tempest ${service ?? ""}`.trim(), run: () => runTempest(service ?? "SERVICE") }];
     default:
       throw new RingsteadError("usage", `there is no kind of test "${kind}"\n${HELP}`);
   }

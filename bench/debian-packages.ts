@@ -1,15 +1,6 @@
 import { execFileSync } from "node:child_process";
 import { chmodSync, existsSync, rmSync, writeFileSync } from "node:fs";
 
-/** What the comparison needs of Debian. */
-const SWIFT_PACKAGES = [
-  "swift-proxy",
-  "swift-account",
-  "swift-container",
-  "swift-object",
-  "memcached",
-  "python3-swift",
-] as const;
 /** Debian's maintainer scripts ask this program before they start anything; 101 means "do not". */
 const POLICY_FILE = "/usr/sbin/policy-rc.d";
 const POLICY_TEXT = "#!/bin/sh\nexit 101\n";
@@ -22,6 +13,10 @@ const isInstalled = (name: string): boolean => {
     return false;
   }
 };
+
+/** The installed version of Debian's package `name`. */
+export const versionOf = (name: string): string =>
+  execFileSync("dpkg-query", ["-W", "-f", "${Version}", name], { encoding: "utf8" });
 
 /** Output is shown only when the command fails. */
 const run = (command: string, words: readonly string[]): void => {
@@ -41,11 +36,11 @@ const enabledUnits = (): string[] => {
 };
 
 /**
- * Installs Debian's Swift and memcached so that nothing of theirs starts or stays enabled; does nothing when all are there.
+ * Installs Debian packages so that nothing of theirs starts or stays enabled; does nothing when all are there.
  * A policy-rc.d that was there before stays as it was. Throws when apt-get fails. Requires: root, where anything is missing.
  */
-export const installSwift = (): void => {
-  const missing = SWIFT_PACKAGES.filter((name) => !isInstalled(name));
+export const installPackages = (names: readonly string[]): void => {
+  const missing = names.filter((name) => !isInstalled(name));
   if (missing.length === 0) return;
   console.log(`installing Debian packages: ${missing.join(" ")}`);
   const unitsBefore = new Set(enabledUnits());
