@@ -28,7 +28,7 @@ const ANSWER_MAX_BYTES = 1024 * 1024;
 /** Calls to the identity process. */
 export type IdentityClient = {
   /** Throws RingsteadError `unauthorized`, `too-busy`, or `identity-unavailable`. */
-  v1Auth(user: string, key: string): Promise<V1AuthResponse>;
+  v1Auth(user: string, key: string, remoteAddress?: string): Promise<V1AuthResponse>;
   /** Undefined for an unknown access key. Throws RingsteadError `identity-unavailable`. */
   ec2(access: string): Promise<Ec2Response | undefined>;
   readyInfo(): Promise<ReadyInfoResponse>;
@@ -105,8 +105,11 @@ const decode = <Schema extends TSchema>(schema: Schema, { status, text }: Answer
 };
 
 const clientOver = (ask: Ask): IdentityClient => ({
-  v1Auth: async (user, key) =>
-    decode(v1AuthResponse, await ask("POST", "/internal/v1-auth", Buffer.from(JSON.stringify({ user, key })))),
+  v1Auth: async (user, key, remoteAddress) =>
+    decode(
+      v1AuthResponse,
+      await ask("POST", "/internal/v1-auth", Buffer.from(JSON.stringify({ user, key, remoteAddress }))),
+    ),
   ec2: async (access) => {
     const answer = await ask("GET", `/internal/ec2/${encodeURIComponent(access)}`);
     return answer.status === 404 ? undefined : decode(ec2Response, answer);
@@ -159,3 +162,4 @@ export const identityKeyFollower = (client: IdentityClient, keysDir: string): Wo
 export type { TokenContext, TokenVerifier } from "./token-verifier.ts";
 export { createTokenVerifier } from "./token-verifier.ts";
 export { createRevocationFollower } from "./revocation-follower.ts";
+export { isAllowedByRules } from "./core/access-rules.ts";

@@ -1,8 +1,6 @@
 import { randomUUID } from "node:crypto";
-import { Type } from "typebox";
-import { Value } from "typebox/value";
-import { type RevocationEvent, RevocationList, revocationEvent } from "./core/revocation.ts";
-import type { Changes } from "./store/changes.ts";
+import { type RevocationEvent, RevocationList } from "./core/revocation.ts";
+import { type Changes, storedRevocations } from "./store/changes.ts";
 import type { IdentityDatabase } from "./store/records.ts";
 import type { RevocationFeedResponse } from "./wire.ts";
 
@@ -24,13 +22,6 @@ export type RevocationFeed = {
   prune(nowMs: number): void;
   /** Answers who waits, so that a server can end. */
   close(): void;
-};
-
-const storedEvents = Type.Array(revocationEvent);
-
-const decoded = (text: string): RevocationEvent[] => {
-  const value: unknown = JSON.parse(text);
-  return Value.Check(storedEvents, value) ? value : [];
 };
 
 /**
@@ -67,7 +58,7 @@ export const openRevocationFeed = async (
     .where("revocations", "is not", null)
     .orderBy("id")
     .execute();
-  for (const { revocations } of rows) if (revocations !== null) add(decoded(revocations));
+  for (const { revocations } of rows) add(storedRevocations(revocations));
 
   const answer = (id: number): RevocationFeedResponse => {
     // Ids ascend: the first one wanted is found from the end, where listeners usually are.

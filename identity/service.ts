@@ -1,7 +1,8 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { type Clock, systemClock } from "../common/clock.ts";
 import { type ClusterConfig, portOf, publicEndpoint, rpcListenAddress } from "../common/config.ts";
-import { codeOf } from "../common/errors.ts";
+import { createBus } from "../common/bus/bus.ts";
+import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
 import { createHttpServer, type HttpServer, type HttpServerOptions } from "../common/http/server.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
@@ -11,31 +12,54 @@ import { openDatabase } from "../common/sql/database.ts";
 import { runMigrations } from "../common/sql/migrations.ts";
 import { openSqlite } from "../common/sql/sqlite.ts";
 import { runWorkers } from "../common/worker.ts";
+import { ACCESS_RULE_ROUTES } from "./api/access-rules.ts";
+import { APPLICATION_CREDENTIAL_ROUTES } from "./api/application-credentials.ts";
+import { CREDENTIAL_ROUTES } from "./api/credentials.ts";
+import { DOMAIN_CONFIGURATION_ROUTES } from "./api/domain-configurations.ts";
 import { DOMAIN_ROUTES } from "./api/domains.ts";
+import { EC2_CREDENTIAL_ROUTES } from "./api/ec2-credentials.ts";
+import { ENDPOINT_FILTER_ROUTES } from "./api/endpoint-filter.ts";
+import { ENDPOINT_GROUP_ROUTES } from "./api/endpoint-groups.ts";
 import { ENDPOINT_ROUTES } from "./api/endpoints.ts";
 import { keystoneErrorEdge } from "./api/error-edge.ts";
+import { GRANT_ROUTES } from "./api/grants.ts";
+import { GROUP_ROUTES } from "./api/groups.ts";
 import type { IdentityContext } from "./api/identity-route.ts";
+import { IMPLIED_ROLE_ROUTES } from "./api/implied-roles.ts";
 import { INTERNAL_ROUTES } from "./api/internal.ts";
+import { LIMIT_ROUTES } from "./api/limits.ts";
 import { IDENTITY_OPERATIONS } from "./api/operations.ts";
+import { OWN_PASSWORD_ROUTES } from "./api/own-password.ts";
 import { OWN_SCOPE_ROUTES } from "./api/own-scopes.ts";
 import { createPeerServer } from "./api/peer-server.ts";
+import { POLICY_ROUTES } from "./api/policies.ts";
+import { POLICY_ASSOCIATION_ROUTES } from "./api/policy-associations.ts";
+import { PROJECT_TAG_ROUTES } from "./api/project-tags.ts";
 import { PROJECT_ROUTES } from "./api/projects.ts";
 import { REGION_ROUTES } from "./api/regions.ts";
+import { REGISTERED_LIMIT_ROUTES } from "./api/registered-limits.ts";
+import { ROLE_ASSIGNMENT_ROUTES } from "./api/role-assignments.ts";
 import { ROLE_ROUTES } from "./api/roles.ts";
 import { SERVICE_ROUTES } from "./api/services.ts";
+import { SIGNED_TOKEN_ROUTES } from "./api/signed-tokens.ts";
 import { TOKEN_ROUTES } from "./api/tokens.ts";
+import { TRUST_ROUTES } from "./api/trusts.ts";
 import { USER_ROUTES } from "./api/users.ts";
 import { VERSION_ROUTES } from "./api/versions.ts";
+import { applicationCredentialMethod } from "./authentication/application-credential.ts";
+import { type Audit, createAudit, logAudit } from "./audit.ts";
 import { createLoginLimiter } from "./authentication/login-limiter.ts";
 import type { MethodContext } from "./authentication/method.ts";
 import { passwordMethod } from "./authentication/password.ts";
 import { tokenMethod } from "./authentication/token.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { parseIdentityConfig } from "./config.ts";
+import type { AuthenticationRequest } from "./core/authentication-request.ts";
 import type { IdentityErrorCode } from "./core/identity-error.ts";
 import { IDENTITY_POLICY_RULES } from "./core/policy-rules.ts";
 import { createHousekeeper } from "./daemons/housekeeper.ts";
 import { openRevocationFeed } from "./revocation-feed.ts";
+import { cachedDirectory } from "./store/cached-directory.ts";
 import { createChanges } from "./store/changes.ts";
 import { openCredentialCipher } from "./store/credential-cipher.ts";
 import { IDENTITY_MIGRATIONS } from "./store/migrations.ts";
@@ -54,21 +78,42 @@ const PUBLIC_ROUTES = [
   ...VERSION_ROUTES,
   ...TOKEN_ROUTES,
   ...OWN_SCOPE_ROUTES,
+  ...ACCESS_RULE_ROUTES,
+  ...APPLICATION_CREDENTIAL_ROUTES,
+  ...CREDENTIAL_ROUTES,
+  ...EC2_CREDENTIAL_ROUTES,
+  ...SIGNED_TOKEN_ROUTES,
+  ...TRUST_ROUTES,
+  ...DOMAIN_CONFIGURATION_ROUTES,
   ...DOMAIN_ROUTES,
+  ...PROJECT_TAG_ROUTES,
   ...PROJECT_ROUTES,
+  ...GROUP_ROUTES,
+  ...OWN_PASSWORD_ROUTES,
   ...USER_ROUTES,
+  ...GRANT_ROUTES,
+  ...IMPLIED_ROLE_ROUTES,
+  ...LIMIT_ROUTES,
+  ...REGISTERED_LIMIT_ROUTES,
+  ...ROLE_ASSIGNMENT_ROUTES,
   ...ROLE_ROUTES,
   ...REGION_ROUTES,
   ...SERVICE_ROUTES,
+  ...ENDPOINT_FILTER_ROUTES,
+  ...ENDPOINT_GROUP_ROUTES,
   ...ENDPOINT_ROUTES,
+  ...POLICY_ASSOCIATION_ROUTES,
+  ...POLICY_ROUTES,
 ];
-const AUTHENTICATION_METHODS = [passwordMethod, tokenMethod];
+const AUTHENTICATION_METHODS = [applicationCredentialMethod, passwordMethod, tokenMethod];
 
 export type IdentityOptions = {
   readonly config: ClusterConfig;
   readonly paths: RuntimePaths;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Where each change and each failed login gets a line; `log` where it is not given. */
+  readonly auditLog?: Log;
   readonly clock?: Clock;
   /** What other nodes prove before they are answered; needed where there are any. */
   readonly clusterKey?: Buffer;
@@ -96,8 +141,15 @@ const readTls = async (config: ClusterConfig): Promise<{ cert: Buffer; key: Buff
     ? undefined
     : { cert: await readFile(config.tlsCert), key: await readFile(config.tlsKey) };
 
-/** Counts at the seam, so that the token service need not know that anyone counts. */
-const counted = (inner: TokenService, metrics: Metrics): TokenService => {
+/** Whom a request names, for the audit: an id or a name, never what proves it. */
+const claimedUser = ({ methods }: AuthenticationRequest): string => {
+  const text = JSON.stringify(methods.map(({ payload }) => payload));
+  const [, id] = /"(?:id|name)":"([^"]{1,255})"/.exec(text) ?? [];
+  return id ?? "unknown";
+};
+
+/** Counts and tells at the seam, so that the token service need not know that anyone does. */
+const watched = (inner: TokenService, metrics: Metrics, audit: Audit): TokenService => {
   const logins = (result: string) =>
     metrics.counter("ringstead_identity_logins_total", "Logins by result.", { result });
   const succeeded = logins("success");
@@ -111,6 +163,9 @@ const counted = (inner: TokenService, metrics: Metrics): TokenService => {
         return issued;
       } catch (thrown) {
         failed.inc();
+        const fields = thrown instanceof RingsteadError ? thrown.fields : {};
+        const reason = typeof fields["reason"] === "string" ? fields["reason"] : messageOf(thrown);
+        audit.loginFailed({ user: claimedUser(request), reason, remoteAddress: request.remoteAddress });
         throw thrown;
       }
     },
@@ -172,7 +227,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     nowMs: clock.nowMs(),
   });
 
-  const cache = new ReadCache();
+  const cache = new ReadCache(clock);
   const changes = createChanges({
     database: writer,
     clock,
@@ -187,7 +242,10 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     // What it says is looked up anew for each answer anyway.
     revocations: { list: revocations.list, assertFresh: () => {}, recheck: undefined },
   });
-  const directory = createSqlDirectory({ database, hasher, clock });
+  const directory = cachedDirectory(
+    createSqlDirectory({ database, hasher, clock, changes, config: identityConfig }),
+    cache,
+  );
   const methodContext: MethodContext = {
     config: identityConfig,
     clock,
@@ -200,9 +258,13 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     limiter: createLoginLimiter(identityConfig.loginFailuresPerMinute, clock),
     identify: async (token) => verifier.verify(token),
   };
-  const tokens = counted(
+  const bus = createBus((error, { type }) => log.error("a listener of the bus failed", { type, error }));
+  logAudit(bus, options.auditLog ?? log.child({ audit: true }));
+  const audit = createAudit({ bus, changes, clock, observer: config.node });
+  const tokens = watched(
     createTokenService({ ...methodContext, methods: AUTHENTICATION_METHODS, signingKey: () => signingKey, verifier }),
     metrics,
+    audit,
   );
   const context: IdentityContext = {
     ...methodContext,
@@ -219,7 +281,8 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     publicKeysFile: paths.publicKeys,
     admin: { userId: adminUserId, projectId: adminProjectId },
   };
-  starting.use(runWorkers([createHousekeeper({ changes, revocations, clock, tokensLiveMs })], { log }));
+  const workers = [createHousekeeper({ changes, revocations, clock, tokensLiveMs })];
+  starting.use(runWorkers(changes.follower === undefined ? workers : [...workers, changes.follower], { log }));
 
   const socketServer = starting.use(
     identityServer({ context, log: log.child({ face: "socket" }), routes: [...PUBLIC_ROUTES, ...INTERNAL_ROUTES] }),

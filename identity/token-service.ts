@@ -4,12 +4,12 @@ import type { AuthenticationMethod, MethodContext, Recognized } from "./authenti
 import { findDomain, findProjectNamed } from "./authentication/references.ts";
 import { loadDelegation } from "./authentication/load-delegation.ts";
 import type { AuthenticationRequest, ScopeRequest } from "./core/authentication-request.ts";
-import { type Catalog, renderCatalog } from "./core/catalog.ts";
+import type { Catalog } from "./core/catalog.ts";
 import { identityError, unauthorized } from "./core/identity-error.ts";
 import type { Delegation } from "./delegation.ts";
 import { effectiveRoles, expandedRoles, type NamedRole, SYSTEM_TARGET } from "./store/assignments.ts";
+import { readCatalog } from "./store/catalog.ts";
 import type { DirectoryUser } from "./store/directory.ts";
-import type { IdentityDatabase } from "./store/records.ts";
 import type { Project } from "./store/schema.ts";
 import type { SigningKey } from "./store/signing-keys.ts";
 import { signToken } from "./token-signer.ts";
@@ -127,13 +127,29 @@ const rolesOn = async (
 
 type Rights = { readonly scope: TokenScope; readonly roles: readonly NamedRole[] };
 
+type DelegatedTrust = Extract<Delegation, { kind: "trust" }>;
+
+/** Whose roles a trust hands on in the end. Throws `forbidden` where a trust between is gone, or one who handed it on. */
+const firstTrustorOf = async (context: MethodContext, trust: DelegatedTrust): Promise<string> => {
+  let last = trust;
+  while (last.redelegatedTrustId !== undefined) {
+    const parent = await loadDelegation(context, { trustId: last.redelegatedTrustId });
+    const agent = parent?.kind === "trust" ? await context.directory.findUser(parent.trusteeUserId) : undefined;
+    if (parent?.kind !== "trust" || agent?.enabled !== true) {
+      throw identityError("forbidden", "One of the trust agents is disabled or deleted.");
+    }
+    last = parent;
+  }
+  return last.trustorUserId;
+};
+
 /** What is delegated, as far as who delegated it still has it. Throws `forbidden` where a part of it is gone. */
 const delegatedRights = async (
   context: MethodContext,
   delegation: Delegation,
   user: DirectoryUser,
 ): Promise<Rights> => {
-  const ownerId = delegation.kind === "trust" ? delegation.trustorUserId : user.id;
+  const ownerId = delegation.kind === "trust" ? await firstTrustorOf(context, delegation) : user.id;
   if (delegation.projectId === undefined) return { scope: UNSCOPED, roles: [] };
   const scope = await findScope(context, { kind: "project", project: { id: delegation.projectId } });
   if (scope === undefined) throw unauthorized(`project ${delegation.projectId} is gone or disabled`);
@@ -360,9 +376,9 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     catalog: (userId, scope) =>
       scope.kind === "project"
         ? cache.get(`catalog ${userId} ${scope.project.id}`, () =>
-            catalogFor(options.database, userId, scope.project.id),
+            readCatalog(options.database, userId, scope.project.id),
           )
-        : cache.get(`catalog ${userId}`, () => catalogFor(options.database, userId, undefined)),
+        : cache.get(`catalog ${userId}`, () => readCatalog(options.database, userId, undefined)),
   };
 };
 
@@ -382,21 +398,4 @@ const consumeTrust = async ({ database, changes }: MethodContext, id: string): P
       .executeTakeFirst();
     if (used.numUpdatedRows === 0n) throw identityError("forbidden", "No uses are left of the trust.");
   });
-};
-
-const catalogFor = async (
-  database: IdentityDatabase,
-  userId: string,
-  projectId: string | undefined,
-): Promise<Catalog> => {
-  const services = await database.selectFrom("services").selectAll().where("enabled", "=", 1).orderBy("type").execute();
-  const endpoints = await database
-    .selectFrom("endpoints")
-    .select(["id", "service_id as serviceId", "region_id as regionId", "interface", "url"])
-    .where("enabled", "=", 1)
-    .orderBy("id")
-    .execute();
-  // A service none of whose endpoints is enabled does not run.
-  const running = services.filter((service) => endpoints.some(({ serviceId }) => serviceId === service.id));
-  return renderCatalog(running, endpoints, { userId, projectId });
 };

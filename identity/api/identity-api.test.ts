@@ -328,8 +328,8 @@ test("a user sees its own projects, catalog and system role", async () => {
 
 test("what is not built answers 501 with its name, unknown methods 405, unknown paths 404", async () => {
   const cases: [string, string, number, string][] = [
-    ["POST", "/v3/users", 501, "POST /v3/users is not implemented."],
-    ["GET", "/v3/groups/1/users", 501, "GET /v3/groups/{group_id}/users is not implemented."],
+    ["GET", "/v3/OS-FEDERATION/saml2/metadata", 501, "GET /v3/OS-FEDERATION/saml2/metadata is not implemented."],
+    ["POST", "/v3/auth/OS-FEDERATION/saml2/ecp", 501, "POST /v3/auth/OS-FEDERATION/saml2/ecp is not implemented."],
     ["PUT", "/v3/auth/tokens", 405, "The method is not allowed for the requested URL."],
     ["GET", "/v3/nonsense", 404, "The requested URL was not found on the server."],
     ["POST", "/internal/v1-auth", 404, "The requested URL was not found on the server."],

@@ -2,7 +2,9 @@ import type { Clock } from "../../common/clock.ts";
 import { codeOf } from "../../common/errors.ts";
 import type { HttpRequest, HttpResponse, RequestSchema, Route, TypedRoute } from "../../common/http/route.ts";
 import type { PolicyCredentials, PolicyEngine, PolicyTarget } from "../../common/policy/policy-engine.ts";
+import type { LoginLimiter } from "../authentication/login-limiter.ts";
 import type { IdentityConfig } from "../config.ts";
+import { isAllowedByRules } from "../core/access-rules.ts";
 import { identityError, unauthorized } from "../core/identity-error.ts";
 import type { Changes } from "../store/changes.ts";
 import type { CredentialCipher } from "../store/credential-cipher.ts";
@@ -10,6 +12,7 @@ import type { PasswordHasher } from "../store/password-hasher.ts";
 import type { ReadCache } from "../store/read-cache.ts";
 import type { IdentityDatabase } from "../store/records.ts";
 import type { Directory } from "../store/directory.ts";
+import { actingFor, type Initiator } from "../initiator.ts";
 import type { RevocationFeed } from "../revocation-feed.ts";
 import type { TokenDetails, TokenService } from "../token-service.ts";
 
@@ -27,6 +30,7 @@ export type IdentityContext = {
   readonly policy: PolicyEngine;
   readonly cipher: CredentialCipher;
   readonly hasher: PasswordHasher;
+  readonly limiter: LoginLimiter;
   /** `http://HOST:PORT`, for a caller without a Host header. */
   readonly publicEndpoint: string;
   /** `http://HOST:PORT` of the object service. */
@@ -96,16 +100,48 @@ export const enforce = (context: IdentityContext, caller: Caller, operation: str
 export const mayDo = (context: IdentityContext, caller: Caller, operation: string, target: PolicyTarget): boolean =>
   context.policy.allows(operation, caller.credentials, target);
 
+/** An application credential may be limited to a few requests; a token can always be looked at. Throws `unauthorized`. */
+const assertAllowed = ({ delegation }: TokenDetails, { method, path }: Pick<HttpRequest, "method" | "path">): void => {
+  if (delegation?.kind !== "application-credential" || delegation.accessRules === undefined) return;
+  if (method === "GET" && path === "/v3/auth/tokens") return;
+  if (isAllowedByRules(delegation.accessRules, "identity", method, path)) return;
+  throw unauthorized(`the access rules of application credential ${delegation.id} do not allow ${method} ${path}`);
+};
+
 /** The caller's state is that of now: a disabled user or a lost role counts at once. Throws `unauthorized`. */
 export const callerOf = async (
-  request: Pick<HttpRequest, "header" | "requestId" | "remoteAddress">,
+  request: Pick<HttpRequest, "header" | "requestId" | "remoteAddress" | "method" | "path">,
   context: IdentityContext,
 ): Promise<Caller> => {
   const text = request.header("x-auth-token");
   if (text === undefined) throw unauthorized("no X-Auth-Token");
   const token = await context.tokens.describe(text);
+  assertAllowed(token, request);
   const { requestId, remoteAddress } = request;
   return { token, credentials: policyCredentials(token), requestId, remoteAddress };
+};
+
+const initiatorOf = ({ token, requestId, remoteAddress }: Caller): Initiator => ({
+  userId: token.user.id,
+  projectId: token.scope.kind === "project" ? token.scope.project.id : undefined,
+  requestId,
+  remoteAddress,
+});
+
+/** An operation that needs a token and asks for the policy itself, once it knows which holds. */
+export const callerRoute = <const Request extends RequestSchema>(
+  route: Omit<GuardedRoute<Request>, "operation" | "target">,
+): IdentityRoute => {
+  const { method, path, request: schema } = route;
+  return openRoute({
+    method,
+    path,
+    request: schema,
+    handler: async (request: HttpRequest<Request>, context) => {
+      const caller = await callerOf(request, context);
+      return actingFor(initiatorOf(caller), () => route.handler(request, context, caller));
+    },
+  });
 };
 
 /** An operation that needs a token whose bearer its policy lets through. */
@@ -118,7 +154,7 @@ export const guardedRoute = <const Request extends RequestSchema>(route: Guarded
     handler: async (request: HttpRequest<Request>, context) => {
       const caller = await callerOf(request, context);
       enforce(context, caller, operation, await targetOf(() => route.target?.(request, context, caller)));
-      return route.handler(request, context, caller);
+      return actingFor(initiatorOf(caller), () => route.handler(request, context, caller));
     },
   });
 };

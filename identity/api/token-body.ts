@@ -1,8 +1,7 @@
 import type { Catalog } from "../core/catalog.ts";
+import type { Delegation } from "../delegation.ts";
 import type { TokenDetails, TokenScope } from "../token-service.ts";
-
-/** Keystone's time with six digits of fraction. */
-export const isoMicroseconds = (ms: number): string => new Date(ms).toISOString().replace("Z", "000Z");
+import { isoMicroseconds } from "./times.ts";
 
 const scopeBody = (scope: TokenScope): object => {
   switch (scope.kind) {
@@ -22,9 +21,32 @@ const scopeBody = (scope: TokenScope): object => {
   }
 };
 
+const delegationBody = (delegation: Delegation): object => {
+  switch (delegation.kind) {
+    case "application-credential": {
+      const { id, name, restricted, accessRules } = delegation;
+      const rules = accessRules === undefined ? {} : { access_rules: accessRules };
+      return { application_credential: { id, name, restricted, ...rules } };
+    }
+    case "trust":
+      return {
+        "OS-TRUST:trust": {
+          id: delegation.id,
+          trustor_user: { id: delegation.trustorUserId },
+          trustee_user: { id: delegation.trusteeUserId },
+          impersonation: delegation.impersonation,
+          redelegated_trust_id: delegation.redelegatedTrustId ?? null,
+          redelegation_count: delegation.redelegationCount,
+        },
+      };
+    case "access-token":
+      return { "OS-OAUTH1": { access_token_id: delegation.id, consumer_id: delegation.consumerId } };
+  }
+};
+
 /** The body of an issued or validated token. `catalog` is left out where the client asked for that, or there is no scope. */
 export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): object => {
-  const { user, userDomain, scope, roles } = details;
+  const { user, userDomain, scope, roles, delegation, federation } = details;
   return {
     token: {
       methods: details.methods,
@@ -32,6 +54,15 @@ export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): 
         id: user.id,
         name: user.name,
         domain: { id: userDomain.id, name: userDomain.name },
+        ...(federation === undefined
+          ? {}
+          : {
+              "OS-FEDERATION": {
+                identity_provider: { id: federation.idpId },
+                protocol: { id: federation.protocolId },
+                groups: federation.groupIds.map((id) => ({ id })),
+              },
+            }),
         password_expires_at: user.passwordExpiresAtMs === null ? null : isoMicroseconds(user.passwordExpiresAtMs),
       },
       audit_ids: [details.auditId, ...(details.parentAuditId === undefined ? [] : [details.parentAuditId])],
@@ -39,6 +70,7 @@ export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): 
       issued_at: isoMicroseconds(details.issuedAtMs),
       ...scopeBody(scope),
       ...(scope.kind === "unscoped" ? {} : { roles: roles.map(({ id, name }) => ({ id, name })) }),
+      ...(delegation === undefined ? {} : delegationBody(delegation)),
       ...(catalog === undefined ? {} : { catalog }),
     },
   };

@@ -1,35 +1,51 @@
-import type { DirectoryUser } from "../store/directory.ts";
+import { mayChange } from "../core/user-options.ts";
+import { removeUser } from "../store/user-removal.ts";
 import type { IdentityRoute } from "./identity-route.ts";
-import { flag, text } from "./list-parameters.ts";
+import { confined, confinement, currentUser, immutableRefusal } from "./directory-writes.ts";
+import { type Filters, flag, text } from "./list-parameters.ts";
 import { resourceRoutes } from "./resource-routes.ts";
-import { isoMicroseconds } from "./token-body.ts";
+import { userBody, wholeUserBody } from "./user-body.ts";
+import { createUser, updateUser } from "./user-changes.ts";
 
-export const userBody = (user: DirectoryUser) => ({
-  ...user.extra,
-  id: user.id,
-  name: user.name,
-  domain_id: user.domainId,
-  enabled: user.enabled,
-  password_expires_at:
-    user.passwordExpiresAtMs === null ? null : isoMicroseconds(user.passwordExpiresAtMs).slice(0, -1),
-  options: user.options,
-  ...(user.defaultProjectId === null ? {} : { default_project_id: user.defaultProjectId }),
-});
+/** What lists of users can be asked for by. */
+export const USER_FILTERS: Filters = {
+  name: text("name"),
+  domain_id: text("domain_id"),
+  enabled: flag("enabled"),
+  idp_id: text("idp_id"),
+  protocol_id: text("protocol_id"),
+  unique_id: text("unique_id"),
+  password_expires_at: { column: "password_expires_at_ms", kind: "time" },
+};
 
-export const USER_ROUTES: readonly IdentityRoute[] = resourceRoutes({
-  path: "/v3/users",
-  plural: "users",
-  singular: "user",
-  filters: { name: text("name"), domain_id: text("domain_id"), enabled: flag("enabled") },
-  reading: {
-    find: (id, { directory }) => directory.findUser(id),
-    list: (query, { directory }) => directory.listUsers(query),
-  },
-  present: userBody,
-  target: ({ id, domainId }) => ({ "target.user.id": id, "target.user.domain_id": domainId }),
-  list: {
-    operation: "identity:list_users",
-    target: ({ domain_id }) => (domain_id === undefined ? {} : { "target.domain_id": domain_id }),
-  },
-  show: { operation: "identity:get_user" },
-});
+/** Users; a change of one's own password is own-password.ts. */
+export const USER_ROUTES: readonly IdentityRoute[] = [
+  ...resourceRoutes({
+    path: "/v3/users",
+    plural: "users",
+    singular: "user",
+    filters: USER_FILTERS,
+    reading: {
+      find: (id, { directory }) => directory.findUser(id),
+      list: (query, { directory }, caller) => directory.listUsers(confined(query, caller)),
+    },
+    present: wholeUserBody,
+    presentAll: (users) => Promise.resolve(users.map(userBody)),
+    target: ({ id, domainId }) => ({ "target.user.id": id, "target.user.domain_id": domainId }),
+    list: {
+      operation: "identity:list_users",
+      target: (query, caller) => ({ "target.domain_id": confinement(query, caller) }),
+    },
+    show: { operation: "identity:get_user" },
+    remove: {
+      operation: "identity:delete_user",
+      run: async (user, write) => {
+        const { options } = await currentUser(user, write);
+        if (!mayChange(options, {})) throw immutableRefusal("delete", "user", user.id);
+        await removeUser(write.transaction, write.change, user.id);
+      },
+    },
+  }),
+  createUser,
+  updateUser,
+];

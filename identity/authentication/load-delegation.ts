@@ -3,11 +3,13 @@ import { parsed } from "../store/records.ts";
 import type { TokenContext } from "../token-verifier.ts";
 import type { MethodContext } from "./method.ts";
 
+type Store = Pick<MethodContext, "database" | "clock">;
+
 type Named = Partial<Pick<TokenContext, "trustId" | "applicationCredentialId" | "accessTokenId">>;
 
 const isOver = (expiresAtMs: number | null, nowMs: number): boolean => expiresAtMs !== null && expiresAtMs <= nowMs;
 
-const trustOf = async ({ database, clock }: MethodContext, id: string): Promise<Delegation | undefined> => {
+const trustOf = async ({ database, clock }: Store, id: string): Promise<Delegation | undefined> => {
   const row = await database.selectFrom("trusts").selectAll().where("id", "=", id).executeTakeFirst();
   if (row === undefined || row.deleted_at_ms !== null || isOver(row.expires_at_ms, clock.nowMs())) return undefined;
   const roles = await database.selectFrom("trust_roles").select("role_id").where("trust_id", "=", id).execute();
@@ -25,10 +27,7 @@ const trustOf = async ({ database, clock }: MethodContext, id: string): Promise<
   };
 };
 
-const applicationCredentialOf = async (
-  { database, clock }: MethodContext,
-  id: string,
-): Promise<Delegation | undefined> => {
+const applicationCredentialOf = async ({ database, clock }: Store, id: string): Promise<Delegation | undefined> => {
   const row = await database.selectFrom("application_credentials").selectAll().where("id", "=", id).executeTakeFirst();
   if (row === undefined || isOver(row.expires_at_ms, clock.nowMs())) return undefined;
   const roles = await database
@@ -54,7 +53,7 @@ const applicationCredentialOf = async (
   };
 };
 
-const accessTokenOf = async ({ database, clock }: MethodContext, id: string): Promise<Delegation | undefined> => {
+const accessTokenOf = async ({ database, clock }: Store, id: string): Promise<Delegation | undefined> => {
   const row = await database.selectFrom("access_tokens").selectAll().where("id", "=", id).executeTakeFirst();
   if (row === undefined || isOver(row.expires_at_ms, clock.nowMs())) return undefined;
   return {
@@ -68,7 +67,7 @@ const accessTokenOf = async ({ database, clock }: MethodContext, id: string): Pr
 };
 
 /** What delegated the right of a token, as it stands now; undefined where it is gone or over, or where the right is the user's own. */
-export const loadDelegation = (context: MethodContext, named: Named): Promise<Delegation | undefined> => {
+export const loadDelegation = (context: Store, named: Named): Promise<Delegation | undefined> => {
   if (named.trustId !== undefined) return trustOf(context, named.trustId);
   if (named.applicationCredentialId !== undefined)
     return applicationCredentialOf(context, named.applicationCredentialId);

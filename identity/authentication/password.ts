@@ -1,9 +1,7 @@
 import { identityError, unauthorized } from "../core/identity-error.ts";
+import { PASSWORD_MAX } from "../core/password-rules.ts";
 import { findUser, reference, requiredMember } from "./references.ts";
 import type { AuthenticationMethod } from "./method.ts";
-
-/** Keystone's max_password_length. */
-export const PASSWORD_MAX = 4_096;
 
 const keyOf = (user: ReturnType<typeof reference>): string =>
   "id" in user ? `user ${user.id}` : `user ${JSON.stringify(user.domain)} ${user.name}`;
@@ -18,12 +16,14 @@ export const passwordMethod: AuthenticationMethod = {
     if (typeof password !== "string" || password.length > PASSWORD_MAX) {
       throw identityError("bad-request", "Invalid input for field 'user/password'");
     }
-    const keys = [keyOf(named), `address ${remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    const address = `address ${remoteAddress}`;
+    context.limiter.assertAllowed([address]);
     const user = await findUser(context, context.directory, named);
+    // One count for a user, named by id or by name.
+    const keys = [user === undefined ? keyOf(named) : `user ${user.id}`, address];
+    context.limiter.assertAllowed(keys);
     const verdict = await context.directory.verifyPassword(user?.id, password);
     if (verdict === "right" && user !== undefined) return { user };
-    context.limiter.failed(keys);
     switch (verdict) {
       case "expired":
       case "must-change":
@@ -35,6 +35,7 @@ export const passwordMethod: AuthenticationMethod = {
       case "locked":
       case "right":
       case "wrong":
+        context.limiter.failed(keys);
         throw unauthorized(verdict === "locked" ? "locked out" : "wrong user or password");
     }
   },

@@ -25,7 +25,14 @@ export type Catalog = readonly {
 
 export type CatalogScope = { readonly userId: string; readonly projectId: string | undefined };
 
-const VARIABLE = /[$%]\((\w+)\)s/g;
+const VARIABLES: ReadonlySet<string> = new Set(["project_id", "tenant_id", "user_id"]);
+
+/** A variable, a doubled percent sign, which stands for one, or a sign that stands for nothing. */
+const VARIABLE = /[$%]\((\w+)\)s|%%|%|\$\(/g;
+
+/** Whether catalogs can say `url`: whatever it leaves open is known when a token is issued. */
+export const isRenderable = (url: string): boolean =>
+  [...url.matchAll(VARIABLE)].every(([match, name]) => (name === undefined ? match === "%%" : VARIABLES.has(name)));
 
 /** The URL for `scope`, or undefined where it names something that the scope has not. */
 const render = (url: string, scope: CatalogScope): string | undefined => {
@@ -35,7 +42,8 @@ const render = (url: string, scope: CatalogScope): string | undefined => {
     user_id: scope.userId,
   };
   let complete = true;
-  const rendered = url.replaceAll(VARIABLE, (_match, name: string) => {
+  const rendered = url.replaceAll(VARIABLE, (match, name: string | undefined) => {
+    if (name === undefined) return match === "%%" ? "%" : match;
     const value = Object.hasOwn(values, name) ? values[name] : undefined;
     if (value === undefined) complete = false;
     return value ?? "";

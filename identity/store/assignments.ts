@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from "kysely";
 import { effectiveRoleIds } from "../core/roles.ts";
 import type { ReadCache } from "./read-cache.ts";
-import { findRecords, type IdentityDatabase } from "./records.ts";
+import type { IdentityDatabase } from "./records.ts";
 import type { AssignmentTable, Project, Role } from "./schema.ts";
 
 /** What roles are held on. The system's only id is `all`. */
@@ -32,7 +32,8 @@ const actorSql = ({ userId, groupIds }: Actor): RawBuilder<boolean> =>
     ? sql`(actor_kind = 'user' AND actor_id = ${userId})`
     : sql`((actor_kind = 'user' AND actor_id = ${userId}) OR (actor_kind = 'group' AND actor_id IN (${sql.join([...groupIds])})))`;
 
-const implicationsOf = ({ database, cache }: Reader) =>
+/** Which role implies which. */
+export const implicationsOf = ({ database, cache }: Reader) =>
   cache.get("implications", () =>
     database
       .selectFrom("role_implications")
@@ -40,7 +41,8 @@ const implicationsOf = ({ database, cache }: Reader) =>
       .execute(),
   );
 
-const rolesById = ({ database, cache }: Reader): Promise<ReadonlyMap<string, Role>> =>
+/** All roles. There are few. */
+export const rolesById = ({ database, cache }: Reader): Promise<ReadonlyMap<string, Role>> =>
   cache.get("roles", async () => {
     const rows = await database.selectFrom("roles").selectAll().execute();
     return new Map(rows.map((role) => [role.id, role]));
@@ -79,45 +81,44 @@ export const effectiveRoles = async (reader: Reader, actor: Actor, target: Assig
   return assigned.length === 0 ? [] : expandedRoles(reader, assigned);
 };
 
-const targetsOf = async (
-  { database }: Reader,
-  actor: Actor,
-  kind: AssignmentTarget["kind"],
-  inherited: 0 | 1,
-): Promise<string[]> => {
-  const rows = sql<{ target_id: string }>`
-    SELECT DISTINCT target_id FROM assignments WHERE ${actorSql(actor)} AND target_kind = ${kind} AND inherited = ${inherited}`;
-  return (await rows.execute(database)).rows.map(({ target_id }) => target_id);
+/** Roles that give nothing by themselves: those of a single domain that imply no role of all domains. */
+const barrenRoleIds = async (reader: Reader): Promise<string[]> => {
+  const roles = await rolesById(reader);
+  const implications = await implicationsOf(reader);
+  return [...roles.values()]
+    .filter(({ domain_id }) => domain_id !== null)
+    .map(({ id }) => id)
+    .filter((id) => [...effectiveRoleIds([id], implications)].every((other) => roles.get(other)?.domain_id !== null));
 };
 
-/** The projects beneath any of `ids` (projects or domains), at any depth. */
-export const descendantsOf = async ({ database }: Reader, ids: readonly string[]): Promise<string[]> => {
-  if (ids.length === 0) return [];
-  const rows = sql<{ id: string }>`
-    WITH RECURSIVE below (id) AS (
-      SELECT id FROM projects WHERE parent_id IN (${sql.join([...ids])})
-      UNION SELECT p.id FROM projects p JOIN below ON p.parent_id = below.id)
-    SELECT id FROM below`;
-  return (await rows.execute(database)).rows.map(({ id }) => id);
+/** Grants of `actor` that give a right, as a table `held`. */
+const heldSql = async (reader: Reader, actor: Actor): Promise<RawBuilder<unknown>> => {
+  const barren = await barrenRoleIds(reader);
+  const useful = barren.length === 0 ? sql`` : sql` AND role_id NOT IN (${sql.join(barren)})`;
+  return sql`held (target_kind, target_id, inherited) AS (
+    SELECT DISTINCT target_kind, target_id, inherited FROM assignments WHERE ${actorSql(actor)}${useful})`;
 };
 
 /** The enabled projects, in enabled domains, on which the user has a role, by id. */
 export const projectsOfUser = async (reader: Reader, actor: Actor): Promise<Project[]> => {
-  const direct = await targetsOf(reader, actor, "project", 0);
-  const from = [...(await targetsOf(reader, actor, "project", 1)), ...(await targetsOf(reader, actor, "domain", 1))];
-  const ids = [...new Set([...direct, ...(await descendantsOf(reader, from))])];
-  const projects = (await findRecords(reader.database, "projects", ids)).filter(({ enabled }) => enabled === 1);
-  const domainIds = [...new Set(projects.flatMap(({ domain_id }) => domain_id ?? []))];
-  const domains = await findRecords(reader.database, "projects", domainIds);
-  const open = new Set(domains.filter(({ enabled }) => enabled === 1).map(({ id }) => id));
-  return projects
-    .filter(({ domain_id, is_domain }) => is_domain === 0 && domain_id !== null && open.has(domain_id))
-    .toSorted((left, right) => (left.id < right.id ? -1 : 1));
+  const rows = sql<Project>`
+    WITH RECURSIVE ${await heldSql(reader, actor)},
+    below (id) AS (
+      SELECT p.id FROM projects p JOIN held ON held.target_id = p.parent_id WHERE held.inherited = 1 AND held.target_kind <> 'system'
+      UNION SELECT p.id FROM projects p JOIN below ON below.id = p.parent_id)
+    SELECT p.* FROM projects p JOIN projects d ON d.id = p.domain_id
+    WHERE p.is_domain = 0 AND p.enabled = 1 AND d.enabled = 1 AND p.id IN (
+      SELECT id FROM below UNION SELECT target_id FROM held WHERE target_kind = 'project' AND inherited = 0)
+    ORDER BY p.id`;
+  return (await rows.execute(reader.database)).rows;
 };
 
 /** The enabled domains on which the user has a role, by id. */
 export const domainsOfUser = async (reader: Reader, actor: Actor): Promise<Project[]> => {
-  const ids = await targetsOf(reader, actor, "domain", 0);
-  const domains = await findRecords(reader.database, "projects", ids);
-  return domains.filter(({ enabled }) => enabled === 1).toSorted((left, right) => (left.id < right.id ? -1 : 1));
+  const rows = sql<Project>`
+    WITH ${await heldSql(reader, actor)}
+    SELECT p.* FROM projects p WHERE p.is_domain = 1 AND p.enabled = 1 AND p.id IN (
+      SELECT target_id FROM held WHERE target_kind = 'domain' AND inherited = 0)
+    ORDER BY p.id`;
+  return (await rows.execute(reader.database)).rows;
 };

@@ -1,9 +1,12 @@
 import { sql } from "kysely";
+import { Type } from "typebox";
+import { Value } from "typebox/value";
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
 import { isPostgres } from "../../common/sql/dialect.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
-import type { RevocationEvent } from "../core/revocation.ts";
+import { sleep, type Worker } from "../../common/worker.ts";
+import { type RevocationEvent, revocationEvent } from "../core/revocation.ts";
 import type { IdentityDatabase, IdentityTransaction } from "./records.ts";
 
 /** What was done to a thing, for the audit log and whoever listens on the bus. */
@@ -44,6 +47,10 @@ export type Changes = {
   record<Result>(work: (transaction: IdentityTransaction) => Promise<Result>): Promise<Result>;
   /** `listener` is called in the turn in which a write became durable, in the order of the writes. */
   onCommit(listener: (change: CommittedChange) => void): void;
+  /**
+   * Tells listeners of what other processes wrote, some 250 ms later at most. Undefined on SQLite, where nobody else writes.
+   */
+  readonly follower: Worker | undefined;
   /** A time for a token: later than every revocation that was written before. Milliseconds. */
   issueTimeMs(): number;
 };
@@ -55,6 +62,9 @@ export type ChangesOptions = {
   /** Told what a listener threw; the write holds all the same. */
   readonly onListenerError: (error: unknown) => void;
 };
+
+const FOLLOW_INTERVAL_MS = 250;
+const FOLLOWED_AT_ONCE = 1_000;
 
 /**
  * A revocation's time lies this far ahead, and tokens that are issued after it lie behind it: one that was issued between the write's last
@@ -77,6 +87,27 @@ export const createChanges = ({ database, clock, onListenerError }: ChangesOptio
       } catch (thrown) {
         onListenerError(new Error(`a listener of changes failed: ${messageOf(thrown)}`, { cause: thrown }));
       }
+    }
+  };
+
+  /** Ids of own writes that the follower has not come to yet. */
+  const own = new Set<number>();
+  const isShared = isPostgres(database);
+  let followedId: number | undefined;
+
+  const follow = async (): Promise<void> => {
+    const rows = await database
+      .selectFrom("changes")
+      .selectAll()
+      .where("id", ">", followedId ?? 0)
+      .orderBy("id")
+      .limit(FOLLOWED_AT_ONCE)
+      .execute();
+    for (const row of rows) {
+      followedId = row.id;
+      revokedUntilMs = Math.max(revokedUntilMs, row.revocations === null ? 0 : row.at_ms);
+      if (own.delete(row.id)) continue;
+      tell({ id: row.id, revocations: storedRevocations(row.revocations), notifications: [] });
     }
   };
 
@@ -106,6 +137,7 @@ export const createChanges = ({ database, clock, onListenerError }: ChangesOptio
     });
     const { revocations, notifications, later } = collected;
     if (revocations.length > 0) revokedUntilMs = Math.max(revokedUntilMs, atMs);
+    if (isShared) own.add(id);
     tell({ id, revocations: withTime(revocations, atMs), notifications });
     for (const task of later) task();
     // A commit that took longer than the margin: tokens issued meanwhile are caught by saying it once more.
@@ -119,6 +151,17 @@ export const createChanges = ({ database, clock, onListenerError }: ChangesOptio
 
   return {
     onCommit: (listener) => void listeners.push(listener),
+    follower: isShared
+      ? {
+          name: "changes-of-others",
+          status: () => ({ followedId }),
+          work: async () => {
+            await follow();
+            return "idle";
+          },
+          waitForWork: (signal) => sleep(FOLLOW_INTERVAL_MS, signal),
+        }
+      : undefined,
     record: (work) => withTransaction(database, work),
     issueTimeMs: () => Math.max(clock.nowMs(), revokedUntilMs + 1),
     write,
@@ -128,6 +171,14 @@ export const createChanges = ({ database, clock, onListenerError }: ChangesOptio
 /** SQLite has one writer by itself. On PostgreSQL the lock comes before the transaction's first look, so that it sees all writes before it. */
 const oneWriterAtATime = async (transaction: IdentityTransaction): Promise<void> => {
   if (isPostgres(transaction)) await sql`LOCK TABLE changes IN EXCLUSIVE MODE`.execute(transaction);
+};
+
+const storedEvents = Type.Array(revocationEvent);
+
+/** The revocations of a row of `changes`. */
+export const storedRevocations = (text: string | null): RevocationEvent[] => {
+  const value: unknown = text === null ? [] : JSON.parse(text);
+  return Value.Check(storedEvents, value) ? value : [];
 };
 
 type Collection = {

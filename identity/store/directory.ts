@@ -5,6 +5,7 @@ export type DirectoryUser = {
   readonly id: string;
   readonly name: string;
   readonly domainId: string;
+  /** False also for who has not logged in for longer than the operator allows. */
   readonly enabled: boolean;
   readonly defaultProjectId: string | null;
   readonly passwordExpiresAtMs: number | null;
@@ -34,14 +35,20 @@ export type PasswordVerdict = "right" | "wrong" | "locked" | "expired" | "must-c
 export type Directory = {
   findUser(id: string): Promise<DirectoryUser | undefined>;
   findUserByName(domainId: string, name: string): Promise<DirectoryUser | undefined>;
-  /** Conditions by the columns of the table `users`; `domain_id` among them chooses the driver. */
+  /**
+   * Conditions by `id`, `name`, `domain_id`, `enabled`, `password_expires_at_ms`; by `idp_id`, `protocol_id`, `unique_id` of federated users;
+   * by `group_id` for the members of a group. `domain_id` or `group_id` chooses the driver; without either, it is SQL.
+   */
   listUsers(query: ListQuery): Promise<DirectoryUser[]>;
   findGroup(id: string): Promise<DirectoryGroup | undefined>;
   findGroupByName(domainId: string, name: string): Promise<DirectoryGroup | undefined>;
+  /** Conditions by `id`, `name`, `domain_id`; by `user_id` for the groups of a user. The driver is chosen as in `listUsers`. */
   listGroups(query: ListQuery): Promise<DirectoryGroup[]>;
   /** Ids, without memberships that have expired. */
   groupIdsOf(userId: string): Promise<string[]>;
   userIdsIn(groupId: string): Promise<string[]>;
   /** Counts failures and logins where the driver does. With no user it costs the same and says `wrong`: time does not tell the two apart. */
   verifyPassword(userId: string | undefined, password: string): Promise<PasswordVerdict>;
+  /** Whether users and groups of this domain are kept here, so that they can be changed. */
+  isWritable(domainId: string): Promise<boolean>;
 };

@@ -6,7 +6,7 @@ import type { Clock } from "../../common/clock.ts";
 import { messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import type { Metrics } from "../../common/metrics.ts";
-import type { IdentityClient, TokenContext, TokenVerifier } from "../../identity/client.ts";
+import { type IdentityClient, isAllowedByRules, type TokenContext, type TokenVerifier } from "../../identity/client.ts";
 import type { Accounts } from "../object-service/accounts.ts";
 import type { Containers } from "../object-service/containers.ts";
 import type { Objects } from "../object-service/objects.ts";
@@ -167,7 +167,14 @@ const handle = async (
     } else {
       const context = authenticate(options.verifier, request);
       // A token that was seen before is known at once, and costs no turn of the event loop.
-      exchange.token = context instanceof Promise ? await context : context;
+      const token = context instanceof Promise ? await context : context;
+      if (
+        token?.accessRules !== undefined &&
+        !isAllowedByRules(token.accessRules, SERVICE_TYPE, exchange.method, path)
+      ) {
+        throw refuse("unauthorized", "The access rules of the application credential do not allow this request.");
+      }
+      exchange.token = token;
       await serveStore(options.services, exchange, path);
     }
   } catch (error) {
@@ -185,6 +192,9 @@ const handle = async (
     else respondError(exchange, answer.status, answer.message);
   }
 };
+
+/** This service in catalogs, and in the access rules of application credentials. */
+const SERVICE_TYPE = "object-store";
 
 /** No token is an anonymous request; a bad one is refused, except that public containers stay public. */
 const authenticate = (
@@ -218,7 +228,7 @@ const serveSpecial = async (options: SwiftServerOptions, exchange: Exchange, pat
           "This server could not verify that you are authorized to access the document you requested.",
         );
       }
-      const answer = await options.identity.v1Auth(user, key);
+      const answer = await options.identity.v1Auth(user, key, exchange.request.socket.remoteAddress);
       return respond(exchange, 200, {
         "Content-Type": "text/html; charset=UTF-8",
         "X-Auth-Token": answer.token,

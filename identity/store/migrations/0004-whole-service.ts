@@ -7,11 +7,11 @@ import { columnTypes } from "../../../common/sql/dialect.ts";
  */
 const RENAMED = [
   "passwords",
+  "credentials",
   "users",
   "assignments",
   "role_implications",
   "roles",
-  "credentials",
   "endpoints",
   "services",
   "regions",

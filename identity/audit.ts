@@ -1,0 +1,49 @@
+import { randomUUID } from "node:crypto";
+import type { Bus } from "../common/bus/bus.ts";
+import type { Clock } from "../common/clock.ts";
+import type { Log } from "../common/log.ts";
+import { auditEvent, type Deed, notificationType } from "./core/audit-event.ts";
+import { currentInitiator, type Initiator } from "./initiator.ts";
+import type { Changes } from "./store/changes.ts";
+
+/** The bus topic of what happens to identities. */
+export const IDENTITY_TOPIC = "identity.notifications";
+
+export type Audit = {
+  /** A login that was refused. `user` as the client named it, never more of what it sent. */
+  loginFailed(failure: { readonly user: string; readonly reason: string; readonly remoteAddress: string }): void;
+};
+
+export type AuditOptions = {
+  readonly bus: Bus;
+  readonly changes: Changes;
+  readonly clock: Clock;
+  /** The node that sees it all. */
+  readonly observer: string;
+};
+
+/** Publishes every change, once it is durable, and every login that failed. */
+export const createAudit = ({ bus, changes, clock, observer }: AuditOptions): Audit => {
+  const publish = (deed: Omit<Deed, "id" | "atMs" | "initiator">, initiator: Initiator | undefined): void => {
+    const whole: Deed = { ...deed, id: randomUUID(), atMs: clock.nowMs(), initiator };
+    bus.publish({ topic: IDENTITY_TOPIC, type: notificationType(whole), payload: auditEvent(whole, observer) });
+  };
+  changes.onCommit(({ notifications }) => {
+    for (const { action, resource, id, details } of notifications) {
+      const more = details === undefined ? {} : { details };
+      publish({ action, outcome: "success", resource, resourceId: id, ...more }, currentInitiator());
+    }
+  });
+  return {
+    loginFailed: ({ user, reason, remoteAddress }) =>
+      publish(
+        { action: "authenticate", outcome: "failure", resource: "account/user", resourceId: user, reason },
+        { userId: user, projectId: undefined, remoteAddress, requestId: undefined },
+      ),
+  };
+};
+
+/** Writes what is published into `log`, a line for each event. */
+export const logAudit = (bus: Bus, log: Log): void => {
+  bus.subscribe(IDENTITY_TOPIC, ({ type, payload }) => log.info(type, { event: payload }));
+};
