@@ -29,6 +29,9 @@ import { IMPLIED_ROLE_ROUTES } from "./api/implied-roles.ts";
 import { INTERNAL_ROUTES } from "./api/internal.ts";
 import { LIMIT_ROUTES } from "./api/limits.ts";
 import { IDENTITY_OPERATIONS } from "./api/operations.ts";
+import { OAUTH1_ACCESS_TOKEN_ROUTES } from "./api/oauth1-access-tokens.ts";
+import { OAUTH1_CONSUMER_ROUTES } from "./api/oauth1-consumers.ts";
+import { OAUTH1_ROUTES } from "./api/oauth1.ts";
 import { OWN_PASSWORD_ROUTES } from "./api/own-password.ts";
 import { OWN_SCOPE_ROUTES } from "./api/own-scopes.ts";
 import { createPeerServer } from "./api/peer-server.ts";
@@ -39,6 +42,7 @@ import { PROJECT_ROUTES } from "./api/projects.ts";
 import { REGION_ROUTES } from "./api/regions.ts";
 import { REGISTERED_LIMIT_ROUTES } from "./api/registered-limits.ts";
 import { ROLE_ASSIGNMENT_ROUTES } from "./api/role-assignments.ts";
+import { REVOCATION_ROUTES } from "./api/revocations.ts";
 import { ROLE_ROUTES } from "./api/roles.ts";
 import { SERVICE_ROUTES } from "./api/services.ts";
 import { SIGNED_TOKEN_ROUTES } from "./api/signed-tokens.ts";
@@ -50,19 +54,24 @@ import { applicationCredentialMethod } from "./authentication/application-creden
 import { type Audit, createAudit, logAudit } from "./audit.ts";
 import { createLoginLimiter } from "./authentication/login-limiter.ts";
 import type { MethodContext } from "./authentication/method.ts";
+import { oauth1Method } from "./authentication/oauth1.ts";
 import { passwordMethod } from "./authentication/password.ts";
 import { tokenMethod } from "./authentication/token.ts";
+import { totpMethod } from "./authentication/totp.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { parseIdentityConfig } from "./config.ts";
 import type { AuthenticationRequest } from "./core/authentication-request.ts";
 import type { IdentityErrorCode } from "./core/identity-error.ts";
 import { IDENTITY_POLICY_RULES } from "./core/policy-rules.ts";
 import { createHousekeeper } from "./daemons/housekeeper.ts";
+import { createFactorCheck } from "./receipts.ts";
 import { openRevocationFeed } from "./revocation-feed.ts";
 import { cachedDirectory } from "./store/cached-directory.ts";
+import { rotateKeys } from "./rotate-keys.ts";
 import { createChanges } from "./store/changes.ts";
 import { openCredentialCipher } from "./store/credential-cipher.ts";
 import { IDENTITY_MIGRATIONS } from "./store/migrations.ts";
+import { createDomainDirectory } from "./store/domain-directory.ts";
 import { createPasswordHasher } from "./store/password-hasher.ts";
 import { identityPaths } from "./store/paths.ts";
 import { ReadCache } from "./store/read-cache.ts";
@@ -82,6 +91,7 @@ const PUBLIC_ROUTES = [
   ...APPLICATION_CREDENTIAL_ROUTES,
   ...CREDENTIAL_ROUTES,
   ...EC2_CREDENTIAL_ROUTES,
+  ...REVOCATION_ROUTES,
   ...SIGNED_TOKEN_ROUTES,
   ...TRUST_ROUTES,
   ...DOMAIN_CONFIGURATION_ROUTES,
@@ -104,8 +114,11 @@ const PUBLIC_ROUTES = [
   ...ENDPOINT_ROUTES,
   ...POLICY_ASSOCIATION_ROUTES,
   ...POLICY_ROUTES,
+  ...OAUTH1_ACCESS_TOKEN_ROUTES,
+  ...OAUTH1_CONSUMER_ROUTES,
+  ...OAUTH1_ROUTES,
 ];
-const AUTHENTICATION_METHODS = [applicationCredentialMethod, passwordMethod, tokenMethod];
+const AUTHENTICATION_METHODS = [applicationCredentialMethod, oauth1Method, passwordMethod, tokenMethod, totpMethod];
 
 export type IdentityOptions = {
   readonly config: ClusterConfig;
@@ -214,7 +227,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   if (applied.length > 0) log.info("migrations applied", { applied });
 
   const identityConfig = parseIdentityConfig(config.identity);
-  const signingKey = await openSigningKeys(paths, clock.nowMs());
+  const signingKeys = await openSigningKeys(paths, clock);
   const cipher = await openCredentialCipher(paths.credentialKey);
   const hasher = await createPasswordHasher(identityConfig.passwordHash);
   const adminPassword = options.adminPassword ?? (await passwordFile(paths.adminPassword)) ?? config.adminPassword;
@@ -242,8 +255,9 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     // What it says is looked up anew for each answer anyway.
     revocations: { list: revocations.list, assertFresh: () => {}, recheck: undefined },
   });
+  const sql = createSqlDirectory({ database, hasher, clock, changes, config: identityConfig });
   const directory = cachedDirectory(
-    createSqlDirectory({ database, hasher, clock, changes, config: identityConfig }),
+    starting.use(createDomainDirectory({ sql, database, changes, cache, cipher, hasher, clock })),
     cache,
   );
   const methodContext: MethodContext = {
@@ -261,8 +275,21 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   const bus = createBus((error, { type }) => log.error("a listener of the bus failed", { type, error }));
   logAudit(bus, options.auditLog ?? log.child({ audit: true }));
   const audit = createAudit({ bus, changes, clock, observer: config.node });
+  const methods = [...AUTHENTICATION_METHODS];
   const tokens = watched(
-    createTokenService({ ...methodContext, methods: AUTHENTICATION_METHODS, signingKey: () => signingKey, verifier }),
+    createTokenService({
+      ...methodContext,
+      methods,
+      signingKey: () => signingKeys.current(),
+      verifier,
+      checkFactors: createFactorCheck({
+        ...methodContext,
+        signingKey: () => signingKeys.current(),
+        publicKeysFile: paths.publicKeys,
+        revocations: revocations.list,
+        offered: new Set(methods.map(({ name }) => name)),
+      }),
+    }),
     metrics,
     audit,
   );
@@ -279,9 +306,10 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     publicEndpoint: publicEndpoint(config, "identity"),
     objectEndpoint: publicEndpoint(config, "object"),
     publicKeysFile: paths.publicKeys,
+    rotateKeys: () => rotateKeys(changes, signingKeys, cipher),
     admin: { userId: adminUserId, projectId: adminProjectId },
   };
-  const workers = [createHousekeeper({ changes, revocations, clock, tokensLiveMs })];
+  const workers = [createHousekeeper({ changes, revocations, signingKeys, clock, tokensLiveMs })];
   starting.use(runWorkers(changes.follower === undefined ? workers : [...workers, changes.follower], { log }));
 
   const socketServer = starting.use(

@@ -1,30 +1,30 @@
 import { randomBytes } from "node:crypto";
 import { codeOf } from "../common/errors.ts";
 import type { AuthenticationMethod, MethodContext, Recognized } from "./authentication/method.ts";
-import { findDomain, findProjectNamed } from "./authentication/references.ts";
+import { findProjectNamed } from "./authentication/references.ts";
 import { loadDelegation } from "./authentication/load-delegation.ts";
 import type { AuthenticationRequest, ScopeRequest } from "./core/authentication-request.ts";
 import type { Catalog } from "./core/catalog.ts";
 import { identityError, unauthorized } from "./core/identity-error.ts";
 import type { Delegation } from "./delegation.ts";
-import { effectiveRoles, expandedRoles, type NamedRole, SYSTEM_TARGET } from "./store/assignments.ts";
+import type { FactorCheck } from "./receipts.ts";
+import type { NamedRole } from "./store/assignments.ts";
 import { readCatalog } from "./store/catalog.ts";
 import type { DirectoryUser } from "./store/directory.ts";
-import type { Project } from "./store/schema.ts";
 import type { SigningKey } from "./store/signing-keys.ts";
+import {
+  delegatedRights,
+  enabledUser,
+  type NamedDomain,
+  ownRights,
+  scopeRequestOf,
+  type TokenScope,
+} from "./token-rights.ts";
 import { signToken } from "./token-signer.ts";
 import { contextOf, type TokenContext, type TokenVerifier } from "./token-verifier.ts";
 import type { TokenClaims } from "./wire.ts";
 
 const AUDIT_ID_BYTES = 16;
-
-type NamedDomain = Pick<Project, "id" | "name">;
-
-export type TokenScope =
-  | { readonly kind: "unscoped" }
-  | { readonly kind: "project"; readonly project: Project; readonly domain: NamedDomain }
-  | { readonly kind: "domain"; readonly domain: NamedDomain }
-  | { readonly kind: "system" };
 
 /** Everything that an answer about a token says, looked up now. */
 export type TokenDetails = {
@@ -50,8 +50,11 @@ export type TokenService = {
   issueFor(recognized: Recognized, methods: readonly string[], scope: ScopeRequest): Promise<Issued>;
   /** Who calls: signature, expiry and revocation checked, nothing else looked up. Throws `unauthorized`. */
   identify(token: string): TokenContext | Promise<TokenContext>;
-  /** A token's whole state; throws `unauthorized` also where its user, project or roles are gone or disabled. */
-  describe(token: string): Promise<TokenDetails>;
+  /**
+   * A token's whole state; throws `unauthorized` also where its user, project or roles are gone or disabled. `allowExpired`: its end may
+   * lie back by `allow_expired_window_seconds`.
+   */
+  describe(token: string, allowExpired?: boolean): Promise<TokenDetails>;
   /** The claims that a token of these details has. */
   claimsOf(details: TokenDetails): TokenClaims;
   /** Resolves once the revocation is on the disk. */
@@ -66,139 +69,7 @@ export type TokenServiceOptions = MethodContext & {
   /** The key that signs now; a rotation changes it. */
   signingKey(): SigningKey;
   readonly verifier: TokenVerifier;
-  /** Checks multi-factor rules of who logged in by these methods. Throws where more is asked for. */
-  readonly assertEnoughFactors?: (user: DirectoryUser, methods: readonly string[]) => void;
-};
-
-const UNSCOPED: TokenScope = { kind: "unscoped" };
-
-/** The scope that is asked for, if it is there and enabled. */
-const findScope = async (
-  context: MethodContext,
-  request: Exclude<ScopeRequest, { kind: "default" | "trust" }>,
-): Promise<TokenScope | undefined> => {
-  switch (request.kind) {
-    case "unscoped":
-      return UNSCOPED;
-    case "system":
-      return { kind: "system" };
-    case "project": {
-      const project = await findProjectNamed(context, request.project);
-      if (project?.enabled !== 1) return undefined;
-      const domain = project.domain_id === null ? project : await findDomain(context, { id: project.domain_id });
-      return domain?.enabled === 1 ? { kind: "project", project, domain } : undefined;
-    }
-    case "domain": {
-      const domain = await findDomain(context, request.domain);
-      return domain?.enabled === 1 ? { kind: "domain", domain } : undefined;
-    }
-  }
-};
-
-const targetOf = (scope: Exclude<TokenScope, { kind: "unscoped" }>) => {
-  switch (scope.kind) {
-    case "project":
-      return { kind: "project", id: scope.project.id } as const;
-    case "domain":
-      return { kind: "domain", id: scope.domain.id } as const;
-    case "system":
-      return SYSTEM_TARGET;
-  }
-};
-
-const groupsOf = async (
-  context: MethodContext,
-  userId: string,
-  federation: TokenContext["federation"],
-): Promise<string[]> => [
-  ...new Set([...(await context.directory.groupIdsOf(userId)), ...(federation?.groupIds ?? [])]),
-];
-
-const rolesOn = async (
-  context: MethodContext,
-  userId: string,
-  scope: TokenScope,
-  federation: TokenContext["federation"],
-): Promise<NamedRole[]> => {
-  if (scope.kind === "unscoped") return [];
-  const groupIds = await groupsOf(context, userId, federation);
-  return effectiveRoles(context, { userId, groupIds }, targetOf(scope));
-};
-
-type Rights = { readonly scope: TokenScope; readonly roles: readonly NamedRole[] };
-
-type DelegatedTrust = Extract<Delegation, { kind: "trust" }>;
-
-/** Whose roles a trust hands on in the end. Throws `forbidden` where a trust between is gone, or one who handed it on. */
-const firstTrustorOf = async (context: MethodContext, trust: DelegatedTrust): Promise<string> => {
-  let last = trust;
-  while (last.redelegatedTrustId !== undefined) {
-    const parent = await loadDelegation(context, { trustId: last.redelegatedTrustId });
-    const agent = parent?.kind === "trust" ? await context.directory.findUser(parent.trusteeUserId) : undefined;
-    if (parent?.kind !== "trust" || agent?.enabled !== true) {
-      throw identityError("forbidden", "One of the trust agents is disabled or deleted.");
-    }
-    last = parent;
-  }
-  return last.trustorUserId;
-};
-
-/** What is delegated, as far as who delegated it still has it. Throws `forbidden` where a part of it is gone. */
-const delegatedRights = async (
-  context: MethodContext,
-  delegation: Delegation,
-  user: DirectoryUser,
-): Promise<Rights> => {
-  const ownerId = delegation.kind === "trust" ? await firstTrustorOf(context, delegation) : user.id;
-  if (delegation.projectId === undefined) return { scope: UNSCOPED, roles: [] };
-  const scope = await findScope(context, { kind: "project", project: { id: delegation.projectId } });
-  if (scope === undefined) throw unauthorized(`project ${delegation.projectId} is gone or disabled`);
-  const held = new Set((await rolesOn(context, ownerId, scope, undefined)).map(({ id }) => id));
-  const roles = await expandedRoles(context, delegation.roleIds);
-  const lost = delegation.roleIds.filter((id) => !held.has(id));
-  if (lost.length > 0 && delegation.kind !== "application-credential") {
-    throw identityError("forbidden", "A role that was delegated is not held any more.", { lost });
-  }
-  const left = roles.filter(({ id }) => held.has(id));
-  if (left.length === 0) throw unauthorized(`nothing is left of ${delegation.kind} ${delegation.id}`);
-  return { scope, roles: left };
-};
-
-const ownRights = async (
-  context: MethodContext,
-  user: DirectoryUser,
-  request: Exclude<ScopeRequest, { kind: "trust" }>,
-  federation: TokenContext["federation"],
-): Promise<Rights> => {
-  if (request.kind === "default") {
-    const id = user.defaultProjectId;
-    const scope = id === null ? undefined : await findScope(context, { kind: "project", project: { id } });
-    const roles = scope === undefined ? [] : await rolesOn(context, user.id, scope, federation);
-    return scope !== undefined && roles.length > 0 ? { scope, roles } : { scope: UNSCOPED, roles: [] };
-  }
-  const scope = await findScope(context, request);
-  if (scope === undefined) throw unauthorized(`scope ${request.kind} is absent or disabled`);
-  if (scope.kind === "unscoped") return { scope, roles: [] };
-  const roles = await rolesOn(context, user.id, scope, federation);
-  if (roles.length === 0) throw unauthorized(`user ${user.id} has no role on the ${scope.kind}`);
-  return { scope, roles };
-};
-
-const scopeRequestOf = (context: TokenContext): ScopeRequest => {
-  if (context.system) return { kind: "system" };
-  if (context.projectId !== undefined) return { kind: "project", project: { id: context.projectId } };
-  if (context.domainId !== undefined) return { kind: "domain", domain: { id: context.domainId } };
-  return { kind: "unscoped" };
-};
-
-const enabledUser = async (
-  context: MethodContext,
-  user: DirectoryUser | undefined,
-): Promise<{ user: DirectoryUser; userDomain: NamedDomain }> => {
-  if (user?.enabled !== true) throw unauthorized("user is gone or disabled");
-  const userDomain = await findDomain(context, { id: user.domainId });
-  if (userDomain?.enabled !== 1) throw unauthorized(`domain ${user.domainId} is gone or disabled`);
-  return { user, userDomain };
+  readonly checkFactors: FactorCheck;
 };
 
 const claimsOf = (details: TokenDetails): TokenClaims => {
@@ -308,7 +179,7 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
       const method = methodsByName.get(name);
       // Keystone's answer to a method that is not enabled.
       if (method === undefined) throw unauthorized(`method ${name} is not offered`);
-      const one = await method.recognize(payload, options, { remoteAddress: request.remoteAddress });
+      const one = await method.recognize(payload, options, request);
       if (whole !== undefined && whole.user.id !== one.user.id) throw unauthorized("methods name different users");
       whole = { ...whole, ...one };
       names.push(...(one.from === undefined ? [name] : [name, ...one.from.methods]));
@@ -323,12 +194,7 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     if (delegation === undefined && isDelegated(context)) throw unauthorized("what delegated the right is gone");
     const rights =
       delegation === undefined
-        ? await ownRights(
-            options,
-            user,
-            scopeRequestOf(context) as Exclude<ScopeRequest, { kind: "trust" }>,
-            context.federation,
-          )
+        ? await ownRights(options, user, scopeRequestOf(context), context.federation)
         : await delegatedRights(options, delegation, user);
     const { methods, auditId, parentAuditId, issuedAtMs, expiresAtMs, federation } = context;
     const trust = delegation?.kind === "trust" ? delegation : undefined;
@@ -353,11 +219,11 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     claimsOf,
     authenticate: async (request) => {
       const { whole, names } = await recognize(request);
-      options.assertEnoughFactors?.(whole.user, names);
-      return issueFor(whole, names, request.scope);
+      return issueFor(whole, await options.checkFactors(whole.user, names, request.receipt), request.scope);
     },
-    describe: async (token) => {
-      const context = await identify(token);
+    describe: async (token, allowExpired = false) => {
+      const windowMs = allowExpired ? config.allowExpiredWindowSeconds * 1000 : 0;
+      const context = await verifier.verify(token, windowMs);
       try {
         return await cache.get(`token ${context.auditId}`, () => describeContext(context));
       } catch (thrown) {

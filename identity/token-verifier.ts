@@ -73,9 +73,10 @@ export type RevocationSource = {
 export type TokenVerifier = {
   /**
    * The context of a valid token; at once when it was seen before, without a promise. Throws, or rejects with,
-   * RingsteadError `unauthorized` for anything else.
+   * RingsteadError `unauthorized` for anything else. `expiredForMs`: so long ago its end may lie, for an operation that a service began in
+   * time and that takes longer than a token lives.
    */
-  verify(token: string): TokenContext | Promise<TokenContext>;
+  verify(token: string, expiredForMs?: number): TokenContext | Promise<TokenContext>;
 };
 
 export type TokenVerifierOptions = {
@@ -83,8 +84,6 @@ export type TokenVerifierOptions = {
   readonly keysDir: string;
   readonly clock: Clock;
   readonly revocations: RevocationSource;
-  /** Seconds after a token's end in which it is still verified; whoever asks for that must look at the end itself. */
-  readonly expiredWindowSeconds?: number;
 };
 
 export const refuseToken = (reason: string): RingsteadError =>
@@ -177,10 +176,8 @@ type Entry = { context: TokenContext; checkedAt: number };
  * (a cheap LRU without bookkeeping per hit), a comparison of its expiry and one of the revocations' sequence; a miss is one ES256
  * verification in this turn. The identity service is asked only about a token that something happened to.
  */
-export const createTokenVerifier = (options: TokenVerifierOptions): TokenVerifier => {
-  const { keysDir, clock, revocations } = options;
+export const createTokenVerifier = ({ keysDir, clock, revocations }: TokenVerifierOptions): TokenVerifier => {
   const keyRing = createKeyRing(join(keysDir, "jwks.json"), clock);
-  const windowMs = (options.expiredWindowSeconds ?? 0) * 1000;
   let young = new Map<string, Entry>();
   let old = new Map<string, Entry>();
 
@@ -200,11 +197,9 @@ export const createTokenVerifier = (options: TokenVerifierOptions): TokenVerifie
   };
 
   /** Requires: the signature holds. */
-  const judged = (token: string, entry: Entry): TokenContext | Promise<TokenContext> => {
+  const judged = (token: string, entry: Entry, expiredForMs: number): TokenContext | Promise<TokenContext> => {
     const { context } = entry;
-    if (context.expiresAtMs + windowMs <= clock.nowMs()) {
-      young.delete(token);
-      old.delete(token);
+    if (context.expiresAtMs + expiredForMs <= clock.nowMs()) {
       throw refuseToken("expired");
     }
     revocations.assertFresh();
@@ -221,29 +216,34 @@ export const createTokenVerifier = (options: TokenVerifierOptions): TokenVerifie
     return context;
   };
 
-  const first = (token: string, headerEnd: number, key: KeyObject): TokenContext | Promise<TokenContext> => {
+  const first = (
+    token: string,
+    headerEnd: number,
+    key: KeyObject,
+    expiredForMs: number,
+  ): TokenContext | Promise<TokenContext> => {
     const entry: Entry = { context: opened(token, headerEnd, key), checkedAt: 0 };
-    const context = judged(token, entry);
+    const context = judged(token, entry, expiredForMs);
     if (!(context instanceof Promise)) remember(token, entry);
     return context;
   };
 
   return {
-    verify: (token) => {
+    verify: (token, expiredForMs = 0) => {
       let entry = young.get(token);
       if (entry === undefined) {
         entry = old.get(token);
         if (entry !== undefined) remember(token, entry);
       }
-      if (entry !== undefined) return judged(token, entry);
+      if (entry !== undefined) return judged(token, entry, expiredForMs);
       if (token.length > TOKEN_MAX_CHARACTERS || !TOKEN.test(token)) throw refuseToken("not a token");
       const headerEnd = token.indexOf(".");
       const header = token.slice(0, headerEnd);
       const key = keyRing.known(header);
-      if (key !== undefined) return first(token, headerEnd, key);
+      if (key !== undefined) return first(token, headerEnd, key, expiredForMs);
       return keyRing.find(header).then((found) => {
         if (found === undefined) throw refuseToken("unknown key");
-        return first(token, headerEnd, found);
+        return first(token, headerEnd, found, expiredForMs);
       });
     },
   };

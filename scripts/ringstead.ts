@@ -1,5 +1,6 @@
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { exitCodeOf } from "./exit-code.ts";
+import { dataDirOf } from "./up-options.ts";
 
 const HELP = `ringstead COMMAND [--data DIR] …
 
@@ -10,6 +11,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
   status    every process, device and service; --json; exit 0 all well, 1 degraded, 2 down
   serve     ROLE[,ROLE…] --node NAME --config cluster.toml [--key-file F]: roles of a bigger installation
   ring      devices and partitions: ringstead ring help
+  identity  keys and health of the identity service: ringstead identity help
   demo      store a file and read it back, step by step
   backup    DIR2: control database, rings and keys, while running
   restore   DIR2: puts a backup into DIR
@@ -26,6 +28,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
   status: async () => (await import("./status.ts")).status,
   serve: async () => (await import("./serve.ts")).serve,
   ring: async () => (await import("../ring/command.ts")).ringCommand,
+  identity: async () => {
+    const { identityCommand } = await import("../identity/command.ts");
+    return (rest) => identityCommand(rest, dataDirOf(undefined));
+  },
   demo: async () => (await import("./demo.ts")).demo,
   backup: async () => (await import("./backup.ts")).backup,
   restore: async () => (await import("./restore.ts")).restore,
@@ -42,7 +48,7 @@ const main = async (argv: readonly string[]): Promise<number> => {
   const [name = "help", ...rest] = argv;
   if (
     ["help", "--help", "-h"].includes(name) ||
-    (name !== "ring" && rest.some((word) => word === "--help" || word === "-h"))
+    (name !== "ring" && name !== "identity" && rest.some((word) => word === "--help" || word === "-h"))
   ) {
     process.stdout.write(HELP);
     return 0;

@@ -1,7 +1,7 @@
 import { type Static, Type } from "typebox";
 import type { HttpRequest } from "../../common/http/route.ts";
 import { domainReference, reference, textOf } from "../authentication/references.ts";
-import type { AuthenticationRequest, ScopeRequest } from "../core/authentication-request.ts";
+import type { AuthenticationRequest, ScopeRequest, SignedRequest } from "../core/authentication-request.ts";
 import { identityError } from "../core/identity-error.ts";
 
 const NAME_MAX = 255;
@@ -60,9 +60,21 @@ const scopeRequest = (scope: AuthenticationBody["auth"]["scope"]): ScopeRequest 
   return { kind: "unscoped" };
 };
 
+/** The part of a request that OAuth 1.0a signs. */
+export const signedRequest = (
+  request: Pick<HttpRequest, "method" | "origin" | "path" | "query" | "header">,
+): SignedRequest => {
+  const { method, origin, path, query } = request;
+  const given: object = typeof query === "object" && query !== null ? query : {};
+  const pairs = Object.entries(given).flatMap(([name, value]) =>
+    [value].flat().map((one): [string, string] => [name, String(one)]),
+  );
+  return { method, origin, path, query: pairs, authorization: request.header("authorization") };
+};
+
 /** The domain's form of a request that passed the schema. Throws `bad-request`. */
 export const authenticationRequest = (
-  request: Pick<HttpRequest, "remoteAddress" | "header"> & { readonly body: AuthenticationBody },
+  request: Omit<HttpRequest, "body"> & { readonly body: AuthenticationBody },
 ): AuthenticationRequest => {
   const { identity, scope } = request.body.auth;
   const payloads: Readonly<Record<string, unknown>> = identity;
@@ -77,5 +89,6 @@ export const authenticationRequest = (
     scope: scopeRequest(scope),
     remoteAddress: request.remoteAddress,
     receipt: request.header("openstack-auth-receipt"),
+    signed: signedRequest(request),
   };
 };

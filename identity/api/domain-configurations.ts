@@ -1,6 +1,7 @@
 import { Type } from "typebox";
 import { domainOption, domainOptionDefaults, isOptionGroup, meaningOf } from "../core/domain-options.ts";
 import { identityError, notFound } from "../core/identity-error.ts";
+import type { ChangeSet } from "../store/changes.ts";
 import { type OptionValue, shownOptions, writeOptions } from "../store/domain-configurations.ts";
 import { findRecord, type IdentityDatabase, type IdentityTransaction } from "../store/records.ts";
 import { guardedRoute, type IdentityContext, type IdentityRoute } from "./identity-route.ts";
@@ -22,8 +23,7 @@ const body = Type.Object({ config: Type.Optional(Type.Record(Type.String(), Type
 type Part = { readonly group?: string; readonly option?: string };
 type Config = Readonly<Record<string, unknown>>;
 
-const invalid = (reason: string) =>
-  identityError("forbidden", `Invalid domain specific configuration: ${reason}.`);
+const invalid = (reason: string) => identityError("forbidden", `Invalid domain specific configuration: ${reason}.`);
 
 const assertDomain = async (database: IdentityDatabase, id: string): Promise<void> => {
   if ((await findRecord(database, "projects", id))?.is_domain !== 1) throw notFound("domain", id);
@@ -75,10 +75,7 @@ const configOf = (options: readonly OptionValue[], part: Part): Config => {
   if (part.option !== undefined) return Object.fromEntries(options.map(({ option, value }) => [option, value]));
   const groups = Map.groupBy(options, ({ group }) => group);
   return Object.fromEntries(
-    [...groups].map(([group, found]) => [
-      group,
-      Object.fromEntries(found.map(({ option, value }) => [option, value])),
-    ]),
+    [...groups].map(([group, found]) => [group, Object.fromEntries(found.map(({ option, value }) => [option, value]))]),
   );
 };
 
@@ -100,11 +97,21 @@ const changesOf = (config: Config, part: Part): OptionValue[] => {
   return options;
 };
 
-const removePart = async (transaction: IdentityTransaction, domainId: string, { group, option }: Part): Promise<void> => {
+const removePart = async (
+  transaction: IdentityTransaction,
+  domainId: string,
+  { group, option }: Part,
+): Promise<void> => {
   let rows = transaction.deleteFrom("domain_configurations").where("domain_id", "=", domainId);
   if (group !== undefined) rows = rows.where("group_name", "=", group);
   if (option !== undefined) rows = rows.where("option_name", "=", option);
   await rows.execute();
+};
+
+/** The users of the domain may come from elsewhere now, or be found no more. */
+const announce = (change: ChangeSet, domainId: string, part: Part): void => {
+  change.notify({ action: "update", resource: "domain", id: domainId, details: { config: part } });
+  change.revoke({ kind: "recheck", domainId });
 };
 
 const show = (path: string): IdentityRoute =>
@@ -136,7 +143,7 @@ const update = (path: string): IdentityRoute =>
         // A part must be there to be changed; the whole need not.
         if (part.group !== undefined && !before.some((one) => isPart(part, one))) throw notSet(domainId, part);
         await writeOptions(transaction, cipher, domainId, options);
-        change.notify({ action: "update", resource: "domain", id: domainId, details: { config: part } });
+        announce(change, domainId, part);
       });
       const options = (await shownOptions(database, domainId)).filter(({ sensitive }) => !sensitive);
       return { status: 200, body: { config: configOf(options, {}) } };
@@ -157,7 +164,7 @@ const remove = (path: string): IdentityRoute =>
         const before = await shownOptions(transaction, domainId);
         if (part.group !== undefined && !before.some((one) => isPart(part, one))) throw notSet(domainId, part);
         await removePart(transaction, domainId, part);
-        change.notify({ action: "update", resource: "domain", id: domainId, details: { config: part } });
+        announce(change, domainId, part);
       });
       return { status: 204 };
     },
@@ -176,7 +183,7 @@ const replace = guardedRoute({
       const before = await shownOptions(transaction, domainId);
       await removePart(transaction, domainId, {});
       await writeOptions(transaction, cipher, domainId, options);
-      change.notify({ action: "update", resource: "domain", id: domainId, details: { config: {} } });
+      announce(change, domainId, {});
       return before.length > 0;
     });
     const options = (await shownOptions(database, domainId)).filter(({ sensitive }) => !sensitive);

@@ -18,6 +18,7 @@ const createDomain = (fields: object): Promise<string> => service.create("domain
 const patchDomain = (id: string, fields: object): Promise<Answer> =>
   asAdmin("PATCH", `/domains/${id}`, { domain: fields });
 
+/** The value `n` of a query. */
 const count = (sql: string): unknown => {
   const database = new DatabaseSync(join(service.installation.paths.identityDir, "identity.db"), { readOnly: true });
   try {
@@ -26,6 +27,10 @@ const count = (sql: string): unknown => {
     database.close();
   }
 };
+
+/** What the last write said of tokens. */
+const lastRevocations = (): unknown =>
+  JSON.parse(String(count("SELECT revocations AS n FROM changes ORDER BY id DESC LIMIT 1")));
 
 test("a domain is made with what was given, what was not, and what this service only keeps", async () => {
   const answer = await asAdmin("POST", "/domains", {
@@ -129,6 +134,7 @@ test("a disabled domain lets nobody in, and voids the tokens of its users and of
   const user = await service.bearer(`/domains/${id}`, "reader");
   expect((await call("GET", `/v3/domains/${id}`, { token: user.token })).status).toBe(200);
   expect((await patchDomain(id, { enabled: false })).status).toBe(200);
+  expect(lastRevocations()).toMatchObject([{ kind: "recheck", domainId: id }]);
   expect((await call("GET", `/v3/domains/${id}`, { token: user.token })).status).toBe(401);
   expect((await login(user.id)).status).toBe(401);
   expect((await patchDomain(id, { enabled: true })).status).toBe(200);
@@ -152,25 +158,28 @@ test("a deleted domain takes everything in it along and leaves what is outside, 
   const role = await service.create("role", { name: "inner", domain_id: id });
   const project = await service.create("project", { name: "upper", domain_id: id, tags: ["t"] });
   const child = await service.create("project", { name: "lower", parent_id: project, domain_id: id });
-  const { projects } = (await asAdmin("GET", "/projects?name=service")).body;
-  const service = (projects as { id: string }[])[0]!.id;
+  const work = textAt(await asAdmin("GET", "/projects?name=service"), "projects.0.id");
   expect((await asAdmin("PUT", `/groups/${group}/users/${outer}`)).status).toBe(204);
-  await service.grant(`/projects/${service}/groups/${group}`, "member");
+  await service.grant(`/projects/${work}/groups/${group}`, "member");
   await service.grant(`/projects/${child}/users/${outer}`, "member");
   await service.grant(`/domains/${id}/users/${user}`, "member");
   expect((await asAdmin("PUT", `/projects/${project}/users/${user}/roles/${role}`)).status).toBe(204);
   const config = { config: { ldap: { url: "ldap://x", password: "p" } } };
   expect((await asAdmin("PUT", `/domains/${id}/config`, config)).status).toBe(201);
   expect((await asAdmin("PATCH", `/users/${outer}`, { user: { default_project_id: child } })).status).toBe(200);
-  const through = tokenOf(await login(outer, { project: { id: service } }));
-  expect((await call("GET", `/v3/projects/${service}`, { token: through })).status).toBe(200);
+  const through = tokenOf(await login(outer, { project: { id: work } }));
+  expect((await call("GET", `/v3/projects/${work}`, { token: through })).status).toBe(200);
 
   expect((await patchDomain(id, { enabled: false })).status).toBe(200);
   expect((await asAdmin("DELETE", `/domains/${id}`)).status).toBe(204);
+  expect(lastRevocations()).toMatchObject([
+    { kind: "recheck", projectId: work },
+    { kind: "revoke", domainId: id },
+  ]);
   for (const path of [`domains/${id}`, `users/${user}`, `groups/${group}`, `roles/${role}`, `projects/${child}`]) {
     expect((await asAdmin("GET", `/${path}`)).status, path).toBe(404);
   }
-  expect((await call("GET", `/v3/projects/${service}`, { token: through })).status).toBe(401);
+  expect((await call("GET", `/v3/projects/${work}`, { token: through })).status).toBe(401);
   expect(at(await asAdmin("GET", `/users/${outer}`), "user.default_project_id") ?? null).toBeNull();
   expect((await login(outer)).status).toBe(201);
   const gone = `'${[id, user, group, role, project, child].join("','")}'`;

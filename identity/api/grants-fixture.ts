@@ -78,17 +78,23 @@ export class GrantsFixture implements AsyncDisposable {
     return tokenOf(await this.login(userId, scope));
   }
 
+  /** Beneath the service, which is told of nothing: what a directory's user leaves behind who goes there. */
+  sql(statement: string): Readonly<Record<string, unknown>> | undefined {
+    const database = new DatabaseSync(join(this.#installation.paths.identityDir, "identity.db"), { timeout: 5_000 });
+    const row = database.prepare(statement).get();
+    database.close();
+    return row;
+  }
+
   /** What verifiers were told by the newest write. */
   revocations(): Readonly<Record<string, unknown>>[] {
-    const database = new DatabaseSync(join(this.#installation.paths.identityDir, "identity.db"), { readOnly: true });
-    const row = database.prepare("SELECT revocations FROM changes ORDER BY id DESC LIMIT 1").get();
-    database.close();
+    const row = this.sql("SELECT revocations FROM changes ORDER BY id DESC LIMIT 1");
     const text = row?.["revocations"];
     const events = typeof text === "string" ? (JSON.parse(text) as Record<string, unknown>[]) : [];
     return events.map(({ issuedBeforeMs: _time, ...event }) => event);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#installation[Symbol.asyncDispose]();
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#installation[Symbol.asyncDispose]();
   }
 }

@@ -200,3 +200,15 @@ test("taking a role from a trustor is told of the trusts that hand it on", async
   ]);
   expect((await service.login(trustee, { "OS-TRUST:trust": { id: trustId } })).status).toBe(403);
 });
+
+test("what is granted to a user who is gone can still be taken back", async () => {
+  const project = await service.project("left behind");
+  const role = service.role("member");
+  service.sql(
+    `INSERT INTO assignments VALUES ('user', 'gone', 'project', '${project}', '${role}', 0) RETURNING role_id`,
+  );
+  const path = `/v3/projects/${project}/users/gone/roles/${role}`;
+  expect(await service.status("GET", path)).toBe(404);
+  expect(await service.status("DELETE", path)).toBe(204);
+  expect(await service.status("DELETE", path)).toBe(404);
+});

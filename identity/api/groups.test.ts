@@ -32,7 +32,8 @@ beforeAll(async () => {
 
 afterAll(() => installation[Symbol.asyncDispose]());
 
-const create = (group: unknown, token = admin): Promise<Answer> => call("POST", "/v3/groups", { token, body: { group } });
+const create = (group: unknown, token = admin): Promise<Answer> =>
+  call("POST", "/v3/groups", { token, body: { group } });
 const newGroup = async (name: string, fields: object = {}): Promise<string> =>
   textAt(await create({ name, ...fields }), "group.id");
 const newUser = async (name: string, fields: object = {}): Promise<string> => {
@@ -133,9 +134,12 @@ test("a right through a group begins and ends with the membership, and with the 
     await call("POST", "/v3/projects", { token: admin, body: { project: { name: "of-readers" } } }),
     "project.id",
   );
-  await sql(`INSERT INTO assignments VALUES ('group', '${group}', 'project', '${project}', '${String(listAt(roles, "roles")[0]?.["id"])}', 0)`);
+  await sql(
+    `INSERT INTO assignments VALUES ('group', '${group}', 'project', '${project}', '${String(listAt(roles, "roles")[0]?.["id"])}', 0)`,
+  );
   const asReader = () => login({ id: user, password: PASSWORD }, { project: { id: project } });
-  const validates = async (token: string) => (await call("GET", "/v3/auth/tokens", { token: admin, subject: token })).status;
+  const validates = async (token: string) =>
+    (await call("GET", "/v3/auth/tokens", { token: admin, subject: token })).status;
   expect((await asReader()).status).toBe(401);
   expect((await member("PUT", group, user)).status).toBe(204);
   const first = tokenOf(await asReader());

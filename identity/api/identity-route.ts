@@ -13,6 +13,7 @@ import type { ReadCache } from "../store/read-cache.ts";
 import type { IdentityDatabase } from "../store/records.ts";
 import type { Directory } from "../store/directory.ts";
 import { actingFor, type Initiator } from "../initiator.ts";
+import type { KeyRotation } from "../rotate-keys.ts";
 import type { RevocationFeed } from "../revocation-feed.ts";
 import type { TokenDetails, TokenService } from "../token-service.ts";
 
@@ -37,6 +38,7 @@ export type IdentityContext = {
   readonly objectEndpoint: string;
   /** jwks.json: what signatures of tokens are checked with. */
   readonly publicKeysFile: string;
+  rotateKeys(): Promise<KeyRotation>;
   readonly admin: { readonly userId: string; readonly projectId: string };
 };
 

@@ -120,6 +120,14 @@ const showPublicKeys = openRoute({
   }),
 });
 
+/** For `ringstead identity rotate-keys`. */
+const rotateAllKeys = openRoute({
+  method: "POST",
+  path: "/internal/rotate-keys",
+  request: {},
+  handler: async (_request, context) => ({ status: 200, body: await context.rotateKeys() }),
+});
+
 /** Served on the Unix socket, and to nodes that know the cluster key: both are the installation itself. */
 export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
   v1Auth,
@@ -128,4 +136,5 @@ export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
   showRevocations,
   showTokenState,
   showPublicKeys,
+  rotateAllKeys,
 ];

@@ -112,10 +112,7 @@ const assertStateFits = async (before: Project, after: Project, { transaction }:
   if (before.is_domain === 1) return;
   const below = await projectsBelow(transaction, before.id);
   if (below.every(({ enabled }) => enabled === 0)) return;
-  throw identityError(
-    "forbidden",
-    `Cannot disable project ${before.id} since its subtree contains enabled projects.`,
-  );
+  throw identityError("forbidden", `Cannot disable project ${before.id} since its subtree contains enabled projects.`);
 };
 
 const announce = (before: Project, after: Project, { change }: Write): void => {

@@ -11,7 +11,10 @@ type Asking = {
   readonly caller: Caller;
   readonly base: string;
   /** Projects as answers show them. */
-  bodiesOf(projects: readonly Project[], context: IdentityContext): Promise<readonly { readonly id: string }[]>;
+  readonly bodiesOf: (
+    projects: readonly Project[],
+    context: IdentityContext,
+  ) => Promise<readonly { readonly id: string }[]>;
 };
 
 const IDS_PER_QUERY = 500;
@@ -43,7 +46,11 @@ const limitsOf = async (database: IdentityDatabase, projectIds: readonly string[
 };
 
 /** Projects, each under its name, of those in which the caller has a role. */
-const visibleOf = async (projects: readonly Project[], withLimits: boolean, { context, caller, base, bodiesOf }: Asking) => {
+const visibleOf = async (
+  projects: readonly Project[],
+  withLimits: boolean,
+  { context, caller, base, bodiesOf }: Asking,
+) => {
   const { user, federation } = caller.token;
   const groupIds = [...new Set([...(await context.directory.groupIdsOf(user.id)), ...(federation?.groupIds ?? [])])];
   const own = new Set((await projectsOfUser(context, { userId: user.id, groupIds })).map(({ id }) => id));
@@ -52,7 +59,9 @@ const visibleOf = async (projects: readonly Project[], withLimits: boolean, { co
     context,
   );
   const ids = bodies.map(({ id }) => id);
-  const limits = withLimits ? Map.groupBy(await limitsOf(context.database, ids), ({ project_id }) => project_id) : undefined;
+  const limits = withLimits
+    ? Map.groupBy(await limitsOf(context.database, ids), ({ project_id }) => project_id)
+    : undefined;
   return bodies.map((body) => ({
     project: {
       ...body,

@@ -16,7 +16,7 @@ const tags = (method: string, path = "", body?: unknown): Promise<Answer> =>
 
 const names = async (query: string): Promise<unknown[]> =>
   listAt(await service.asAdmin("GET", `/projects?${query}`), "projects")
-    .map(({ name }) => name)
+    .map(({ name }) => String(name))
     .toSorted();
 
 test("tags are listed, replaced, and removed together", async () => {

@@ -49,7 +49,8 @@ type ProjectPath = { readonly params: { readonly project_id: string } };
 const projectOf = ({ params: { project_id } }: ProjectPath, { database }: IdentityContext): Promise<Project> =>
   recordOrNotFound(database, "projects", "project", project_id);
 
-const target = async (request: ProjectPath, context: IdentityContext) => projectTarget(await projectOf(request, context));
+const target = async (request: ProjectPath, context: IdentityContext) =>
+  projectTarget(await projectOf(request, context));
 
 const ownTags = async (database: IdentityDatabase, id: string): Promise<readonly string[]> =>
   (await tagsOf(database, [id])).get(id) ?? [];
@@ -79,7 +80,10 @@ const changeTags = async (
 const withTag = (tags: readonly string[], given: string): readonly string[] => {
   const tag = given.trim();
   if (tags.includes(tag)) {
-    throw identityError("bad-request", `Invalid input for field 'tags': ${tag} is there already, and must not be twice.`);
+    throw identityError(
+      "bad-request",
+      `Invalid input for field 'tags': ${tag} is there already, and must not be twice.`,
+    );
   }
   if (tags.length >= TAGS_MAX) {
     throw identityError("bad-request", `Invalid input for field 'tags': a project has ${TAGS_MAX} tags at most.`);

@@ -17,8 +17,13 @@ const createProject = (fields: object): Promise<string> => service.create("proje
 const messageOf = (answer: Answer): unknown => at(answer, "error.message");
 
 const namesOf = async (query: string, token?: string): Promise<unknown[]> => {
-  const answer = token === undefined ? await asAdmin("GET", `/projects?${query}`) : await call("GET", `/v3/projects?${query}`, { token });
-  return listAt(answer, "projects").map(({ name }) => name).toSorted();
+  const answer =
+    token === undefined
+      ? await asAdmin("GET", `/projects?${query}`)
+      : await call("GET", `/v3/projects?${query}`, { token });
+  return listAt(answer, "projects")
+    .map(({ name }) => String(name))
+    .toSorted();
 };
 
 /** Projects beneath one another, the first beneath `parent`. */
@@ -149,7 +154,9 @@ test("parents and subtree are shown as nested ids, or as lists of what the calle
   const { id, token } = await service.bearer(`/projects/${middle}`, "reader");
   await service.grant(`/projects/${top}/users/${id}`, "reader");
   await service.grant(`/projects/${leaf}/users/${id}`, "reader");
-  const lists = await call("GET", `/v3/projects/${middle}?parents_as_list&subtree_as_list=true&include_limits`, { token });
+  const lists = await call("GET", `/v3/projects/${middle}?parents_as_list&subtree_as_list=true&include_limits`, {
+    token,
+  });
   expect(at(lists, "project.parents")).toMatchObject([{ project: { id: top, limits: [] } }]);
   expect(at(lists, "project.subtree")).toMatchObject([{ project: { id: leaf, tags: [], limits: [] } }]);
   for (const relation of ["parents", "subtree"]) {

@@ -138,7 +138,8 @@ type ProjectPath = { readonly params: { readonly project_id: string } };
 const projectOf = ({ params: { project_id } }: ProjectPath, { database }: IdentityContext): Promise<Project> =>
   recordOrNotFound(database, "projects", "project", project_id);
 
-const target = async (request: ProjectPath, context: IdentityContext) => projectTarget(await projectOf(request, context));
+const target = async (request: ProjectPath, context: IdentityContext) =>
+  projectTarget(await projectOf(request, context));
 
 const bodyOf = async (project: Project, context: IdentityContext, base: string) => ({
   ...(await projectBodies([project], context))[0],
@@ -154,7 +155,12 @@ const showProject = guardedRoute({
   handler: async (request, context, caller) => {
     const project = await projectOf(request, context);
     const base = baseUrl(request, context);
-    const relations = await projectRelations(project, request.query, { context, caller, base, bodiesOf: projectBodies });
+    const relations = await projectRelations(project, request.query, {
+      context,
+      caller,
+      base,
+      bodiesOf: projectBodies,
+    });
     return { status: 200, body: { project: { ...(await bodyOf(project, context, base)), ...relations } } };
   },
 });

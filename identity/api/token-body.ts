@@ -1,6 +1,7 @@
 import type { Catalog } from "../core/catalog.ts";
 import type { Delegation } from "../delegation.ts";
-import type { TokenDetails, TokenScope } from "../token-service.ts";
+import type { TokenScope } from "../token-rights.ts";
+import type { TokenDetails } from "../token-service.ts";
 import { isoMicroseconds } from "./times.ts";
 
 const scopeBody = (scope: TokenScope): object => {

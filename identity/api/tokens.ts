@@ -14,10 +14,11 @@ import {
   type IdentityRoute,
   openRoute,
 } from "./identity-route.ts";
+import { isSet } from "./list-parameters.ts";
 import { tokenBody } from "./token-body.ts";
 
 /** `?nocatalog`, with or without a value. */
-const query = Type.Object({ nocatalog: Type.Optional(Type.String()) });
+const query = Type.Object({ nocatalog: Type.Optional(Type.String()), allow_expired: Type.Optional(Type.String()) });
 
 const answerBody = async (details: TokenDetails, asked: Static<typeof query>, { tokens }: IdentityContext) => {
   const { scope, user } = details;
@@ -32,9 +33,13 @@ const subjectToken = (request: Pick<HttpRequest, "header">): string => {
 };
 
 /** The subject's state; a token that does not hold is a thing not found, the caller's own being fine. */
-const describeSubject = async (token: string, { tokens }: IdentityContext): Promise<TokenDetails> => {
+const describeSubject = async (
+  token: string,
+  { tokens }: IdentityContext,
+  allowExpired = false,
+): Promise<TokenDetails> => {
   try {
-    return await tokens.describe(token);
+    return await tokens.describe(token, allowExpired);
   } catch (thrown) {
     if (codeOf(thrown) !== "unauthorized") throw thrown;
     throw identityError("not-found", "Failed to validate token.");
@@ -67,7 +72,7 @@ const validateToken = openRoute({
   handler: async (request, context) => {
     const caller = await callerOf(request, context);
     const token = subjectToken(request);
-    const details = await describeSubject(token, context);
+    const details = await describeSubject(token, context, isSet(request.query, "allow_expired"));
     enforce(context, caller, "identity:validate_token", subjectTarget(details));
     return {
       status: 200,

@@ -140,7 +140,10 @@ test("a name is unique in its domain, and free in another", async () => {
 
 test("an update changes what it names and keeps the rest; domain and id are fixed", async () => {
   const id = await newUser("changing", { email: "a@example.org", options: { ignore_user_inactivity: true } });
-  const changed = await update(id, { description: "e", options: { lock_password: true, ignore_user_inactivity: null } });
+  const changed = await update(id, {
+    description: "e",
+    options: { lock_password: true, ignore_user_inactivity: null },
+  });
   expect(changed.status).toBe(200);
   expect(at(changed, "user")).toMatchObject({
     name: "changing",

@@ -8,7 +8,7 @@ import { userBody, wholeUserBody } from "./user-body.ts";
 import { createUser, updateUser } from "./user-changes.ts";
 
 /** What lists of users can be asked for by. */
-export const USER_FILTERS: Filters = {
+const USER_FILTERS: Filters = {
   name: text("name"),
   domain_id: text("domain_id"),
   enabled: flag("enabled"),

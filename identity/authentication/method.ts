@@ -1,5 +1,6 @@
 import type { Clock } from "../../common/clock.ts";
 import type { IdentityConfig } from "../config.ts";
+import type { AuthenticationRequest } from "../core/authentication-request.ts";
 import type { CredentialCipher } from "../store/credential-cipher.ts";
 import type { Directory, DirectoryUser } from "../store/directory.ts";
 import type { PasswordHasher } from "../store/password-hasher.ts";
@@ -31,7 +32,7 @@ export type Recognized = {
   readonly federation?: NonNullable<TokenContext["federation"]>;
 };
 
-export type Attempt = { readonly remoteAddress: string };
+export type Attempt = Pick<AuthenticationRequest, "remoteAddress" | "signed">;
 
 /**
  * One way to say who one is. `payload` is the client's, unchecked. Throws `bad-request` where it lacks something, `unauthorized`,

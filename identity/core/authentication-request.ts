@@ -13,6 +13,18 @@ export type ScopeRequest =
   | { readonly kind: "system" }
   | { readonly kind: "trust"; readonly trustId: string };
 
+/** What an OAuth 1.0a signature is about: the request as its client addressed it. */
+export type SignedRequest = {
+  readonly method: string;
+  /** `scheme://host[:port]`; undefined where the request did not say. */
+  readonly origin: string | undefined;
+  readonly path: string;
+  /** Decoded. */
+  readonly query: readonly (readonly [name: string, value: string])[];
+  /** The header Authorization. */
+  readonly authorization: string | undefined;
+};
+
 export type AuthenticationRequest = {
   /** At least one, in the client's order; all must hold, and for the same user. `payload` is what the body says under the method's name. */
   readonly methods: readonly { readonly name: string; readonly payload: unknown }[];
@@ -20,4 +32,5 @@ export type AuthenticationRequest = {
   readonly remoteAddress: string;
   /** What `openstack-auth-receipt` said. */
   readonly receipt?: string | undefined;
+  readonly signed?: SignedRequest;
 };

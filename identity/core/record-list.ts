@@ -63,7 +63,9 @@ export const listPart = <Item extends { readonly id: string }>(
     const bySort = compare(column(left, sortColumn), column(right, sortColumn)) || compare(left.id, right.id);
     return descending ? -bySort : bySort;
   };
-  const fitting = items.filter((item) => conditions.every((condition) => holds(condition, column(item, condition.column))));
+  const fitting = items.filter((item) =>
+    conditions.every((condition) => holds(condition, column(item, condition.column))),
+  );
   if (marker === undefined) return fitting.toSorted(order).slice(0, limit);
   const marked = items.find(({ id }) => id === marker);
   if (marked === undefined) return [];

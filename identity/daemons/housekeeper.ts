@@ -2,19 +2,22 @@ import type { Clock } from "../../common/clock.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
 import type { RevocationFeed } from "../revocation-feed.ts";
 import type { Changes } from "../store/changes.ts";
+import type { SigningKeys } from "../store/signing-keys.ts";
 
 const INTERVAL_MS = 60_000;
 
 export type HousekeeperOptions = {
   readonly changes: Changes;
   readonly revocations: RevocationFeed;
+  readonly signingKeys: Pick<SigningKeys, "retire">;
   readonly clock: Clock;
   /** How long a token is of any use. */
   readonly tokensLiveMs: number;
 };
 
-/** Removes what has no meaning any more: changes that no living token is older than, tokens of OAuth that are over. */
-export const createHousekeeper = ({ changes, revocations, clock, tokensLiveMs }: HousekeeperOptions): Worker => {
+/** Removes what has no meaning any more: changes that no living token is older than, tokens of OAuth that are over, keys that nothing is signed with. */
+export const createHousekeeper = (options: HousekeeperOptions): Worker => {
+  const { changes, revocations, signingKeys, clock, tokensLiveMs } = options;
   let removed = 0;
   return {
     name: "housekeeper",
@@ -22,6 +25,7 @@ export const createHousekeeper = ({ changes, revocations, clock, tokensLiveMs }:
     work: async () => {
       const nowMs = clock.nowMs();
       revocations.prune(nowMs);
+      signingKeys.retire(tokensLiveMs);
       removed += await changes.record(async (transaction) => {
         const old = await transaction
           .deleteFrom("changes")

@@ -25,7 +25,7 @@ export type DirectoryGroup = {
  * What a password check found. All but the first are a refused login; `expired` and `must-change` tell the owner, who proved to know the
  * password, why.
  */
-export type PasswordVerdict = "right" | "wrong" | "locked" | "expired" | "must-change";
+type PasswordVerdict = "right" | "wrong" | "locked" | "expired" | "must-change";
 
 /**
  * Where users and groups come from: SQL, or LDAP for the domains that say so. Ids are public ones, unique over all drivers. Absent things

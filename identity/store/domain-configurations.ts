@@ -6,7 +6,7 @@ import type { IdentityDatabase, IdentityTransaction } from "./records.ts";
 export type OptionValue = { readonly group: string; readonly option: string; readonly value: unknown };
 
 /** Binds a sealed value to its place. */
-const placeOf = (domainId: string, group: string, option: string): string => `${domainId}/${group}/${option}`;
+export const placeOf = (domainId: string, group: string, option: string): string => `${domainId}/${group}/${option}`;
 
 const isSensitive = (group: string, option: string): boolean => domainOption(group, option)?.sensitive === true;
 
@@ -20,9 +20,7 @@ export const writeOptions = async (
   for (const { group, option, value } of options) {
     const json = JSON.stringify(value);
     const sensitive = isSensitive(group, option);
-    const kept = sensitive
-      ? Buffer.from(cipher.seal(placeOf(domainId, group, option), json)).toString("base64")
-      : json;
+    const kept = sensitive ? Buffer.from(cipher.seal(placeOf(domainId, group, option), json)).toString("base64") : json;
     const state = { value: kept, sensitive: Number(sensitive) };
     await transaction
       .insertInto("domain_configurations")
@@ -68,8 +66,7 @@ export const domainConfiguration = async (
     .where("domain_id", "=", domainId)
     .execute();
   const options = rows.map(({ group_name: group, option_name: option, value, sensitive }) => {
-    const json =
-      sensitive === 1 ? cipher.open(placeOf(domainId, group, option), Buffer.from(value, "base64")) : value;
+    const json = sensitive === 1 ? cipher.open(placeOf(domainId, group, option), Buffer.from(value, "base64")) : value;
     return { group, option, sensitive: sensitive === 1, value: JSON.parse(json) as unknown };
   });
   const secrets = new Map<string, string>();

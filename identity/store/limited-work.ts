@@ -4,7 +4,7 @@ export type LimitedWorkOptions = {
   readonly concurrentMax: number;
   readonly waitingMax: number;
   /** What whoever comes beyond those is told. */
-  refusal(): Error;
+  readonly refusal: () => Error;
 };
 
 /** Runs so many at once, keeps so many waiting in the order in which they came, and refuses the rest. */

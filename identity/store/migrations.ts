@@ -2,6 +2,7 @@ import { type ColumnDefinitionBuilder, type Kysely, sql } from "kysely";
 import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
 import { wholeService } from "./migrations/0004-whole-service.ts";
+import { spentCodes } from "./migrations/0005-spent-codes.ts";
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
 
@@ -134,4 +135,5 @@ export const IDENTITY_MIGRATIONS: readonly Migration[] = [
   { name: "0002-roles-assignments-credentials", up: rolesAssignmentsCredentials },
   { name: "0003-catalog-revocations-settings", up: catalogRevocationsSettings },
   { name: "0004-whole-service", up: wholeService },
+  { name: "0005-spent-codes", up: spentCodes },
 ];

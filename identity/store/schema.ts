@@ -267,6 +267,9 @@ type ServiceProviderTable = {
  */
 type ChangeTable = { id: Generated<number>; at_ms: number; revocations: string | null };
 
+/** Hash of a code or nonce that may not come again before `expires_at_ms`. */
+type SpentCodeTable = { code: string; expires_at_ms: number };
+
 type SettingTable = { key: string; value: string };
 
 export type IdentitySchema = {
@@ -308,6 +311,7 @@ export type IdentitySchema = {
   federated_users: FederatedUserTable;
   service_providers: ServiceProviderTable;
   changes: ChangeTable;
+  spent_codes: SpentCodeTable;
   settings: SettingTable;
 };
 

@@ -1,0 +1,83 @@
+import { existsSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { Type } from "typebox";
+import { Value } from "typebox/value";
+import { LOCAL_NODE, loadConfig } from "../common/config.ts";
+import { RingsteadError } from "../common/errors.ts";
+import { silentLog } from "../common/log.ts";
+import { runtimePaths } from "../common/runtime-paths.ts";
+import { openDatabase } from "../common/sql/database.ts";
+import { askSocket } from "./client.ts";
+import { examine } from "./doctor.ts";
+import { openCredentialCipher } from "./store/credential-cipher.ts";
+import { identityPaths } from "./store/paths.ts";
+import type { IdentitySchema } from "./store/schema.ts";
+
+const HELP = `ringstead identity COMMAND [--data DIR]
+
+  rotate-keys    new keys for tokens and for secrets at rest, while running; tokens that live stay good
+  doctor         looks at database, keys and rights; exit 1 where something is wrong
+`;
+
+const rotation = Type.Object({ signingKey: Type.String(), secrets: Type.Integer() });
+
+const rotateKeys = async (dataDir: string): Promise<number> => {
+  const socketPath = runtimePaths(dataDir).socket("control");
+  if (!existsSync(socketPath))
+    throw new RingsteadError("not-running", `nothing runs in ${dataDir}: ringstead up first`);
+  const { status, text } = await askSocket(socketPath, "POST", "/internal/rotate-keys");
+  const answer: unknown = status === 200 ? JSON.parse(text) : undefined;
+  if (!Value.Check(rotation, answer))
+    throw new RingsteadError("not-running", `the identity service answered ${status}`);
+  process.stdout.write(
+    `key ${answer.signingKey} signs tokens in 15 seconds; ${answer.secrets} secrets were sealed with a new key\n`,
+  );
+  return 0;
+};
+
+const doctor = async (dataDir: string, node: string): Promise<number> => {
+  const installation = runtimePaths(dataDir);
+  const paths = identityPaths(installation.identityDir);
+  if (!existsSync(paths.credentialKey)) {
+    throw new RingsteadError("no-installation", `there is no installation in ${dataDir}`);
+  }
+  const config = loadConfig(dataDir, node);
+  const place = { server: config.database, namespace: "identity", sqlitePath: paths.database, log: silentLog };
+  const database = await openDatabase<IdentitySchema>(place);
+  try {
+    const findings = await examine({ database, cipher: await openCredentialCipher(paths.credentialKey), paths });
+    for (const { check, problem, remedy } of findings) {
+      process.stdout.write(
+        problem === undefined ? `ok       ${check}\n` : `PROBLEM  ${check}: ${problem}\n         ${remedy}\n`,
+      );
+    }
+    return findings.some(({ problem }) => problem !== undefined) ? 1 : 0;
+  } finally {
+    await database.destroy();
+  }
+};
+
+/** `ringstead identity …`. `defaultDataDir`: where an installation is without `--data`. */
+export const identityCommand = async (argv: readonly string[], defaultDataDir: string): Promise<number> => {
+  const { values, positionals } = parseArgs({
+    args: [...argv],
+    options: { data: { type: "string" }, node: { type: "string" } },
+    allowPositionals: true,
+  });
+  const dataDir = runtimePaths(values.data ?? defaultDataDir).dataDir;
+  switch (positionals[0]) {
+    case "rotate-keys":
+      return rotateKeys(dataDir);
+    case "doctor":
+      return doctor(dataDir, values.node ?? LOCAL_NODE);
+    case undefined:
+    case "help":
+      process.stdout.write(HELP);
+      return 0;
+    default:
+      throw new RingsteadError(
+        "usage",
+        `there is no command "identity ${positionals[0] ?? ""}" (see: ringstead identity help)`,
+      );
+  }
+};
