@@ -7,7 +7,7 @@ import { currentInitiator, type Initiator } from "./initiator.ts";
 import type { Changes } from "./store/changes.ts";
 
 /** The bus topic of what happens to identities. */
-export const IDENTITY_TOPIC = "identity.notifications";
+const IDENTITY_TOPIC = "identity.notifications";
 
 export type Audit = {
   /** A login that was refused. `user` as the client named it, never more of what it sent. */

@@ -12,6 +12,8 @@ const ADMIN_NAME = "admin";
 
 /** Each role implies the next, so that a check asks for the least that suffices; `service` stands apart. */
 const ROLE_CHAIN = ["admin", "manager", "member", "reader"] as const;
+/** Without them nobody could administer: they are changed and deleted by nobody who has not said so first. */
+const IMMUTABLE = '{"immutable":true}';
 const LONE_ROLES = ["service"] as const;
 const INTERFACES: readonly EndpointInterface[] = ["public", "internal", "admin"];
 
@@ -85,7 +87,7 @@ const ensureRoles = async (database: IdentityDatabase): Promise<ReadonlyMap<stri
   for (const name of [...ROLE_CHAIN, ...LONE_ROLES]) {
     await database
       .insertInto("roles")
-      .values({ id: newId(), name, domain_id: null, description: null, options: "{}", extra: "{}" })
+      .values({ id: newId(), name, domain_id: null, description: null, options: IMMUTABLE, extra: "{}" })
       .onConflict((conflict) => conflict.doNothing())
       .execute();
   }

@@ -1,11 +1,31 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { RingsteadError } from "../common/errors.ts";
+import { isSafeUrl } from "./core/safe-url.ts";
 
 /** Argon2id's floor, as OWASP's password storage cheat sheet has it. */
 const MEMORY_KIB_MIN = 19_456;
 const PASSES_MIN = 2;
 const YEAR_DAYS = 365;
+
+/** A table `[identity.oidc.IDP]`: how the provider with that id is spoken to. */
+const oidcKeys = Type.Object(
+  {
+    /** What its tokens say they are of; its discovery document is beneath. https, but for loopback addresses. */
+    issuer: Type.String({ minLength: 1, maxLength: 255 }),
+    /** What this service is called there. */
+    client_id: Type.String({ minLength: 1, maxLength: 255 }),
+    /** Absolute path; a file of its own, so that the configuration can be the same everywhere and be read by many. */
+    client_secret_file: Type.Optional(Type.String({ pattern: "^/" })),
+    /** Audiences of access tokens that are for this service, besides `client_id`. */
+    audiences: Type.Optional(Type.Array(Type.String({ minLength: 1, maxLength: 255 }), { maxItems: 16 })),
+    /** What a browser's login asks for. */
+    scopes: Type.Optional(Type.Array(Type.String({ pattern: "^[!#-\\[\\]-~]+$" }), { minItems: 1, maxItems: 32 })),
+    /** The only pages that a browser's login hands a token to, whole URLs: `https://dashboard.example/auth/websso/`. */
+    trusted_dashboards: Type.Optional(Type.Array(Type.String({ pattern: "^https?://" }), { maxItems: 64 })),
+  },
+  { additionalProperties: false },
+);
 
 /** The table `[identity]` of cluster.toml. */
 const identityKeys = Type.Object(
@@ -46,9 +66,19 @@ const identityKeys = Type.Object(
     application_credentials_per_user: Type.Optional(Type.Integer({ minimum: 1, maximum: 100_000 })),
     /** Further steps for which a trust may be handed on. */
     max_redelegation_count: Type.Optional(Type.Integer({ minimum: 0, maximum: 16 })),
+    oidc: Type.Optional(Type.Record(Type.String({ pattern: "^.{1,64}$" }), oidcKeys)),
   },
   { additionalProperties: false },
 );
+
+export type OidcConfig = {
+  readonly issuer: string;
+  readonly clientId: string;
+  readonly clientSecretFile: string | undefined;
+  readonly audiences: readonly string[];
+  readonly scopes: readonly string[];
+  readonly trustedDashboards: readonly string[];
+};
 
 /** What the identity service is told, with its defaults. Frozen. */
 export type IdentityConfig = {
@@ -70,6 +100,8 @@ export type IdentityConfig = {
   readonly limitModel: "flat" | "strict_two_level";
   readonly applicationCredentialsPerUser: number;
   readonly maxRedelegationCount: number;
+  /** By the id of the identity provider. */
+  readonly oidc: ReadonlyMap<string, OidcConfig>;
 };
 
 const check = Compile(identityKeys);
@@ -85,6 +117,19 @@ const regexOf = (text: string | undefined): RegExp | undefined => {
   } catch {
     return refuse("password_regex is no regular expression");
   }
+};
+
+const oidcOf = (idpId: string, keys: Static<typeof oidcKeys>): OidcConfig => {
+  const issuer = URL.parse(keys.issuer);
+  if (issuer === null || !isSafeUrl(issuer)) return refuse(`oidc.${idpId}.issuer is no https URL`);
+  return Object.freeze({
+    issuer: keys.issuer,
+    clientId: keys.client_id,
+    clientSecretFile: keys.client_secret_file,
+    audiences: keys.audiences ?? [],
+    scopes: [...new Set(["openid", ...(keys.scopes ?? ["email", "profile"])])],
+    trustedDashboards: keys.trusted_dashboards ?? [],
+  });
 };
 
 /** The table `[identity]`, checked and completed. Throws RingsteadError `invalid-config`. */
@@ -121,5 +166,6 @@ export const parseIdentityConfig = (table: unknown): IdentityConfig => {
     limitModel: keys.limit_model ?? "flat",
     applicationCredentialsPerUser: keys.application_credentials_per_user ?? 1_000,
     maxRedelegationCount: keys.max_redelegation_count ?? 3,
+    oidc: new Map(Object.entries(keys.oidc ?? {}).map(([idpId, table]) => [idpId, oidcOf(idpId, table)])),
   });
 };

@@ -20,7 +20,7 @@ export type DoctorOptions = {
 type Check = {
   readonly name: string;
   readonly remedy: string;
-  run(options: DoctorOptions): Promise<string | undefined>;
+  readonly run: (options: DoctorOptions) => Promise<string | undefined>;
 };
 
 const countOf = async (database: IdentityDatabase, query: ReturnType<typeof sql<{ count: number }>>): Promise<number> =>

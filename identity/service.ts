@@ -23,6 +23,12 @@ import { ENDPOINT_GROUP_ROUTES } from "./api/endpoint-groups.ts";
 import { ENDPOINT_ROUTES } from "./api/endpoints.ts";
 import { keystoneErrorEdge } from "./api/error-edge.ts";
 import { GRANT_ROUTES } from "./api/grants.ts";
+import { IDENTITY_PROVIDER_ROUTES } from "./api/federation/identity-providers.ts";
+import { FEDERATED_LOGIN_ROUTES } from "./api/federation/login.ts";
+import { MAPPING_ROUTES } from "./api/federation/mappings.ts";
+import { PROTOCOL_ROUTES } from "./api/federation/protocols.ts";
+import { SERVICE_PROVIDER_ROUTES } from "./api/federation/service-providers.ts";
+import { WEBSSO_ROUTES } from "./api/federation/websso.ts";
 import { GROUP_ROUTES } from "./api/groups.ts";
 import type { IdentityContext } from "./api/identity-route.ts";
 import { IMPLIED_ROLE_ROUTES } from "./api/implied-roles.ts";
@@ -52,9 +58,11 @@ import { USER_ROUTES } from "./api/users.ts";
 import { VERSION_ROUTES } from "./api/versions.ts";
 import { applicationCredentialMethod } from "./authentication/application-credential.ts";
 import { type Audit, createAudit, logAudit } from "./audit.ts";
+import { federatedMethods } from "./authentication/federated.ts";
 import { createLoginLimiter } from "./authentication/login-limiter.ts";
 import type { MethodContext } from "./authentication/method.ts";
 import { oauth1Method } from "./authentication/oauth1.ts";
+import { createOidcClients } from "./authentication/oidc-client.ts";
 import { passwordMethod } from "./authentication/password.ts";
 import { tokenMethod } from "./authentication/token.ts";
 import { totpMethod } from "./authentication/totp.ts";
@@ -114,6 +122,12 @@ const PUBLIC_ROUTES = [
   ...ENDPOINT_ROUTES,
   ...POLICY_ASSOCIATION_ROUTES,
   ...POLICY_ROUTES,
+  ...FEDERATED_LOGIN_ROUTES,
+  ...IDENTITY_PROVIDER_ROUTES,
+  ...MAPPING_ROUTES,
+  ...PROTOCOL_ROUTES,
+  ...SERVICE_PROVIDER_ROUTES,
+  ...WEBSSO_ROUTES,
   ...OAUTH1_ACCESS_TOKEN_ROUTES,
   ...OAUTH1_CONSUMER_ROUTES,
   ...OAUTH1_ROUTES,
@@ -275,7 +289,8 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   const bus = createBus((error, { type }) => log.error("a listener of the bus failed", { type, error }));
   logAudit(bus, options.auditLog ?? log.child({ audit: true }));
   const audit = createAudit({ bus, changes, clock, observer: config.node });
-  const methods = [...AUTHENTICATION_METHODS];
+  const oidc = createOidcClients(identityConfig.oidc, clock);
+  const methods = [...AUTHENTICATION_METHODS, ...federatedMethods(oidc)];
   const tokens = watched(
     createTokenService({
       ...methodContext,
@@ -295,6 +310,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   );
   const context: IdentityContext = {
     ...methodContext,
+    oidc,
     tokens,
     revocations,
     policy: openPolicyFile({

@@ -21,7 +21,7 @@ import {
   type TokenScope,
 } from "./token-rights.ts";
 import { signToken } from "./token-signer.ts";
-import { contextOf, type TokenContext, type TokenVerifier } from "./token-verifier.ts";
+import type { TokenContext, TokenVerifier } from "./token-verifier.ts";
 import type { TokenClaims } from "./wire.ts";
 
 const AUDIT_ID_BYTES = 16;
@@ -100,7 +100,7 @@ const claimsOf = (details: TokenDetails): TokenClaims => {
 
 /** Makes tokens, looks them up again, and voids them. How it goes: authentication/, core/revocation.ts, token-verifier.ts. */
 export const createTokenService = (options: TokenServiceOptions): TokenService => {
-  const { clock, changes, verifier, cache, directory, config } = options;
+  const { changes, verifier, cache, directory, config } = options;
   const methodsByName = new Map(options.methods.map((method) => [method.name, method]));
 
   const issue = (details: Omit<TokenDetails, "issuedAtMs" | "expiresAtMs">, atMs: number, limitMs: number): Issued => {

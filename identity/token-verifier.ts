@@ -12,7 +12,7 @@ const CACHE_GENERATION_COUNT = 16_384;
 /** A token of an unknown key makes the key file be read again, at most this often. */
 const KEY_RELOAD_MS = 1_000;
 /** Longer strings are no tokens of ours and are refused before any work. */
-export const TOKEN_MAX_CHARACTERS = 8_192;
+const TOKEN_MAX_CHARACTERS = 8_192;
 /**
  * Three base64url parts of which the last is 64 bytes: 86 characters, the last one with its four unused bits zero.
  * Decoders ignore those bits, so without this a token altered in its last character would pass.

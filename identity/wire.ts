@@ -5,7 +5,7 @@ import { revocationEvent } from "./core/revocation.ts";
 export const TOKEN_ALGORITHM = "ES256";
 
 /** One access rule of an application credential: service, method, path. */
-export const accessRuleClaim = Type.Tuple([Type.String(), Type.String(), Type.String()]);
+const accessRuleClaim = Type.Tuple([Type.String(), Type.String(), Type.String()]);
 
 /**
  * What a token carries; names are short because it travels with every request. Additional claims are refused, so that a

@@ -9,7 +9,7 @@ import { baseUrl, type Caller, guardedRoute, type IdentityContext, type Identity
 import { anyQuery, listBody, listQueryOf, plainQuery, text } from "./list-parameters.ts";
 import type { Write } from "./resource-routes.ts";
 import { roleFields } from "./role-fields.ts";
-import { bareMicroseconds, futureTimeOf } from "./times.ts";
+import { bareTime, futureTimeOf, microsecondsOf } from "./times.ts";
 
 const SECRET_BYTES = 64;
 const SECRET_MAX = 4_096;
@@ -83,7 +83,7 @@ const bodiesOf = async (rows: readonly ApplicationCredential[], { database }: Pi
       user_id: row.user_id,
       project_id: row.project_id,
       system: row.system,
-      expires_at: row.expires_at_ms === null ? null : bareMicroseconds(row.expires_at_ms),
+      expires_at: row.expires_at_us === null ? null : bareTime(row.expires_at_us),
       unrestricted: row.unrestricted === 1,
       roles: roles.filter((role) => roleIds.has(role.id)).map((role) => roleFields(role)),
       ...(ownRules.length === 0 ? {} : { access_rules: ownRules }),
@@ -160,8 +160,10 @@ const create = guardedRoute({
       throw identityError("bad-request", "Invalid application credential: a token for a project is needed.");
     }
     const projectId = token.scope.project.id;
-    const expiresAtMs =
-      fields.expires_at == null ? null : futureTimeOf(fields.expires_at, "expires_at", context.clock.nowMs());
+    const expiresAtUs =
+      fields.expires_at === undefined || fields.expires_at === null
+        ? null
+        : microsecondsOf(fields.expires_at, futureTimeOf(fields.expires_at, "expires_at", context.clock.nowMs()));
     const roleIds = [...new Set(rolesOf(fields.roles, caller))];
     if (JSON.stringify(fields.access_rules ?? []).length > RULES_MAX_CHARACTERS) {
       throw identityError(
@@ -178,7 +180,7 @@ const create = guardedRoute({
       name: fields.name,
       description: fields.description ?? null,
       secret_hash: secretHash,
-      expires_at_ms: expiresAtMs,
+      expires_at_us: expiresAtUs,
       unrestricted: Number(fields.unrestricted ?? false),
       system: null,
     };

@@ -76,7 +76,7 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
     run: async (fields, { context, caller, transaction, change }) => {
       assertPrimary(caller);
       const isEc2 = fields.type.toLowerCase() === EC2_TYPE;
-      if (isEc2 && fields.project_id == null) {
+      if (isEc2 && (fields.project_id ?? null) === null) {
         throw identityError("bad-request", "Invalid input for field 'project_id': an ec2 credential needs one.");
       }
       const access = isEc2 ? accessOf(fields.blob) : null;
@@ -113,6 +113,8 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
         type: fields.type ?? row.type,
         user_id: fields.user_id ?? row.user_id,
         project_id: fields.project_id === undefined ? row.project_id : fields.project_id,
+        // The id stays that of the first access key.
+        access: row.type === EC2_TYPE ? accessOf(blobText) : row.access,
         blob: context.cipher.seal(row.id, blobText),
         extra: extraOf(updateSchema, fields, row.extra),
       };
@@ -127,10 +129,14 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
         if ((before["trust_id"] ?? null) !== (after["trust_id"] ?? null)) {
           throw identityError("bad-request", "trust_id can not be updated for credential");
         }
-        // Its id is that of the access key.
-        if (accessOf(blobText) !== row.access) {
-          throw identityError("bad-request", "access can not be updated for credential");
-        }
+      }
+      if (changed.access !== row.access && changed.access !== null) {
+        const taken = await transaction
+          .selectFrom("credentials")
+          .select("id")
+          .where("access", "=", changed.access)
+          .executeTakeFirst();
+        if (taken !== undefined) throw identityError("conflict", "Another credential has this access key.");
       }
       const { id, ...values } = changed;
       await transaction.updateTable("credentials").set(values).where("id", "=", id).execute();

@@ -9,7 +9,15 @@ import {
 } from "../store/credentials.ts";
 import { WHOLE_LIST } from "../store/records.ts";
 import { refuseDelegated } from "./delegated-tokens.ts";
-import { baseUrl, guardedRoute, type IdentityContext, type IdentityRoute } from "./identity-route.ts";
+import {
+  baseUrl,
+  type Caller,
+  callerRoute,
+  enforce,
+  guardedRoute,
+  type IdentityContext,
+  type IdentityRoute,
+} from "./identity-route.ts";
 import { listBody } from "./list-parameters.ts";
 
 const COLLECTION = "/v3/users/:user_id/credentials/OS-EC2";
@@ -37,10 +45,18 @@ const found = async (
   return credential;
 };
 
-const targetOfOne = async (
-  { params }: { params: { user_id: string; credential_id: string } },
+/** The key, for who may do `operation` with it; of one that is not there everybody is told so, as Keystone does. */
+const allowed = async (
+  operation: string,
+  params: { user_id: string; credential_id: string },
   context: IdentityContext,
-) => ({ user_id: params.user_id, "target.credential.user_id": (await found(params, context)).userId });
+  caller: Caller,
+): Promise<Ec2Credential> => {
+  const credential = await found(params, context);
+  enforce(context, caller, operation, { user_id: params.user_id, "target.credential.user_id": credential.userId });
+  refuseDelegated(caller, WHAT);
+  return credential;
+};
 
 const assertUser = async (userId: string, { directory }: IdentityContext): Promise<void> => {
   if ((await directory.findUser(userId)) === undefined) throw notFound("user", userId);
@@ -98,27 +114,21 @@ export const EC2_CREDENTIAL_ROUTES: readonly IdentityRoute[] = [
       return { status: 201, body: { credential: bodyOf(credential, baseUrl(request, context)) } };
     },
   }),
-  guardedRoute({
+  callerRoute({
     method: "GET",
     path: ONE,
-    operation: "identity:ec2_get_credential",
     request: { params: oneParameters },
-    target: targetOfOne,
     handler: async (request, context, caller) => {
-      refuseDelegated(caller, WHAT);
-      const credential = await found(request.params, context);
+      const credential = await allowed("identity:ec2_get_credential", request.params, context, caller);
       return { status: 200, body: { credential: bodyOf(credential, baseUrl(request, context)) } };
     },
   }),
-  guardedRoute({
+  callerRoute({
     method: "DELETE",
     path: ONE,
-    operation: "identity:ec2_delete_credential",
     request: { params: oneParameters },
-    target: targetOfOne,
     handler: async (request, context, caller) => {
-      refuseDelegated(caller, WHAT);
-      const { id } = await found(request.params, context);
+      const { id } = await allowed("identity:ec2_delete_credential", request.params, context, caller);
       await context.changes.write(async (transaction, change) => {
         const gone = await transaction.deleteFrom("credentials").where("id", "=", id).executeTakeFirst();
         if (gone.numDeletedRows === 0n) throw notFound("credential", request.params.credential_id);

@@ -25,12 +25,14 @@ export class GrantsFixture implements AsyncDisposable {
   }
 
   static async start(identity: Readonly<Record<string, unknown>> = {}): Promise<GrantsFixture> {
-    const installation = createTestInstallation();
+    await using starting = new AsyncDisposableStack();
+    const installation = starting.use(createTestInstallation());
     const { port } = await installation.start({ file: { identity } });
     const client = createTestClient(() => `http://127.0.0.1:${port}`);
     const admin = await client.adminToken();
     const roles = listAt(await client.call("GET", "/v3/roles", { token: admin }), "roles");
     const named = new Map(roles.map(({ id, name }) => [String(name), String(id)]));
+    starting.move();
     return new GrantsFixture(installation, client, admin, named);
   }
 

@@ -148,7 +148,7 @@ test("a right that comes from above ends with its grant, for tokens that are und
   const projects = await service.call("GET", `/v3/users/${user}/projects`);
   expect(
     listAt(projects, "projects")
-      .map(({ name }) => name)
+      .map(({ name }) => String(name))
       .toSorted(),
   ).toEqual(["leaf", "middle"]);
   await service.call("DELETE", path);

@@ -3,6 +3,7 @@ import { codeOf } from "../../common/errors.ts";
 import type { HttpRequest, HttpResponse, RequestSchema, Route, TypedRoute } from "../../common/http/route.ts";
 import type { PolicyCredentials, PolicyEngine, PolicyTarget } from "../../common/policy/policy-engine.ts";
 import type { LoginLimiter } from "../authentication/login-limiter.ts";
+import type { OidcClient } from "../authentication/oidc-client.ts";
 import type { IdentityConfig } from "../config.ts";
 import { isAllowedByRules } from "../core/access-rules.ts";
 import { identityError, unauthorized } from "../core/identity-error.ts";
@@ -32,6 +33,8 @@ export type IdentityContext = {
   readonly cipher: CredentialCipher;
   readonly hasher: PasswordHasher;
   readonly limiter: LoginLimiter;
+  /** Providers of OpenID Connect by the id of the identity provider. */
+  readonly oidc: ReadonlyMap<string, OidcClient>;
   /** `http://HOST:PORT`, for a caller without a Host header. */
   readonly publicEndpoint: string;
   /** `http://HOST:PORT` of the object service. */
@@ -77,7 +80,7 @@ type GuardedRoute<Request extends RequestSchema> = Omit<OpenRoute<Request>, "han
 export const openRoute = <const Request extends RequestSchema>(route: OpenRoute<Request>): IdentityRoute => route;
 
 /** What policies see of a token; oslo.policy's names. */
-export const policyCredentials = ({ user, userDomain, scope, roles, trust }: TokenDetails): PolicyCredentials => ({
+const policyCredentials = ({ user, userDomain, scope, roles, trust }: TokenDetails): PolicyCredentials => ({
   user_id: user.id,
   user_domain_id: userDomain.id,
   project_id: scope.kind === "project" ? scope.project.id : undefined,
@@ -162,7 +165,7 @@ export const guardedRoute = <const Request extends RequestSchema>(route: Guarded
 };
 
 /** The target that `look` finds; empty where the thing is not there. */
-export const targetOf = async (look: () => Promise<PolicyTarget> | PolicyTarget | undefined): Promise<PolicyTarget> => {
+const targetOf = async (look: () => Promise<PolicyTarget> | PolicyTarget | undefined): Promise<PolicyTarget> => {
   try {
     return (await look()) ?? {};
   } catch (thrown) {

@@ -165,13 +165,15 @@ test("a caller sees the limits of the token's scope, and shows no other", async 
   const tokenOn = (scope: object) => service.token(user, scope);
   const seen = async (token: string, query = "") =>
     listAt(await service.call("GET", `/v3/limits?resource_name=seen${query}`, { token }), "limits")
-      .map(({ id }) => id)
+      .map(({ id }) => String(id))
       .toSorted();
   const [onProject, onDomain] = [await tokenOn({ project: { id: mine } }), await tokenOn({ domain: { id: domain } })];
   expect(await seen(onProject)).toEqual(ids.slice(0, 1));
   expect(await seen(onDomain)).toEqual(ids.slice(0, 3).toSorted());
   expect(await seen(onDomain, `&project_id=${other}`)).toEqual(ids.slice(1, 2));
   expect(await seen(service.admin)).toEqual([]);
+  await service.call("PUT", `/v3/system/users/${user}/roles/${service.role("reader")}`);
+  expect(await seen(await tokenOn({ system: { all: true } }))).toEqual(ids.toSorted());
   const shown = (token: string) => Promise.all(ids.map((id) => service.status("GET", `/v3/limits/${id}`, { token })));
   expect(await shown(onProject)).toEqual([200, 403, 403, 403]);
   expect(await shown(onDomain)).toEqual([200, 200, 200, 403]);

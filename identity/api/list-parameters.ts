@@ -15,7 +15,7 @@ type Query = Readonly<Record<string, unknown>>;
 const PARAMETER_MAX = 1_024;
 
 /** A truth value as Keystone's query strings have it: everything but these is true, also the bare name. */
-export const isFalse = (value: string): boolean => ["false", "0", "no", "off"].includes(value.toLowerCase());
+const isFalse = (value: string): boolean => ["false", "0", "no", "off"].includes(value.toLowerCase());
 
 /** Keystone's comparators of texts, with `i` before it for those that ignore case. */
 const TEXT_COMPARISONS: Readonly<Record<string, Pick<Condition, "comparison" | "ignoresCase">>> = {
@@ -149,14 +149,14 @@ export const listBody = (
   const shown = items.length > count ? items.slice(0, count) : items;
   const self = `${base}${request.path.replace(/^\/v3/, "")}`;
   const parameters = new URLSearchParams(plainQuery(request.query));
-  const own = parameters.size === 0 ? self : `${self}?${parameters}`;
+  const own = parameters.size === 0 ? self : `${self}?${parameters.toString()}`;
   const more = items.length > count;
   const asked = parameter(request.query, "limit") !== undefined;
   const last = shown.at(-1)?.id;
   if (more && asked && last !== undefined) parameters.set("marker", last);
   return {
     [plural]: shown,
-    links: { next: more && asked ? `${self}?${parameters}` : null, previous: null, self: own },
+    links: { next: more && asked ? `${self}?${parameters.toString()}` : null, previous: null, self: own },
     ...(more && !asked ? { truncated: true } : {}),
   };
 };

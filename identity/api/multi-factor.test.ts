@@ -87,7 +87,13 @@ test("a user who is not there, has no authenticator or has nonsense for a seed i
 
 test("a login by code without a code, or with what is none, is a bad request", async () => {
   const id = await person();
-  for (const totp of [{}, { user: { id } }, { user: { id, passcode: 123_456 } }, { user: { passcode: "123456" } }, "x"]) {
+  for (const totp of [
+    {},
+    { user: { id } },
+    { user: { id, passcode: 123_456 } },
+    { user: { passcode: "123456" } },
+    "x",
+  ]) {
     expect((await authenticate({ methods: ["totp"], totp })).status).toBe(400);
   }
   expect((await byCode(id, "１２３４５６")).status).toBe(401);
@@ -123,7 +129,7 @@ test("both factors in one request need no receipt", async () => {
   const answer = await authenticate({
     methods: ["password", "totp"],
     password: { user: { id, password: "pw" } },
-    ...{ totp: codeOf({ id }, codeAt(nowMs)).totp },
+    totp: codeOf({ id }, codeAt(nowMs)).totp,
   });
   expect(answer.status).toBe(201);
 });
@@ -152,7 +158,9 @@ test("a receipt is for its user alone and for five minutes", async () => {
 test("a receipt ends with the password that it was given for", async () => {
   const id = await person(BOTH);
   const receipt = receiptOf(await login({ id, password: "pw" }));
-  expect((await call("PATCH", `/v3/users/${id}`, { token: admin, body: { user: { password: "new" } } })).status).toBe(200);
+  expect((await call("PATCH", `/v3/users/${id}`, { token: admin, body: { user: { password: "new" } } })).status).toBe(
+    200,
+  );
   expect((await withReceipt(codeOf({ id }, codeAt(nowMs)), receipt)).status).toBe(401);
 });
 
@@ -171,7 +179,10 @@ test("a limited login is not remembered by a receipt, or its limits would be for
   const rules = { options: { multi_factor_auth_rules: [["token", "totp"]] } };
   expect((await call("PATCH", `/v3/users/${id}`, { token: admin, body: { user: rules } })).status).toBe(200);
   const renewed = await rescope(before);
-  expect([renewed.status, receiptOf(renewed) === "" ? [] : at(renewed, "receipt.methods")]).toEqual([401, ["password"]]);
+  expect([renewed.status, receiptOf(renewed) === "" ? [] : at(renewed, "receipt.methods")]).toEqual([
+    401,
+    ["password"],
+  ]);
   const completed = await withReceipt(codeOf({ id }, codeAt(nowMs)), receiptOf(renewed));
   expect(completed.status).toBe(401);
 });

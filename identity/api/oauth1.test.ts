@@ -1,15 +1,8 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { oauthSignature } from "../authentication/oauth1-signature.ts";
-import {
-  ADMIN_SCOPE,
-  ADMIN_USER,
-  type Answer,
-  at,
-  createTestClient,
-  listAt,
-  textAt,
-  tokenOf,
-} from "../test-client.ts";
+import { ADMIN_SCOPE, ADMIN_USER, type Answer, at, createTestClient, listAt, textAt, tokenOf } from "../test-client.ts";
 import { createTestInstallation, type TestInstallation } from "../test-service.ts";
 
 let installation: TestInstallation;
@@ -130,9 +123,9 @@ test("secrets of consumers and tokens lie encrypted in the database, and a rotat
   const consumer = await newConsumer();
   const token = await accessToken(consumer);
   expect((await byToken(header(LOGIN, { consumer, token }))).status).toBe(201);
-  const { readFileSync } = await import("node:fs");
-  const { join } = await import("node:path");
-  const bytes = ["identity.db", "identity.db-wal"].map((name) => readFileSync(join(installation.paths.identityDir, name)));
+  const bytes = ["identity.db", "identity.db-wal"].map((name) =>
+    readFileSync(join(installation.paths.identityDir, name)),
+  );
   for (const secret of [consumer.secret, token.secret]) {
     expect(bytes.some((file) => file.includes(secret))).toBe(false);
   }
@@ -264,7 +257,9 @@ test("a user's access tokens and their roles are listed without secrets, and end
   const one = `${list}/${access.id}/roles/`;
   expect((await call("GET", one + roles.get("member"), { token: admin })).status).toBe(200);
   expect((await call("GET", one + roles.get("reader"), { token: admin })).status).toBe(404);
-  expect((await call("GET", `/v3/users/other/OS-OAUTH1/access_tokens/${access.id}`, { token: admin })).status).toBe(404);
+  expect((await call("GET", `/v3/users/other/OS-OAUTH1/access_tokens/${access.id}`, { token: admin })).status).toBe(
+    404,
+  );
   expect((await call("DELETE", `${list}/${access.id}`, { token: admin })).status).toBe(204);
   expect((await call("GET", `${list}/${access.id}`, { token: admin })).status).toBe(404);
   expect((await call("GET", "/v3/auth/catalog", { token: issued })).status).toBe(401);

@@ -45,6 +45,8 @@ export type Resource<Row extends { readonly id: string }, Create extends TObject
   readonly singular: string;
   /** In place of `${singular}_id` in the path. */
   readonly idName?: string;
+  /** Collections beneath one thing, which its links name: `protocols`. */
+  readonly beneath?: readonly string[];
   readonly filters: Filters;
   readonly reading: Reading<Row>;
   present(row: Row, context: IdentityContext): Promise<object> | object;
@@ -94,10 +96,19 @@ export const recordOrNotFound = async <Name extends RecordTable>(
   return row;
 };
 
-const withSelf = (body: object, id: string, path: string, base: string): Record<string, unknown> & { id: string } => ({
+const withSelf = (
+  body: object,
+  id: string,
+  path: string,
+  beneath: readonly string[] = [],
+): Record<string, unknown> & { id: string } => ({
   ...body,
   id,
-  links: { ...("links" in body && typeof body.links === "object" ? body.links : {}), self: `${base}${path}/${id}` },
+  links: {
+    ...("links" in body && typeof body.links === "object" ? body.links : {}),
+    ...Object.fromEntries(beneath.map((name) => [name, `${path}/${id}/${name}`])),
+    self: `${path}/${id}`,
+  },
 });
 
 /** A body that is one thing under its name. */
@@ -124,7 +135,12 @@ export const resourceRoutes = <Row extends { readonly id: string }, Create exten
   const targetOfRow = async (id: string, context: IdentityContext): Promise<PolicyTarget> =>
     resource.target === undefined ? {} : await resource.target(await found(id, context), context);
   const bodyOf = async (row: Row, request: HttpRequest, context: IdentityContext): Promise<object> => ({
-    [singular]: withSelf(await resource.present(row, context), row.id, shortPath, baseUrl(request, context)),
+    [singular]: withSelf(
+      await resource.present(row, context),
+      row.id,
+      baseUrl(request, context) + shortPath,
+      resource.beneath,
+    ),
   });
 
   if (list !== undefined) {
@@ -141,9 +157,11 @@ export const resourceRoutes = <Row extends { readonly id: string }, Create exten
           const base = baseUrl(request, context);
           const bodies =
             resource.presentAll === undefined
-              ? await Promise.all(rows.map((row) => resource.present(row, context)))
+              ? await Promise.all(rows.map(async (row) => resource.present(row, context)))
               : await resource.presentAll(rows, context);
-          const items = rows.map((row, index) => withSelf(bodies[index] ?? {}, row.id, shortPath, base));
+          const items = rows.map((row, index) =>
+            withSelf(bodies[index] ?? {}, row.id, base + shortPath, resource.beneath),
+          );
           return { status: 200, body: listBody(request, plural, items, query, base) };
         },
       }),

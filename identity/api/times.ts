@@ -20,5 +20,17 @@ export const futureTimeOf = (text: string, field: string, nowMs: number): number
 /** Keystone's times: six digits of fraction. */
 export const isoMicroseconds = (ms: number): string => new Date(ms).toISOString().replace("Z", "000Z");
 
-/** The same without a zone, as the columns of Keystone's database are shown. */
+/** The same without a zone, as columns of Keystone's database are shown. */
 export const bareMicroseconds = (ms: number): string => isoMicroseconds(ms).slice(0, -1);
+
+/** Microseconds of a client's time, whose milliseconds `timeOf` gave. */
+export const microsecondsOf = (text: string, atMs: number): number => {
+  const [, fraction = ""] = /\.(\d{1,9})/.exec(text) ?? [];
+  return Math.floor(atMs / 1000) * 1_000_000 + Number(fraction.padEnd(6, "0").slice(0, 6));
+};
+
+/** As `bareMicroseconds`, of microseconds. */
+export const bareTime = (us: number): string => {
+  const seconds = new Date(Math.floor(us / 1_000_000) * 1000).toISOString().slice(0, 19);
+  return `${seconds}.${String(us % 1_000_000).padStart(6, "0")}`;
+};

@@ -95,7 +95,8 @@ const living = async (
   { database, clock }: Pick<IdentityContext, "database" | "clock">,
 ): Promise<Trust> => {
   const trust = await database.selectFrom("trusts").selectAll().where("id", "=", trustId).executeTakeFirst();
-  const isOver = trust?.expires_at_ms != null && trust.expires_at_ms <= clock.nowMs();
+  const endsAtMs = trust?.expires_at_ms ?? Number.POSITIVE_INFINITY;
+  const isOver = endsAtMs <= clock.nowMs();
   if (trust === undefined || trust.deleted_at_ms !== null || isOver || trust.remaining_uses === 0) {
     throw notFound("trust", trustId);
   }
@@ -172,7 +173,9 @@ const create = guardedRoute({
     const parent = token.trust && (await loadDelegation(context, { trustId: token.trust.id }));
     const roleIds = await askedRoleIds(fields.roles ?? [], await heldRoles(caller, projectId, context), context);
     const expiresAtMs =
-      fields.expires_at == null ? undefined : futureTimeOf(fields.expires_at, "expires_at", context.clock.nowMs());
+      typeof fields.expires_at === "string"
+        ? futureTimeOf(fields.expires_at, "expires_at", context.clock.nowMs())
+        : undefined;
     const verdict = judgeTrust(
       {
         impersonation: fields.impersonation,

@@ -105,6 +105,7 @@ const expected = (request: SignedRequest, secret: string): string | undefined =>
       return version1(request, secret);
     case "2":
       return version2(request, secret);
+    case undefined:
     default:
       return isVersion4(request) ? version4(request, secret) : undefined;
   }

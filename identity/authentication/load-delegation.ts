@@ -29,7 +29,9 @@ const trustOf = async ({ database, clock }: Store, id: string): Promise<Delegati
 
 const applicationCredentialOf = async ({ database, clock }: Store, id: string): Promise<Delegation | undefined> => {
   const row = await database.selectFrom("application_credentials").selectAll().where("id", "=", id).executeTakeFirst();
-  if (row === undefined || isOver(row.expires_at_ms, clock.nowMs())) return undefined;
+  const expiresAtUs = row?.expires_at_us ?? null;
+  const expiresAtMs = expiresAtUs === null ? null : Math.floor(expiresAtUs / 1000);
+  if (row === undefined || isOver(expiresAtMs, clock.nowMs())) return undefined;
   const roles = await database
     .selectFrom("application_credential_roles")
     .select("role_id")
@@ -49,7 +51,7 @@ const applicationCredentialOf = async ({ database, clock }: Store, id: string): 
     restricted: row.unrestricted === 0,
     roleIds: roles.map(({ role_id }) => role_id),
     accessRules: rules.length === 0 ? undefined : rules,
-    expiresAtMs: row.expires_at_ms ?? undefined,
+    expiresAtMs: expiresAtMs ?? undefined,
   };
 };
 

@@ -32,7 +32,7 @@ export type Recognized = {
   readonly federation?: NonNullable<TokenContext["federation"]>;
 };
 
-export type Attempt = Pick<AuthenticationRequest, "remoteAddress" | "signed">;
+type Attempt = Pick<AuthenticationRequest, "remoteAddress" | "signed">;
 
 /**
  * One way to say who one is. `payload` is the client's, unchecked. Throws `bad-request` where it lacks something, `unauthorized`,

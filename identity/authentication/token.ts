@@ -1,7 +1,18 @@
-import { unauthorized } from "../core/identity-error.ts";
-import { identityError } from "../core/identity-error.ts";
-import type { AuthenticationMethod } from "./method.ts";
+import { codeOf } from "../../common/errors.ts";
+import { identityError, unauthorized } from "../core/identity-error.ts";
+import type { TokenContext } from "../token-verifier.ts";
+import type { AuthenticationMethod, MethodContext } from "./method.ts";
 import { requiredMember } from "./references.ts";
+
+/** Keystone's answer to a token that does not hold: it is not found. */
+const identified = async (text: string, context: MethodContext): Promise<TokenContext> => {
+  try {
+    return await context.identify(text);
+  } catch (thrown) {
+    if (codeOf(thrown) !== "unauthorized") throw thrown;
+    throw identityError("not-found", "Failed to validate token");
+  }
+};
 
 /** `{"id": TOKEN}`: another scope for who has a token. */
 export const tokenMethod: AuthenticationMethod = {
@@ -9,7 +20,7 @@ export const tokenMethod: AuthenticationMethod = {
   recognize: async (payload, context) => {
     const text = requiredMember(payload, "id", "token");
     if (typeof text !== "string") throw identityError("bad-request", "Invalid input for field 'token/id'");
-    const from = await context.identify(text);
+    const from = await identified(text, context);
     // What was delegated must not be turned into something else.
     if (from.trustId !== undefined || from.accessTokenId !== undefined) {
       throw identityError("forbidden", "Using a delegated token to create another one is not allowed.");

@@ -28,5 +28,6 @@ test("the code of now and the one before are good, a later or older one is not",
   expect(stepOf(SECRET, totpCode(SECRET, step), nowMs)).toBe(step);
   expect(stepOf(SECRET, totpCode(SECRET, step - 1), nowMs)).toBe(step - 1);
   for (const other of [step - 2, step + 1]) expect(stepOf(SECRET, totpCode(SECRET, other), nowMs)).toBeUndefined();
-  for (const text of ["", "12345", "1234567", "12345a", "１２３４５６"]) expect(stepOf(SECRET, text, nowMs)).toBeUndefined();
+  for (const text of ["", "12345", "1234567", "12345a", "１２３４５６"])
+    expect(stepOf(SECRET, text, nowMs)).toBeUndefined();
 });

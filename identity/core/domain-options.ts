@@ -28,7 +28,8 @@ const list = (...standard: readonly string[]): DomainOption => ({ kind: "list", 
 
 /** The options that a domain can set for itself, with Keystone's names and defaults, in Keystone's order. */
 const DOMAIN_OPTIONS: Readonly<Record<string, Readonly<Record<string, DomainOption>>>> = {
-  identity: { driver: choice("sql", "ldap"), list_limit: integer(null) },
+  // Any name is taken; what is not `ldap` is the SQL driver, as Keystone falls back to it.
+  identity: { driver: text("sql"), list_limit: integer(null) },
   ldap: {
     url: text("ldap://localhost"),
     user: text(),

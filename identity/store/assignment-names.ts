@@ -3,9 +3,9 @@ import { rolesById } from "./assignments.ts";
 import type { Directory } from "./directory.ts";
 import { findRecords } from "./records.ts";
 
-export type NamedThing = { readonly id: string; readonly name: string };
+type NamedThing = { readonly id: string; readonly name: string };
 /** Of a domain, and with its name. */
-export type NamedInDomain = NamedThing & { readonly domain: NamedThing };
+type NamedInDomain = NamedThing & { readonly domain: NamedThing };
 
 /** What an assignment speaks of, by ids. Sets, since a page names the same things again and again. */
 export type NamedIds = {

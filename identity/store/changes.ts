@@ -10,7 +10,7 @@ import { type RevocationEvent, revocationEvent } from "../core/revocation.ts";
 import type { IdentityDatabase, IdentityTransaction } from "./records.ts";
 
 /** What was done to a thing, for the audit log and whoever listens on the bus. */
-export type Notification = {
+type Notification = {
   readonly action: "create" | "update" | "delete" | "disable" | "authenticate" | "revoke";
   /** `user`, `project`, `role_assignment`, …: Keystone's resource types. */
   readonly resource: string;
@@ -19,7 +19,7 @@ export type Notification = {
 };
 
 /** A revocation without its time, which is that of the write. */
-export type Revocation = Omit<RevocationEvent, "issuedBeforeMs">;
+type Revocation = Omit<RevocationEvent, "issuedBeforeMs">;
 
 /** What a write collects beside its rows. */
 export type ChangeSet = {

@@ -3,6 +3,7 @@ import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
 import { wholeService } from "./migrations/0004-whole-service.ts";
 import { spentCodes } from "./migrations/0005-spent-codes.ts";
+import { indexes } from "./migrations/0006-indexes.ts";
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
 
@@ -136,4 +137,5 @@ export const IDENTITY_MIGRATIONS: readonly Migration[] = [
   { name: "0003-catalog-revocations-settings", up: catalogRevocationsSettings },
   { name: "0004-whole-service", up: wholeService },
   { name: "0005-spent-codes", up: spentCodes },
+  { name: "0006-indexes", up: indexes },
 ];

@@ -172,7 +172,7 @@ const isWanted = (held: Held, filter: AssignmentFilter, { places }: World): bool
 };
 
 const textOf = ({ user, kind, target, role, prior, grant }: Held): string =>
-  JSON.stringify([user, kind, target, role, prior ?? null, Object.entries(grant).toSorted()]);
+  JSON.stringify([user, kind, target, role, prior ?? null, grantRow(grant)]);
 
 const TABLES = ["assignments", "role_implications", "roles", "group_members", "groups", "users"] as const;
 

@@ -1,7 +1,7 @@
 import type { Generated, Selectable } from "kysely";
 
 /** 0 or 1: a boolean that SQLite and PostgreSQL keep alike. */
-export type Flag = number;
+type Flag = number;
 
 /** A JSON object as text. `extra`: members that a client gave and this service only keeps. `options`: Keystone's resource options. */
 type JsonText = string;
@@ -100,7 +100,8 @@ type ApplicationCredentialTable = {
   name: string;
   description: string | null;
   secret_hash: string;
-  expires_at_ms: number | null;
+  /** Microseconds: clients compare what they gave. */
+  expires_at_us: number | null;
   unrestricted: Flag;
   system: string | null;
 };

@@ -89,7 +89,7 @@ CREATE INDEX credential_users ON credentials (user_id)
 ;
 CREATE TABLE application_credentials (
   id TEXT PRIMARY KEY, user_id TEXT NOT NULL, project_id TEXT NOT NULL REFERENCES projects (id) ON DELETE CASCADE, name TEXT NOT NULL,
-  description TEXT, secret_hash TEXT NOT NULL, expires_at_ms BIGINT, unrestricted INTEGER NOT NULL, system TEXT)
+  description TEXT, secret_hash TEXT NOT NULL, expires_at_us BIGINT, unrestricted INTEGER NOT NULL, system TEXT)
 ;
 CREATE UNIQUE INDEX application_credential_names ON application_credentials (user_id, name)
 ;
@@ -228,7 +228,7 @@ INSERT INTO endpoints SELECT id, service_id, region_id, interface, url, enabled,
 /** Before this step a revoked token was a row of its own; its audit id goes into the changes. */
 const REVOKED = `
 INSERT INTO changes (at_ms, revocations)
-  SELECT 0, '[{"auditId":"' || audit_id || '","expiresAtMs":' || expires_at_ms || '}]' FROM revoked_tokens
+  SELECT expires_at_ms, '[{"kind":"revoke","auditId":"' || audit_id || '","issuedBeforeMs":' || expires_at_ms || '}]' FROM revoked_tokens
 ;
 DROP TABLE revoked_tokens
 ;
