@@ -45,8 +45,15 @@ const delegationBody = (delegation: Delegation): object => {
   }
 };
 
-/** The body of an issued or validated token. `catalog` is left out where the client asked for that, or there is no scope. */
-export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): object => {
+/**
+ * The body of an issued or validated token. `catalog` is left out where the client asked for that, or there is no scope; with it stand the
+ * service providers that are enabled, if there are any.
+ */
+export const tokenBody = (
+  details: TokenDetails,
+  catalog: Catalog | undefined,
+  serviceProviders: readonly object[] = [],
+): object => {
   const { user, userDomain, scope, roles, delegation, federation } = details;
   return {
     token: {
@@ -73,6 +80,7 @@ export const tokenBody = (details: TokenDetails, catalog: Catalog | undefined): 
       ...(scope.kind === "unscoped" ? {} : { roles: roles.map(({ id, name }) => ({ id, name })) }),
       ...(delegation === undefined ? {} : delegationBody(delegation)),
       ...(catalog === undefined ? {} : { catalog }),
+      ...(serviceProviders.length === 0 ? {} : { service_providers: serviceProviders }),
     },
   };
 };

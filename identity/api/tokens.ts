@@ -15,15 +15,17 @@ import {
   openRoute,
 } from "./identity-route.ts";
 import { isSet } from "./list-parameters.ts";
+import { enabledServiceProviders } from "../store/federation.ts";
 import { tokenBody } from "./token-body.ts";
 
 /** `?nocatalog`, with or without a value. */
 const query = Type.Object({ nocatalog: Type.Optional(Type.String()), allow_expired: Type.Optional(Type.String()) });
 
-const answerBody = async (details: TokenDetails, asked: Static<typeof query>, { tokens }: IdentityContext) => {
+const answerBody = async (details: TokenDetails, asked: Static<typeof query>, context: IdentityContext) => {
   const { scope, user } = details;
-  const wanted = asked.nocatalog === undefined && scope.kind !== "unscoped";
-  return tokenBody(details, wanted ? await tokens.catalog(user.id, scope) : undefined);
+  if (asked.nocatalog !== undefined || scope.kind === "unscoped") return tokenBody(details, undefined);
+  const catalog = await context.tokens.catalog(user.id, scope);
+  return tokenBody(details, catalog, await enabledServiceProviders(context));
 };
 
 const subjectToken = (request: Pick<HttpRequest, "header">): string => {
