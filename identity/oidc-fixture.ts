@@ -8,7 +8,7 @@ export const CLIENT_SECRET = "a secret of the client";
 /** The audience of access tokens. */
 export const AUDIENCE = "urn:ringstead:identity";
 
-export type Account = { readonly email: string; readonly groups: readonly string[] };
+type Account = { readonly email: string; readonly groups: readonly string[] };
 
 export type OidcFixture = AsyncDisposable & {
   readonly issuer: string;
@@ -16,6 +16,8 @@ export type OidcFixture = AsyncDisposable & {
   readonly accounts: Map<string, Account>;
   /** Requests that the provider has had, by path. */
   readonly requests: Map<string, number>;
+  /** Paths that are answered with 503. */
+  readonly broken: Set<string>;
   /** Serves a real provider (package `oidc-provider`); until then all requests are answered with 503. */
   serve(redirectUris: readonly string[]): void;
   /** A token signed as the provider signs: now, for this client, and as `claims` and `header` change it. */
@@ -28,13 +30,14 @@ export type OidcFixture = AsyncDisposable & {
 export const createOidcFixture = async (nowMs: () => number = Date.now): Promise<OidcFixture> => {
   const accounts = new Map<string, Account>();
   const requests = new Map<string, number>();
+  const broken = new Set<string>();
   const { privateKey } = await generateKeyPair("RS256", { extractable: true });
   const jwk = { ...(await exportJWK(privateKey)), kid: "first", alg: "RS256", use: "sig" };
   let handler: ReturnType<Provider["callback"]> | undefined;
   const server = createServer((request, response) => {
     const path = request.url?.split("?", 1)[0] ?? "/";
     requests.set(path, (requests.get(path) ?? 0) + 1);
-    if (handler === undefined) response.writeHead(503).end();
+    if (handler === undefined || broken.has(path)) response.writeHead(503).end();
     else void handler(request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -67,8 +70,7 @@ export const createOidcFixture = async (nowMs: () => number = Date.now): Promise
         clientCredentials: { enabled: true },
         resourceIndicators: {
           enabled: true,
-          defaultResource: (context) =>
-            context.oidc.params?.["grant_type"] === "client_credentials" ? AUDIENCE : [],
+          defaultResource: (context) => (context.oidc.params?.["grant_type"] === "client_credentials" ? AUDIENCE : []),
           getResourceServerInfo: () => ({ scope: "", audience: AUDIENCE, accessTokenFormat: "jwt" }),
         },
       },
@@ -78,6 +80,7 @@ export const createOidcFixture = async (nowMs: () => number = Date.now): Promise
     issuer,
     accounts,
     requests,
+    broken,
     serve: (redirectUris) => {
       handler = providerWith(redirectUris).callback();
     },

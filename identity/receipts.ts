@@ -99,6 +99,8 @@ export const createFactorCheck = (options: FactorOptions): FactorCheck => {
           projectId: undefined,
           domainId: undefined,
           trustId: undefined,
+          partyUserIds: [],
+          partyDomainIds: [],
           applicationCredentialId: undefined,
           accessTokenId: undefined,
           issuedAtMs: Math.round(claims.iat * 1000),

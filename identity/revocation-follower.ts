@@ -5,8 +5,8 @@ import type { IdentityClient } from "./client.ts";
 import { RevocationList } from "./core/revocation.ts";
 import type { RevocationSource } from "./token-verifier.ts";
 
-/** Longer than any token lives: cluster.toml bounds it by a day. */
-const RETENTION_MS = 24 * 3_600_000;
+/** Longer than any token is of use: cluster.toml bounds its life by a day, and the window after it by seven. */
+const RETENTION_MS = 8 * 24 * 3_600_000;
 /** Between two attempts while the identity service does not answer. */
 const RETRY_MS = 250;
 /** It answers after 5 s at the latest, with news or without; who is silent for this long hangs. */

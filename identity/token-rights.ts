@@ -72,22 +72,38 @@ const rolesOn = async (
   return effectiveRoles(context, { userId, groupIds }, targetOf(scope));
 };
 
-export type Rights = { readonly scope: TokenScope; readonly roles: readonly NamedRole[] };
+/** Users, and their domains, who handed a right on; the token ends with any of them. */
+export type Parties = { readonly userIds: readonly string[]; readonly domainIds: readonly string[] };
+
+export type Rights = { readonly scope: TokenScope; readonly roles: readonly NamedRole[]; readonly parties?: Parties };
 
 type DelegatedTrust = Extract<Delegation, { kind: "trust" }>;
 
-/** Whose roles a trust hands on in the end. Throws `forbidden` where a trust between is gone, or one who handed it on. */
-const firstTrustorOf = async (context: MethodContext, trust: DelegatedTrust): Promise<string> => {
-  let last = trust;
-  while (last.redelegatedTrustId !== undefined) {
+/** A trust and those that it was made from, the first last. Throws `forbidden` where one of them is gone. */
+const chainOf = async (context: MethodContext, trust: DelegatedTrust): Promise<DelegatedTrust[]> => {
+  const chain = [trust];
+  for (let last = trust; last.redelegatedTrustId !== undefined; ) {
     const parent = await loadDelegation(context, { trustId: last.redelegatedTrustId });
-    const agent = parent?.kind === "trust" ? await context.directory.findUser(parent.trusteeUserId) : undefined;
-    if (parent?.kind !== "trust" || agent?.enabled !== true) {
-      throw identityError("forbidden", "One of the trust agents is disabled or deleted.");
-    }
+    if (parent?.kind !== "trust") throw identityError("forbidden", "A trust that this one was made from is gone.");
+    chain.push(parent);
     last = parent;
   }
-  return last.trustorUserId;
+  return chain;
+};
+
+/** Everyone in a chain of trusts, all enabled. Throws `forbidden`. */
+const partiesOf = async (context: MethodContext, chain: readonly DelegatedTrust[]): Promise<Parties> => {
+  const userIds = [...new Set(chain.flatMap(({ trustorUserId, trusteeUserId }) => [trustorUserId, trusteeUserId]))];
+  const domainIds = new Set<string>();
+  for (const id of userIds) {
+    const user = await context.directory.findUser(id);
+    const domain = user && (await findDomain(context, { id: user.domainId }));
+    if (user?.enabled !== true || domain?.enabled !== 1) {
+      throw identityError("forbidden", "One of the trust agents is disabled or deleted.");
+    }
+    domainIds.add(domain.id);
+  }
+  return { userIds, domainIds: [...domainIds] };
 };
 
 /** What is delegated, as far as who delegated it still has it. Throws `forbidden` where a part of it is gone. */
@@ -96,8 +112,10 @@ export const delegatedRights = async (
   delegation: Delegation,
   user: DirectoryUser,
 ): Promise<Rights> => {
-  const ownerId = delegation.kind === "trust" ? await firstTrustorOf(context, delegation) : user.id;
-  if (delegation.projectId === undefined) return { scope: UNSCOPED, roles: [] };
+  const chain = delegation.kind === "trust" ? await chainOf(context, delegation) : [];
+  const parties = await partiesOf(context, chain);
+  const ownerId = chain.at(-1)?.trustorUserId ?? user.id;
+  if (delegation.projectId === undefined) return { scope: UNSCOPED, roles: [], parties };
   const scope = await findScope(context, { kind: "project", project: { id: delegation.projectId } });
   if (scope === undefined) throw unauthorized(`project ${delegation.projectId} is gone or disabled`);
   const held = new Set((await rolesOn(context, ownerId, scope, undefined)).map(({ id }) => id));
@@ -108,7 +126,7 @@ export const delegatedRights = async (
   }
   const left = roles.filter(({ id }) => held.has(id));
   if (left.length === 0) throw unauthorized(`nothing is left of ${delegation.kind} ${delegation.id}`);
-  return { scope, roles: left };
+  return { scope, roles: left, parties };
 };
 
 /** The user's own roles on the scope asked for. Throws `unauthorized` where it is absent, disabled, or without a role. */

@@ -17,6 +17,7 @@ import {
   enabledUser,
   type NamedDomain,
   ownRights,
+  type Parties,
   scopeRequestOf,
   type TokenScope,
 } from "./token-rights.ts";
@@ -41,13 +42,23 @@ export type TokenDetails = {
   /** Set where `delegation` is a trust. */
   readonly trust: Extract<Delegation, { kind: "trust" }> | undefined;
   readonly federation: TokenContext["federation"];
+  /** Whose state beside the user's a trust's token hangs on. */
+  readonly parties: Parties;
 };
 
 export type TokenService = {
   /** Throws `bad-request`, `unauthorized`, `forbidden`, `too-many-logins`, `too-busy`. */
   authenticate(request: AuthenticationRequest): Promise<{ token: string; details: TokenDetails }>;
-  /** A token for whom a signature or another service has vouched, with the default lifetime. Throws as `authenticate`. */
-  issueFor(recognized: Recognized, methods: readonly string[], scope: ScopeRequest): Promise<Issued>;
+  /**
+   * A token for whom a signature or another service has vouched, with the default lifetime. `startedAtMs`: the issue time taken before
+   * anything was looked up. Throws as `authenticate`.
+   */
+  issueFor(
+    recognized: Recognized,
+    methods: readonly string[],
+    scope: ScopeRequest,
+    startedAtMs?: number,
+  ): Promise<Issued>;
   /** Who calls: signature, expiry and revocation checked, nothing else looked up. Throws `unauthorized`. */
   identify(token: string): TokenContext | Promise<TokenContext>;
   /**
@@ -92,7 +103,9 @@ const claimsOf = (details: TokenDetails): TokenClaims => {
     ...(rules === undefined
       ? {}
       : { ar: rules.map(({ service, method, path }): [string, string, string] => [service, method, path]) }),
-    ...(delegation?.kind === "trust" ? { tr: delegation.id } : {}),
+    ...(delegation?.kind === "trust"
+      ? { tr: delegation.id, tu: [...details.parties.userIds], td: [...details.parties.domainIds] }
+      : {}),
     ...(delegation?.kind === "access-token" ? { ot: delegation.id } : {}),
     ...(federation === undefined ? {} : { fd: [federation.idpId, federation.protocolId, [...federation.groupIds]] }),
   };
@@ -136,6 +149,8 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     return { user: bearer, delegation, ...(await delegatedRights(options, delegation, user)) };
   };
 
+  const NOBODY_ELSE: Parties = { userIds: [], domainIds: [] };
+
   const enabledTrustor = async (id: string): Promise<DirectoryUser> => {
     try {
       return (await enabledUser(options, await directory.findUser(id))).user;
@@ -145,10 +160,11 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     }
   };
 
-  const issueFor: TokenService["issueFor"] = async (recognized, methods, request) => {
+  const issueFor: TokenService["issueFor"] = async (given, methods, request, startedAtMs) => {
     // Before anything is read: a write that comes between voids what is made from the state before it.
-    const atMs = changes.issueTimeMs();
-    await enabledUser(options, recognized.user);
+    const atMs = startedAtMs ?? changes.issueTimeMs();
+    const { user: bearer } = await enabledUser(options, await directory.findUser(given.user.id));
+    const recognized = { ...given, user: bearer };
     const { from, federation } = recognized;
     const rights = await rightsOf(recognized, request);
     const { user, userDomain } = await enabledUser(options, rights.user);
@@ -158,6 +174,7 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
       userDomain,
       scope: rights.scope,
       roles: rights.roles,
+      parties: rights.parties ?? NOBODY_ELSE,
       methods,
       auditId: randomBytes(AUDIT_ID_BYTES).toString("base64url"),
       parentAuditId: from && (from.parentAuditId ?? from.auditId),
@@ -202,6 +219,7 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
       user,
       userDomain,
       ...rights,
+      parties: rights.parties ?? NOBODY_ELSE,
       methods,
       auditId,
       parentAuditId,
@@ -218,8 +236,11 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
     issueFor,
     claimsOf,
     authenticate: async (request) => {
+      // A password takes a tenth of a second to check: who was disabled meanwhile must not get a token of after that.
+      const startedAtMs = changes.issueTimeMs();
       const { whole, names } = await recognize(request);
-      return issueFor(whole, await options.checkFactors(whole.user, names, request.receipt), request.scope);
+      const methods = await options.checkFactors(whole.user, names, request.receipt);
+      return issueFor(whole, methods, request.scope, startedAtMs);
     },
     describe: async (token, allowExpired = false) => {
       const windowMs = allowExpired ? config.allowExpiredWindowSeconds * 1000 : 0;

@@ -50,6 +50,9 @@ export type TokenContext = {
   /** What an application credential with access rules may be used for; undefined: everything. */
   readonly accessRules: readonly AccessRuleText[] | undefined;
   readonly trustId: string | undefined;
+  /** Of a trust's token: everyone who handed the right on or was given it, and their domains. */
+  readonly partyUserIds: readonly string[];
+  readonly partyDomainIds: readonly string[];
   /** Of OAuth 1.0a. */
   readonly accessTokenId: string | undefined;
   /** The provider that vouched for a federated user, and the groups it mapped to. */
@@ -113,6 +116,8 @@ export const contextOf = (claims: TokenClaims): TokenContext => ({
   applicationCredentialId: claims.ac,
   accessRules: claims.ar?.map(([service, method, path]) => ({ service, method, path })),
   trustId: claims.tr,
+  partyUserIds: claims.tu ?? [],
+  partyDomainIds: claims.td ?? [],
   accessTokenId: claims.ot,
   federation: claims.fd && { idpId: claims.fd[0], protocolId: claims.fd[1], groupIds: claims.fd[2] },
 });

@@ -29,6 +29,8 @@ export const tokenClaims = Type.Object(
     ac: Type.Optional(Type.String()),
     ar: Type.Optional(Type.Array(accessRuleClaim)),
     tr: Type.Optional(Type.String()),
+    tu: Type.Optional(Type.Array(Type.String())),
+    td: Type.Optional(Type.Array(Type.String())),
     ot: Type.Optional(Type.String()),
     fd: Type.Optional(Type.Tuple([Type.String(), Type.String(), Type.Array(Type.String())])),
   },

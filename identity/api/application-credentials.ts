@@ -211,6 +211,14 @@ const create = guardedRoute({
       for (const rule of fields.access_rules ?? []) {
         ruleIds.add(await ruleIdOf(rule, userId, { context, caller, transaction, change }));
       }
+      const rules = await findRecords(transaction, "access_rules", [...ruleIds]);
+      // A token carries them all.
+      if (JSON.stringify(rules.map(withoutUser)).length > RULES_MAX_CHARACTERS) {
+        throw identityError(
+          "bad-request",
+          `Invalid input for field 'access_rules': more than ${RULES_MAX_CHARACTERS} characters`,
+        );
+      }
       for (const ruleId of ruleIds) {
         const link = { application_credential_id: row.id, access_rule_id: ruleId };
         await transaction.insertInto("application_credential_rules").values(link).execute();

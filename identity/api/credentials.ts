@@ -81,7 +81,11 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
       }
       const access = isEc2 ? accessOf(fields.blob) : null;
       const id = access === null ? newId() : ec2CredentialId(access);
-      const known = await transaction.selectFrom("credentials").select("id").where("id", "=", id).executeTakeFirst();
+      const known = await transaction
+        .selectFrom("credentials")
+        .select("id")
+        .where((where) => where.or([where("id", "=", id), ...(access === null ? [] : [where("access", "=", access)])]))
+        .executeTakeFirst();
       if (known !== undefined) {
         throw identityError(
           "conflict",

@@ -312,3 +312,83 @@ test("credentials are kept for their owners, and shown to nobody else", async ()
   expect(patched.body["credential"]).toMatchObject({ blob: "new" });
   expect((await call("DELETE", `/v3/credentials/${id}`, { token: alice.token })).status).toBe(204);
 });
+
+test("a trust is handed on for its own project only, and its token gives no right over other trusts", async () => {
+  const [alice, bob, carol] = [await person("member"), await person("reader"), await person("reader")];
+  const grant = `/v3/projects/${carol.projectId}/users/${alice.id}/roles/${roles.get("member")}`;
+  await call("PUT", grant, { token: admin });
+  const redelegable = { impersonation: true, allow_redelegation: true, redelegation_count: 1 };
+  const first = textAt(await trustOf(alice, bob, redelegable), "trust.id");
+  const other = textAt(await trustOf(alice, carol), "trust.id");
+  const token = tokenOf(await byTrust(bob, first));
+  const elsewhere = await call("POST", "/v3/OS-TRUST/trusts", {
+    token,
+    body: {
+      trust: {
+        trustor_user_id: alice.id,
+        trustee_user_id: bob.id,
+        project_id: carol.projectId,
+        impersonation: true,
+        roles: [{ name: "member" }],
+      },
+    },
+  });
+  expect(elsewhere.status).toBe(403);
+  expect((await call("GET", `/v3/OS-TRUST/trusts/${other}`, { token })).status).toBe(403);
+  expect((await call("DELETE", `/v3/OS-TRUST/trusts/${other}`, { token })).status).toBe(403);
+  expect((await byTrust(carol, other)).status).toBe(201);
+});
+
+test("a trust's token ends with any party to it", async () => {
+  for (const impersonation of [true, false]) {
+    for (const isTrustee of [true, false]) {
+      const [alice, bob] = [await person("member"), await person("reader")];
+      const trustId = textAt(await trustOf(alice, bob, { impersonation }), "trust.id");
+      const subject = tokenOf(await byTrust(bob, trustId));
+      expect((await call("GET", "/v3/auth/tokens", { token: admin, subject })).status).toBe(200);
+      const path = `/v3/users/${isTrustee ? bob.id : alice.id}`;
+      await call("PATCH", path, { token: admin, body: { user: { enabled: false } } });
+      const answer = await call("GET", "/v3/auth/tokens", { token: admin, subject });
+      expect([impersonation, isTrustee, answer.status]).toEqual([impersonation, isTrustee, 404]);
+    }
+  }
+});
+
+test("a login that overlaps its user's end gives nothing that lasts", async () => {
+  const alice = await person("member");
+  const scope = { project: { id: alice.projectId } };
+  const logins = Array.from({ length: 8 }, () => login({ id: alice.id, password: "pw" }, scope));
+  await call("PATCH", `/v3/users/${alice.id}`, { token: admin, body: { user: { enabled: false } } });
+  for (const answer of await Promise.all(logins)) {
+    if (answer.status !== 201) continue;
+    const subject = tokenOf(answer);
+    expect((await call("GET", "/v3/auth/tokens", { token: admin, subject })).status).toBe(404);
+  }
+  // Enabled again, what was got before stays void.
+  await call("PATCH", `/v3/users/${alice.id}`, { token: admin, body: { user: { enabled: true } } });
+  for (const answer of await Promise.all(logins)) {
+    if (answer.status !== 201) continue;
+    const subject = tokenOf(answer);
+    expect((await call("GET", "/v3/auth/tokens", { token: admin, subject })).status).toBe(404);
+  }
+});
+
+test("a token of an EC2 key cannot be scoped anew", async () => {
+  const alice = await person("member");
+  const made = await call("POST", `/v3/users/${alice.id}/credentials/OS-EC2`, {
+    token: alice.token,
+    body: { tenant_id: alice.projectId },
+  });
+  const access = textAt(made, "credential.access");
+  const text = createHmac("sha256", textAt(made, "credential.secret"));
+  const params = { SignatureVersion: "2", x: "\ud800" };
+  const signature = text
+    .update("GET\nh\n/\nSignatureMethod=HmacSHA256&SignatureVersion=2&x=%EF%BF%BD")
+    .digest("base64");
+  const answer = await call("POST", "/v3/ec2tokens", {
+    token: admin,
+    body: { credentials: { access, signature, host: "h", verb: "GET", path: "/", params } },
+  });
+  expect(answer.status).toBe(200);
+  expect((await rescope(tokenOf(answer), { project: { id: alice.projectId } })).status).toBe(403);
+});

@@ -4,10 +4,16 @@ import { identityError } from "../core/identity-error.ts";
 import { type Comparison, type Condition, LIST_MAX, type ListQuery } from "../store/records.ts";
 
 /** How a query parameter is compared. `flag`: a truth value kept as 0 or 1. `time`: `lt:2026-01-01T00:00:00Z` and the like, kept in ms. */
-export type Filter = { readonly column: string; readonly kind: "text" | "flag" | "time" | "integer" };
+export type Filter = {
+  readonly column: string;
+  readonly kind: "text" | "flag" | "time" | "integer";
+  /** The column is another table's: lists cannot be sorted by it. */
+  readonly isForeign?: true;
+};
 export type Filters = Readonly<Record<string, Filter>>;
 
 export const text = (column: string): Filter => ({ column, kind: "text" });
+export const foreign = (column: string): Filter => ({ column, kind: "text", isForeign: true });
 export const flag = (column: string): Filter => ({ column, kind: "flag" });
 
 type Query = Readonly<Record<string, unknown>>;
@@ -86,8 +92,8 @@ const limitOf = (value: unknown): number | undefined => {
 export const listQueryOf = (filters: Filters, query: Query): ListQuery => {
   const limit = limitOf(query["limit"]);
   const sortKey = query["sort_key"];
-  const sortColumn =
-    typeof sortKey === "string" && Object.hasOwn(filters, sortKey) ? (filters[sortKey]?.column ?? "id") : "id";
+  const sortFilter = typeof sortKey === "string" && Object.hasOwn(filters, sortKey) ? filters[sortKey] : undefined;
+  const sortColumn = sortFilter === undefined || sortFilter.isForeign ? "id" : sortFilter.column;
   if (typeof sortKey === "string" && sortKey !== "id" && sortColumn === "id") {
     throw identityError("bad-request", `Cannot sort by ${sortKey}.`);
   }

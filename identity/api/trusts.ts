@@ -178,6 +178,7 @@ const create = guardedRoute({
         : undefined;
     const verdict = judgeTrust(
       {
+        projectId,
         impersonation: fields.impersonation,
         roleIds,
         expiresAtMs,
@@ -216,6 +217,29 @@ const create = guardedRoute({
   },
 });
 
+/** Ids of a trust and of all that were made from it. */
+const withDescendants = async (trustId: string, database: IdentityContext["database"]): Promise<string[]> => {
+  const ids = [trustId];
+  for (let index = 0; index < ids.length; index += 1) {
+    const children = await database
+      .selectFrom("trusts")
+      .select("id")
+      .where("redelegated_trust_id", "=", ids[index] ?? "")
+      .where("deleted_at_ms", "is", null)
+      .execute();
+    ids.push(...children.map((child) => child.id));
+  }
+  return ids;
+};
+
+/** A trust's token manages that trust and what was made from it; other delegated tokens none. Throws `forbidden`. */
+const assertOwn = async (trust: Trust, caller: Caller, { database }: IdentityContext): Promise<void> => {
+  const own = caller.token.trust?.id;
+  if (own === undefined) return refuseDelegated(caller, DELEGATED);
+  if ((await withDescendants(own, database)).includes(trust.id)) return;
+  throw identityError("forbidden", "A trust's token gives no right over other trusts.");
+};
+
 const FILTERS = { trustor_user_id: text("trustor_user_id"), trustee_user_id: text("trustee_user_id") };
 
 const list = callerRoute({
@@ -239,7 +263,9 @@ const list = callerRoute({
       conditions: [...query.conditions, { column: "deleted_at_ms", comparison: "equals", value: null }],
     });
     const nowMs = context.clock.nowMs();
+    const own = caller.token.trust && new Set(await withDescendants(caller.token.trust.id, context.database));
     const items = trusts
+      .filter(({ id: trustId }) => own === undefined || own.has(trustId))
       .filter((trust) => trust.remaining_uses !== 0 && (trust.expires_at_ms === null || trust.expires_at_ms > nowMs))
       .map((trust) => trustBody(trust, base));
     return { status: 200, body: listBody(request, "trusts", items, query, base) };
@@ -254,25 +280,10 @@ const show = callerRoute({
     // Of a trust that is not there everybody is told so, as Keystone does.
     const trust = await living(request.params.trust_id, context);
     enforce(context, caller, "identity:get_trust", targetOf(trust));
-    if (caller.token.trust === undefined) refuseDelegated(caller, DELEGATED);
+    await assertOwn(trust, caller, context);
     return { status: 200, body: await wholeBody(trust, request, context, context.database) };
   },
 });
-
-/** Ids of a trust and of all that were made from it. */
-const withDescendants = async (trustId: string, database: IdentityContext["database"]): Promise<string[]> => {
-  const ids = [trustId];
-  for (let index = 0; index < ids.length; index += 1) {
-    const children = await database
-      .selectFrom("trusts")
-      .select("id")
-      .where("redelegated_trust_id", "=", ids[index] ?? "")
-      .where("deleted_at_ms", "is", null)
-      .execute();
-    ids.push(...children.map((child) => child.id));
-  }
-  return ids;
-};
 
 const remove = callerRoute({
   method: "DELETE",
@@ -281,7 +292,7 @@ const remove = callerRoute({
   handler: async (request, context, caller) => {
     const trust = await living(request.params.trust_id, context);
     enforce(context, caller, "identity:delete_trust", targetOf(trust));
-    if (caller.token.trust === undefined) refuseDelegated(caller, DELEGATED);
+    await assertOwn(trust, caller, context);
     await context.changes.write(async (transaction, change) => {
       const deletedAtMs = context.clock.nowMs();
       for (const trustId of await withDescendants(trust.id, transaction)) {

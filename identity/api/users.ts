@@ -2,7 +2,7 @@ import { mayChange } from "../core/user-options.ts";
 import { removeUser } from "../store/user-removal.ts";
 import type { IdentityRoute } from "./identity-route.ts";
 import { confined, confinement, currentUser, immutableRefusal } from "./directory-writes.ts";
-import { type Filters, flag, text } from "./list-parameters.ts";
+import { type Filters, flag, text, foreign } from "./list-parameters.ts";
 import { resourceRoutes } from "./resource-routes.ts";
 import { userBody, wholeUserBody } from "./user-body.ts";
 import { createUser, updateUser } from "./user-changes.ts";
@@ -12,9 +12,9 @@ const USER_FILTERS: Filters = {
   name: text("name"),
   domain_id: text("domain_id"),
   enabled: flag("enabled"),
-  idp_id: text("idp_id"),
-  protocol_id: text("protocol_id"),
-  unique_id: text("unique_id"),
+  idp_id: foreign("idp_id"),
+  protocol_id: foreign("protocol_id"),
+  unique_id: foreign("unique_id"),
   password_expires_at: { column: "password_expires_at_ms", kind: "time" },
 };
 

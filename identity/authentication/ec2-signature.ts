@@ -23,7 +23,7 @@ const equalText = (left: string, right: string): boolean => {
 
 /** RFC 3986: what `encodeURIComponent` leaves and a signer does not. */
 const quote = (text: string): string =>
-  encodeURIComponent(text).replaceAll(
+  encodeURIComponent(text.toWellFormed()).replaceAll(
     /[!'()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
   );

@@ -1,3 +1,4 @@
+import { codeOf } from "../../common/errors.ts";
 import { claimsAssertion } from "../core/claims-assertion.ts";
 import { identityError, notFound, unauthorized } from "../core/identity-error.ts";
 import { type Assertion, type MappedIdentity, mapIdentity } from "../core/mapping.ts";
@@ -155,7 +156,7 @@ const assertionOf = async (client: OidcClient, payload: unknown): Promise<Assert
 };
 
 /** Names of protocols that are OpenID Connect here. `mapped` is Keystone's own name for what mappings decide. */
-export const FEDERATED_METHODS = ["mapped", "openid"] as const;
+const FEDERATED_METHODS = ["mapped", "openid"] as const;
 
 /**
  * `{"identity_provider", "protocol", "token"}`: an ID or access token of a provider, which the mapping of its protocol makes a user of. Or
@@ -179,7 +180,8 @@ const federatedMethod = (name: string, clients: ReadonlyMap<string, OidcClient>)
     try {
       assertion = await assertionOf(client, payload);
     } catch (thrown) {
-      context.limiter.failed(keys);
+      // A provider that is away is nobody's wrong guess.
+      if (codeOf(thrown) === "unauthorized") context.limiter.failed(keys);
       throw thrown;
     }
     await assertRemoteId(context, idpId, assertion, remoteIdAttribute);

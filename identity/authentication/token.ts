@@ -25,6 +25,9 @@ export const tokenMethod: AuthenticationMethod = {
     if (from.trustId !== undefined || from.accessTokenId !== undefined) {
       throw identityError("forbidden", "Using a delegated token to create another one is not allowed.");
     }
+    if (from.methods.includes("ec2credential")) {
+      throw identityError("forbidden", "A token of an EC2 key cannot be scoped anew.");
+    }
     if (from.applicationCredentialId !== undefined) {
       throw identityError("forbidden", "A token of an application credential cannot be scoped anew.");
     }

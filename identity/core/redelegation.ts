@@ -1,5 +1,6 @@
 /** A trust, as far as handing it on depends on it. */
 export type DelegableTrust = {
+  readonly projectId: string | undefined;
   readonly impersonation: boolean;
   readonly roleIds: readonly string[];
   readonly expiresAtMs: number | undefined;
@@ -9,6 +10,7 @@ export type DelegableTrust = {
 
 /** A trust that is asked for. */
 export type AskedTrust = {
+  readonly projectId: string | undefined;
   readonly impersonation: boolean;
   readonly roleIds: readonly string[];
   readonly expiresAtMs: number | undefined;
@@ -53,6 +55,9 @@ export const judgeTrust = (
   }
   const redelegationCount = isRedelegable ? (asked.redelegationCount ?? most) : 0;
   if (parent === undefined) return { isAllowed: true, redelegationCount, expiresAtMs: asked.expiresAtMs };
+  if (asked.projectId !== parent.projectId) {
+    return no("forbidden", "A trust can be handed on for its own project only.");
+  }
   const limitMs = parent.expiresAtMs;
   if (limitMs !== undefined && asked.expiresAtMs !== undefined && asked.expiresAtMs > limitMs) {
     return no("forbidden", "Requested expiration time is more than redelegated trust can provide");

@@ -11,10 +11,11 @@ export const revocationEvent = Type.Object(
     auditId: Type.Optional(Type.String()),
     /** The first token of a chain; fits that one too. */
     auditChainId: Type.Optional(Type.String()),
+    /** The token's user, or a party to its trust. */
     userId: Type.Optional(Type.String()),
     /** The project of the token's scope. */
     projectId: Type.Optional(Type.String()),
-    /** The token's domain scope, its project's domain, or its user's domain. */
+    /** The domain of the token's scope, of its project, of its user, or of a party to its trust. */
     domainId: Type.Optional(Type.String()),
     trustId: Type.Optional(Type.String()),
     applicationCredentialId: Type.Optional(Type.String()),
@@ -35,6 +36,8 @@ export type RevocableToken = {
   readonly projectId: string | undefined;
   readonly domainId: string | undefined;
   readonly trustId: string | undefined;
+  readonly partyUserIds: readonly string[];
+  readonly partyDomainIds: readonly string[];
   readonly applicationCredentialId: string | undefined;
   readonly accessTokenId: string | undefined;
   readonly issuedAtMs: number;
@@ -46,9 +49,12 @@ const fits = (event: RevocationEvent, token: RevocableToken): boolean =>
   (event.auditChainId === undefined ||
     event.auditChainId === token.parentAuditId ||
     event.auditChainId === token.auditId) &&
-  (event.userId === undefined || event.userId === token.userId) &&
+  (event.userId === undefined || event.userId === token.userId || token.partyUserIds.includes(event.userId)) &&
   (event.projectId === undefined || event.projectId === token.projectId) &&
-  (event.domainId === undefined || event.domainId === token.domainId || event.domainId === token.userDomainId) &&
+  (event.domainId === undefined ||
+    event.domainId === token.domainId ||
+    event.domainId === token.userDomainId ||
+    token.partyDomainIds.includes(event.domainId)) &&
   (event.trustId === undefined || event.trustId === token.trustId) &&
   (event.applicationCredentialId === undefined || event.applicationCredentialId === token.applicationCredentialId) &&
   (event.accessTokenId === undefined || event.accessTokenId === token.accessTokenId);
@@ -145,6 +151,8 @@ const keysOf = (token: RevocableToken): string[] => {
   if (token.projectId !== undefined) keys.push(`p${token.projectId}`);
   if (token.domainId !== undefined && token.domainId !== token.userDomainId) keys.push(`d${token.domainId}`);
   if (token.trustId !== undefined) keys.push(`t${token.trustId}`);
+  for (const id of token.partyUserIds) keys.push(`u${id}`);
+  for (const id of token.partyDomainIds) keys.push(`d${id}`);
   if (token.applicationCredentialId !== undefined) keys.push(`c${token.applicationCredentialId}`);
   if (token.accessTokenId !== undefined) keys.push(`o${token.accessTokenId}`);
   return keys;

@@ -35,14 +35,24 @@ export const createHousekeeper = (options: HousekeeperOptions): Worker => {
           .deleteFrom("request_tokens")
           .where("expires_at_ms", "<", nowMs)
           .executeTakeFirst();
-        const memberships = await transaction
-          .deleteFrom("group_members")
-          .where("expires_at_ms", "<", nowMs)
-          .executeTakeFirst();
-        return Number(old.numDeletedRows + requests.numDeletedRows + memberships.numDeletedRows);
+        return Number(old.numDeletedRows + requests.numDeletedRows);
       });
+      removed += await endMemberships(changes, nowMs);
       return "idle";
     },
     waitForWork: (signal) => sleep(INTERVAL_MS, signal),
   };
+};
+
+/** Takes federated users out of groups when their time is over, and has their tokens looked at again. */
+const endMemberships = async (changes: Changes, nowMs: number): Promise<number> => {
+  const ended = await changes.record((transaction) =>
+    transaction.selectFrom("group_members").select("user_id").where("expires_at_ms", "<", nowMs).execute(),
+  );
+  if (ended.length === 0) return 0;
+  return changes.write(async (transaction, change) => {
+    const gone = await transaction.deleteFrom("group_members").where("expires_at_ms", "<", nowMs).executeTakeFirst();
+    for (const userId of new Set(ended.map((row) => row.user_id))) change.revoke({ kind: "recheck", userId });
+    return Number(gone.numDeletedRows);
+  });
 };

@@ -107,6 +107,9 @@ it("an application credential's access rules hold in the object store", async ()
   const who = { ...alice, token: tokenOf(limited) };
   expect(await store("GET", who, "/box")).toBe(204);
   expect(await store("GET", who)).toBe(401);
+  expect(await store("GET", who, "/b%6fx")).toBe(204);
+  expect(await store("GET", who, "/box/secret")).toBe(401);
+  expect(await store("GET", who, "/box%2fsecret")).not.toBe(200);
   expect(await store("PUT", who, "/box")).toBe(401);
   await call("DELETE", `/v3/users/${alice.id}/application_credentials/${id}`, { token: alice.token });
   await expect.poll(() => store("GET", who, "/box"), REACHED).toBe(401);

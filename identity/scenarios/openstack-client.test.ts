@@ -65,11 +65,7 @@ it("domains, projects, users and groups are made, found, changed and removed", a
   expect(thing(domain)).toMatchObject({ name: "works", enabled: true });
   expect(thing(corner)).toMatchObject({ parent_id: thing(hall)["id"], domain_id: thing(domain)["id"] });
   expect(listOf(users).map(({ Name }) => Name)).toEqual(["ada"]);
-  expect(
-    listOf(projects)
-      .map(({ Name }) => Name)
-      .toSorted(),
-  ).toEqual(["corner", "hall"]);
+  expect(new Set(listOf(projects).map(({ Name }) => Name))).toEqual(new Set(["corner", "hall"]));
   expect(thing(shown)).toMatchObject({ tags: ["blue"], floor: "2" });
   expect(thing(renamed)).toMatchObject({ id: thing(ada)["id"], name: "lovelace", email: "ada@example.org" });
   expect(members).toEqual([]);
@@ -93,11 +89,10 @@ it("roles are granted, inherited and implied, and the lists say so", async () =>
     "role assignment list --user worker --project lower --effective --names -f json",
     "implied role list -f json",
   ]);
-  const assignments = listOf(values[4]).map(({ Role, Project, Inherited }) => [Role, Project, Inherited]);
-  expect(assignments.toSorted()).toEqual([
-    ["member", "lower@Default", false],
-    ["tester", "upper@Default", true],
-  ]);
+  const assignments = listOf(values[4]).map(
+    ({ Role, Project, Inherited }) => `${String(Role)} ${String(Project)} ${String(Inherited)}`,
+  );
+  expect(assignments.toSorted()).toEqual(["member lower@Default false", "tester upper@Default true"]);
   const roles = new Set(listOf(values[5]).map(({ Role }) => Role));
   expect(roles).toEqual(new Set(["member", "reader", "tester"]));
   expect(listOf(values[6]).map((row) => row["Prior Role Name"])).toContain("tester");

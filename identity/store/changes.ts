@@ -123,8 +123,9 @@ export const createChanges = ({ database, clock, onListenerError }: ChangesOptio
         notify: (notification) => void collected.notifications.push(notification),
         afterwards: (task) => void collected.later.push(task),
       });
-      // Never before an earlier one, also when the clock was set back.
-      atMs = Math.max(clock.nowMs() + COMMIT_MARGIN_MS, revokedUntilMs);
+      // Behind every token: those are issued behind the last event, also when the clock was set back or another node's is ahead.
+      const known = isShared ? await latestTime(transaction) : 0;
+      atMs = Math.max(clock.nowMs() + COMMIT_MARGIN_MS, revokedUntilMs + 1, known + 1);
       const { revocations } = collected;
       const timed = revocations.length === 0 ? null : JSON.stringify(withTime(revocations, atMs));
       const row = await transaction
@@ -179,6 +180,11 @@ const storedEvents = Type.Array(revocationEvent);
 export const storedRevocations = (text: string | null): RevocationEvent[] => {
   const value: unknown = text === null ? [] : JSON.parse(text);
   return Value.Check(storedEvents, value) ? value : [];
+};
+
+const latestTime = async (transaction: IdentityTransaction): Promise<number> => {
+  const row = await transaction.selectFrom("changes").select("at_ms").orderBy("id", "desc").limit(1).executeTakeFirst();
+  return row?.at_ms ?? 0;
 };
 
 type Collection = {

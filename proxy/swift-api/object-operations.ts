@@ -477,7 +477,7 @@ export const deleteObject = async (services: SwiftServices, exchange: Exchange, 
   respond(exchange, 204, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
-const parseCopyPath = (value: string, account: string): ObjectPath => {
+export const parseCopyPath = (value: string, account: string): ObjectPath => {
   let decoded: string;
   try {
     decoded = decodeURIComponent(value.split("?")[0] ?? "");

@@ -6,10 +6,11 @@ import type { Clock } from "../../common/clock.ts";
 import { messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import type { Metrics } from "../../common/metrics.ts";
-import { type IdentityClient, isAllowedByRules, type TokenContext, type TokenVerifier } from "../../identity/client.ts";
+import type { IdentityClient, TokenContext, TokenVerifier } from "../../identity/client.ts";
 import type { Accounts } from "../object-service/accounts.ts";
 import type { Containers } from "../object-service/containers.ts";
 import type { Objects } from "../object-service/objects.ts";
+import { assertRulesAllow } from "./access-rules.ts";
 import { CONSTRAINTS } from "./constraints.ts";
 import {
   deleteContainer,
@@ -168,12 +169,7 @@ const handle = async (
       const context = authenticate(options.verifier, request);
       // A token that was seen before is known at once, and costs no turn of the event loop.
       const token = context instanceof Promise ? await context : context;
-      if (
-        token?.accessRules !== undefined &&
-        !isAllowedByRules(token.accessRules, SERVICE_TYPE, exchange.method, path)
-      ) {
-        throw refuse("unauthorized", "The access rules of the application credential do not allow this request.");
-      }
+      if (token?.accessRules !== undefined) assertRulesAllow(token.accessRules, exchange, path);
       exchange.token = token;
       await serveStore(options.services, exchange, path);
     }
@@ -192,9 +188,6 @@ const handle = async (
     else respondError(exchange, answer.status, answer.message);
   }
 };
-
-/** This service in catalogs, and in the access rules of application credentials. */
-const SERVICE_TYPE = "object-store";
 
 /** No token is an anonymous request; a bad one is refused, except that public containers stay public. */
 const authenticate = (
