@@ -21,6 +21,7 @@ export type RuntimePaths = {
   builderFile(name: string): string;
   readonly devicesDir: string;
   readonly identityDir: string;
+  readonly policyDir: string;
   /** Where an operator overrides rules of `service` (`identity`, …); not there as long as nobody wrote it. */
   policyFile(service: string): string;
   readonly adminPassword: string;
@@ -61,6 +62,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     builderFile: (name) => join(root, "rings", `${name}.builder`),
     devicesDir: join(root, "devices"),
     identityDir: join(root, "identity"),
+    policyDir: join(root, "policy"),
     policyFile: (service) => join(root, "policy", `${service}.yaml`),
     adminPassword: join(root, "identity", "admin-password"),
     logsDir: join(root, "logs"),

@@ -9,6 +9,7 @@ import { runtimePaths } from "../common/runtime-paths.ts";
 import { openDatabase } from "../common/sql/database.ts";
 import { askSocket } from "./client.ts";
 import { examine } from "./doctor.ts";
+import { tryMapping } from "./mapping-test.ts";
 import { openCredentialCipher } from "./store/credential-cipher.ts";
 import { identityPaths } from "./store/paths.ts";
 import type { IdentitySchema } from "./store/schema.ts";
@@ -16,6 +17,7 @@ import type { IdentitySchema } from "./store/schema.ts";
 const HELP = `ringstead identity COMMAND [--data DIR]
 
   rotate-keys    new keys for tokens and for secrets at rest, while running; tokens that live stay good
+  mapping-test   --rules FILE --input FILE: who a federated login would be; FILE has claims as JSON, or lines NAME: value
   doctor         looks at database, keys and rights; exit 1 where something is wrong
 `;
 
@@ -61,7 +63,12 @@ const doctor = async (dataDir: string, node: string): Promise<number> => {
 export const identityCommand = async (argv: readonly string[], defaultDataDir: string): Promise<number> => {
   const { values, positionals } = parseArgs({
     args: [...argv],
-    options: { data: { type: "string" }, node: { type: "string" } },
+    options: {
+      data: { type: "string" },
+      node: { type: "string" },
+      rules: { type: "string" },
+      input: { type: "string" },
+    },
     allowPositionals: true,
   });
   const dataDir = runtimePaths(values.data ?? defaultDataDir).dataDir;
@@ -70,6 +77,14 @@ export const identityCommand = async (argv: readonly string[], defaultDataDir: s
       return rotateKeys(dataDir);
     case "doctor":
       return doctor(dataDir, values.node ?? LOCAL_NODE);
+    case "mapping-test": {
+      if (values.rules === undefined || values.input === undefined) {
+        throw new RingsteadError("usage", "ringstead identity mapping-test takes --rules FILE and --input FILE");
+      }
+      const outcome = tryMapping(values.rules, values.input);
+      process.stdout.write(`${JSON.stringify(outcome, undefined, 2)}\n`);
+      return outcome.kind === "mapped" ? 0 : 1;
+    }
     case undefined:
     case "help":
       process.stdout.write(HELP);

@@ -35,7 +35,9 @@ export const backedUpFiles = (paths: RuntimePaths): string[] => {
   const single = [paths.clusterToml, paths.clusterKey, paths.clusterId, paths.layoutVersion].filter((path) =>
     existsSync(path),
   );
-  const below = [...filesBelow(paths.identityDir), ...filesBelow(paths.ringsDir)];
+  const all = [...filesBelow(paths.identityDir), ...filesBelow(paths.ringsDir), ...filesBelow(paths.policyDir)];
+  // Keys after the database: a rotation keeps the key before, so what the copy was sealed with is among them.
+  const below = [...all.filter(isDatabase), ...all.filter((path) => !isDatabase(path))];
   return [...single, ...below.filter((path) => !isDatabaseShadow(path) && !/\.tmp(-\d+)?$/.test(path))].map((path) =>
     relative(paths.dataDir, path),
   );
