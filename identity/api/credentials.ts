@@ -6,7 +6,7 @@ import type { Credential } from "../store/schema.ts";
 import { refuseDelegated } from "./delegated-tokens.ts";
 import { type Caller, type IdentityContext, type IdentityRoute, mayDo } from "./identity-route.ts";
 import { text } from "./list-parameters.ts";
-import { enforceAlso, extraOf, resourceRoutes } from "./resource-routes.ts";
+import { enforceAlso, extraOf, recordOrNotFound, resourceRoutes } from "./resource-routes.ts";
 
 const BLOB_MAX = 65_535;
 const WHAT = "access credentials directly";
@@ -109,8 +109,11 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
   update: {
     operation: "identity:update_credential",
     schema: updateSchema,
-    run: async (row, fields, { context, caller, transaction, change }) => {
+    run: async ({ id: credentialId }, fields, { context, caller, transaction, change }) => {
       assertPrimary(caller);
+      // As it is now: its owner decides who may.
+      const row = await recordOrNotFound(transaction, "credentials", "credential", credentialId);
+      enforceAlso({ context, caller }, "identity:update_credential", targetOf(row));
       const blobText = fields.blob ?? context.cipher.open(row.id, row.blob);
       const changed: Credential = {
         ...row,

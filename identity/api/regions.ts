@@ -98,8 +98,9 @@ export const REGION_ROUTES: readonly IdentityRoute[] = [
     update: {
       operation: "identity:update_region",
       schema: updateSchema,
-      run: async (row, fields, write) => {
+      run: async ({ id }, fields, write) => {
         const { transaction, change } = write;
+        const row = await recordOrNotFound(transaction, "regions", "region", id);
         const parentId = fields.parent_region_id === undefined ? row.parent_region_id : fields.parent_region_id;
         await assertParent(row.id, parentId, write);
         const changed: Region = {
