@@ -69,7 +69,10 @@ const rolesOn = async (
 ): Promise<NamedRole[]> => {
   if (scope.kind === "unscoped") return [];
   const groupIds = await groupsOf(context, userId, federation);
-  return effectiveRoles(context, { userId, groupIds }, targetOf(scope));
+  const target = targetOf(scope);
+  return context.cache.get(`held ${userId} ${target.kind} ${target.id} ${groupIds.join()}`, () =>
+    effectiveRoles(context, { userId, groupIds }, target),
+  );
 };
 
 /** Users, and their domains, who handed a right on; the token ends with any of them. */
