@@ -42,7 +42,10 @@ const TICK_MS = 50;
 /** Answers are read into one buffer and copied out: a buffer for each read costs more, in memory and in collecting it. */
 const READ_BUFFER_BYTES = 256 * 1024;
 const RECONNECT_FIRST_MS = 20;
+/** For a host that does not answer. */
 const RECONNECT_LIMIT_MS = 1000;
+/** A Unix socket without a listener refuses at once: trying it costs next to nothing, and a process that is back is wanted back. */
+const LOCAL_RECONNECT_LIMIT_MS = 100;
 const NO_HEADER: readonly unknown[] = [];
 
 /** The path of a Unix socket, or where a peer on another host listens. */
@@ -192,7 +195,8 @@ export class RpcClient implements Disposable {
       this.#queuedBeforeHello = [];
       this.#queuedBytes = 0;
       this.#retryAtMs = performance.now() + this.#retryDelayMs;
-      this.#retryDelayMs = Math.min(this.#retryDelayMs * 2, RECONNECT_LIMIT_MS);
+      const limitMs = typeof this.#peer === "string" ? LOCAL_RECONNECT_LIMIT_MS : RECONNECT_LIMIT_MS;
+      this.#retryDelayMs = Math.min(this.#retryDelayMs * 2, limitMs);
       this.#failAll();
     });
     return true;
