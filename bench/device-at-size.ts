@@ -1,4 +1,5 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { entryDigests } from "../storage-node/store/entry-digest.ts";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -99,7 +100,11 @@ const serve = async (path: string): Promise<void> => {
     process.send?.({ seconds: (performance.now() - startedMs) / 1000, figures: device.figures() } satisfies Answer);
   };
   const openedMs = performance.now();
-  const device = await openDevice({ path, identity: { clusterId: "bench", node: "bench", device: "d1" } });
+  const device = await openDevice({
+    path,
+    identity: { clusterId: "bench", node: "bench", device: "d1" },
+    digests: entryDigests(Buffer.alloc(32)),
+  });
   // It serves when it has read and written something.
   device.get(keyOf(0));
   await device.apply([{ kind: "put", key: Buffer.from("served"), value: Buffer.alloc(1), body: { kind: "none" } }]);

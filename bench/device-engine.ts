@@ -1,4 +1,5 @@
 import { mkdtempSync, rmSync } from "node:fs";
+import { entryDigests } from "../storage-node/store/entry-digest.ts";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Ballot } from "../common/ballot.ts";
@@ -55,7 +56,11 @@ const rowOf = (number: number, round: number): Row => ({
 const devices: { readonly engine: DeviceEngine; readonly rows: RowSpace }[] = [];
 for (let index = 0; index < (mode === "objects" ? REPLICAS + 1 : 1); index++) {
   const identity = { clusterId: "bench", node: "bench", device: `d${index}` };
-  const engine = await openDevice({ path: join(folder, identity.device), identity });
+  const engine = await openDevice({
+    path: join(folder, identity.device),
+    identity,
+    digests: entryDigests(Buffer.alloc(32)),
+  });
   devices.push({ engine, rows: new RowSpace(engine, [1n, 2n]) });
 }
 

@@ -1,3 +1,4 @@
+import { readClusterKey } from "./cluster-key.ts";
 import { readFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { join } from "node:path";
@@ -70,7 +71,7 @@ export const runServiceProcess = async (
       paths,
       deviceGroups: parseDeviceGroups(values["device-groups"]),
       clusterId: readFileSync(paths.clusterId, "utf8").trim(),
-      clusterKey: Buffer.from(readFileSync(paths.clusterKey, "utf8").trim(), "hex"),
+      clusterKey: readClusterKey(paths),
       log,
       metrics,
     };

@@ -4,6 +4,7 @@ import type { Log } from "../common/log.ts";
 import { sleep } from "../common/worker.ts";
 import type { RingDevice } from "../ring/device.ts";
 import type { DeviceEngine, OpenDeviceOptions } from "../storage-node/engine/device-engine.ts";
+import type { DigestScheme } from "../storage-node/engine/digest-table.ts";
 import { openDevice } from "../storage-node/engine/open-device.ts";
 import { copyPartition, erasePartition } from "../storage-node/partition-copy.ts";
 import type { ReplicaMove } from "./replica-moves.ts";
@@ -33,7 +34,7 @@ const openWhenFree = async (options: OpenDeviceOptions): Promise<DeviceEngine> =
 export const moveReplicas = async (
   moves: readonly ReplicaMove[],
   config: ClusterConfig,
-  clusterId: string,
+  { clusterId, digests }: { readonly clusterId: string; readonly digests: DigestScheme },
   log: Log,
   switchRing: () => void,
 ): Promise<void> => {
@@ -52,7 +53,7 @@ export const moveReplicas = async (
     }
     const known = engines.get(device);
     if (known !== undefined) return known;
-    const engine = opened.use(await openWhenFree({ path, identity: { clusterId, node, device } }));
+    const engine = opened.use(await openWhenFree({ path, identity: { clusterId, node, device }, digests }));
     engines.set(device, engine);
     return engine;
   };

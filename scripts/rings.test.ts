@@ -19,10 +19,12 @@ import { openDevice } from "../storage-node/engine/open-device.ts";
 import { rowKey } from "../storage-node/store/keys.ts";
 import type { Name, Space } from "../storage-node/wire.ts";
 import { moveReplicas } from "./device-moves.ts";
+import { entryDigests } from "../storage-node/store/entry-digest.ts";
 import { movesBetween } from "./replica-moves.ts";
 import { checkRings, prepareRings } from "./rings.ts";
 
 const CLUSTER_ID = "11111111-2222-3333-4444-555555555555";
+const DIGESTS = entryDigests(Buffer.alloc(32));
 const SEEDS = [1n, 2n] as const;
 const NAME_COUNT = 60;
 /** Every step opens all devices, each with a recovery of its own. */
@@ -36,6 +38,7 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "ringstead-rings-"));
   paths = runtimePaths(folder);
   writeFileSync(paths.clusterId, `${CLUSTER_ID}\n`);
+  writeFileSync(paths.clusterKey, `${"00".repeat(32)}\n`);
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -66,7 +69,7 @@ const withDevices = async (
     const path = join(paths.devicesDir, device);
     mkdirSync(path, { recursive: true });
     const identity = { clusterId: CLUSTER_ID, node: LOCAL_NODE, device };
-    const engine = stack.use(await openDevice({ path, identity }));
+    const engine = stack.use(await openDevice({ path, identity, digests: DIGESTS }));
     replicas.set(device, new DeviceReplica(engine, systemClock, SEEDS));
   }
   await work(replicas);
@@ -198,7 +201,7 @@ describe("devices that are added", { timeout: TIMEOUT_MS }, () => {
     const moves = movesBetween("object", before, planned);
     expect(moves.length).toBeGreaterThan(0);
     await expect(
-      moveReplicas(moves, config, CLUSTER_ID, silentLog, () => {
+      moveReplicas(moves, config, { clusterId: CLUSTER_ID, digests: DIGESTS }, silentLog, () => {
         throw crash;
       }),
     ).rejects.toBe(crash);

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { systemClock } from "../common/clock.ts";
+import { readClusterKey } from "../common/cluster-key.ts";
 import { type ClusterConfig, deviceName } from "../common/config.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
@@ -164,8 +165,10 @@ export const prepareRings = async (paths: RuntimePaths, config: ClusterConfig, l
     }
     // Loaded when needed: the supervisor keeps what it has loaded for as long as it runs.
     const { moveReplicas } = await import("./device-moves.ts");
+    const { entryDigests } = await import("../storage-node/store/entry-digest.ts");
     const clusterId = readFileSync(paths.clusterId, "utf8").trim();
-    await moveReplicas(moves, config, clusterId, log, () => saveRing(file, ring));
+    const digests = entryDigests(readClusterKey(paths));
+    await moveReplicas(moves, config, { clusterId, digests }, log, () => saveRing(file, ring));
   }
   return added;
 };

@@ -13,6 +13,7 @@ import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
 import { Staging } from "./staging.ts";
+import { entryDigests } from "./store/entry-digest.ts";
 
 export type StorageNodeOptions = {
   readonly config: ClusterConfig;
@@ -37,6 +38,7 @@ const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
 export const startStorageNode = async (options: StorageNodeOptions): Promise<AsyncDisposable> => {
   const { config, log, metrics } = options;
   const seeds = setHashSeeds(options.clusterKey);
+  const digests = entryDigests(options.clusterKey);
   const devices = new Map<string, ServedDevice>();
   const engines: DeviceEngine[] = [];
   const unopened: string[] = [];
@@ -44,7 +46,8 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
     const device = deviceName(index);
     if (options.only?.includes(device) === false) continue;
     try {
-      const engine = await openDevice({ path, identity: { clusterId: options.clusterId, node: config.node, device } });
+      const identity = { clusterId: options.clusterId, node: config.node, device };
+      const engine = await openDevice({ path, identity, digests });
       engines.push(engine);
       devices.set(device, { replica: new DeviceReplica(engine, systemClock, seeds), staging: new Staging(engine) });
       for (const figure of Object.keys(engine.figures())) {

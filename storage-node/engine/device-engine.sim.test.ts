@@ -1,3 +1,4 @@
+import { digests, expectRightDigests } from "./engine-fixture.ts";
 import { expect, test } from "vitest";
 import { type Random, seededRandom } from "../../common/random.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
@@ -22,7 +23,7 @@ type History = { states: State[]; acknowledged: number };
 
 const open = ({ disk, platter }: World): Promise<DeviceEngine> =>
   openDevice(
-    { path: "/device", identity },
+    { path: "/device", identity, digests },
     {
       disk,
       openIndex: openMemoryIndex(platter),
@@ -165,6 +166,7 @@ const readState = async (device: DeviceEngine): Promise<State> => {
     const bytes = await device.readBody(body, 0, body.kind === "none" ? 0 : body.length);
     state.set(text(key), `${text(value)}|${text(bytes)}`);
   }
+  await expectRightDigests(device);
   return state;
 };
 
@@ -247,7 +249,7 @@ const runOnce = async (seed: bigint, cutAt: number, shape: Shape): Promise<{ ste
 
 test("power cut at any step loses nothing acknowledged and shows nothing torn", async () => {
   const only = process.env["SEED"];
-  const seeds = only === undefined ? [1n, 2n, 3n, 4n, 5n, 6n, 7n, 8n] : [BigInt(only)];
+  const seeds = only === undefined ? [1n, 2n, 3n, 4n, 5n, 6n] : [BigInt(only)];
   let cuts = 0;
   for (const seed of seeds) {
     const onlyCut = process.env["CUT"];

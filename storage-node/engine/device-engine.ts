@@ -1,4 +1,5 @@
 import type { RingsteadError } from "../../common/errors.ts";
+import type { DigestScheme, DigestView } from "./digest-table.ts";
 
 /** Where an entry's body lies: in the log, in a file of its own, or nowhere. */
 export type BodyReference =
@@ -117,6 +118,8 @@ export type DeviceEngine = AsyncDisposable & {
   scan(range: ScanRange): Promise<ScannedEntry[]>;
   /** The same in pages, none empty: what is done with one page is done while the next is read. */
   scanPages(range: ScanRange): AsyncIterable<ScannedEntry[]>;
+  /** What it holds, in a few sums that every change keeps up: applied entries, synced or not. Its arrays are read, not kept. */
+  readonly digests: DigestView;
   /** Figures for metrics and `status`. */
   figures(): DeviceFigures;
 };
@@ -126,4 +129,6 @@ export type OpenDeviceOptions = {
   readonly path: string;
   /** Who the folder belongs to; a folder of another cluster, node or device is refused with "device-foreign". */
   readonly identity: { readonly clusterId: string; readonly node: string; readonly device: string };
+  /** How its entries are counted; whoever opens it with another one waits until its index is made anew. */
+  readonly digests: DigestScheme;
 };

@@ -2,7 +2,17 @@ import { expect, test } from "vitest";
 import type { Disk } from "../../common/disk.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
 import type { DeviceEngine } from "./device-engine.ts";
-import { alteredDisk, bodyAt, codeOfFailure, identity, namesIn, put, remove, valueAt } from "./engine-fixture.ts";
+import {
+  digests,
+  alteredDisk,
+  bodyAt,
+  codeOfFailure,
+  identity,
+  namesIn,
+  put,
+  remove,
+  valueAt,
+} from "./engine-fixture.ts";
 import { emptyIndexPlatter, openMemoryIndex } from "./memory-index.ts";
 import { openDevice } from "./open-device.ts";
 
@@ -10,7 +20,7 @@ const SEGMENT_BYTES = 64 * 1024;
 
 const open = (disk: Disk, platter = emptyIndexPlatter()): Promise<DeviceEngine> =>
   openDevice(
-    { path: "/device", identity },
+    { path: "/device", identity, digests },
     {
       disk,
       openIndex: openMemoryIndex(platter),

@@ -49,6 +49,8 @@ export const claimDeviceFolder = async (disk: Disk, paths: DevicePaths, identity
     }
   }
   await makeFolders(disk, paths);
+  // Before the first record that an earlier version would take for damage.
+  if (found["format"] < DEVICE_FORMAT) await writeIdentity(disk, paths, identity);
 };
 
 /** Syncs what stood there before too: the process that made it may have been killed before its sync. */

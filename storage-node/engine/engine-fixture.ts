@@ -1,12 +1,38 @@
 import { closeSync, cpSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { expect } from "vitest";
 import type { Disk } from "../../common/disk.ts";
+import { xxh64 } from "../../common/hash.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { DeviceEngine, NewBody } from "./device-engine.ts";
+import { type DigestScheme, DigestTable } from "./digest-table.ts";
 import { type DeviceParts, openDevice } from "./open-device.ts";
 
 export const identity = { clusterId: "cluster", node: "node1", device: "d1" };
+
+/** Counts every entry, in a bucket for each first byte of its key. */
+export const digests: DigestScheme = {
+  id: 1n,
+  bucketCount: 256,
+  groupSize: 16,
+  bucketOf: (key) => key[0] ?? -1,
+  digestOf: (key, value) => BigInt.asUintN(64, xxh64(key) + xxh64(value, 1n)),
+  firstKeyOf: (group) => (group < 16 ? Buffer.of(group * 16) : Buffer.alloc(5, 0xff)),
+};
+
+/** What the digests of a device have to be: counted from its entries. Requires: nothing is written meanwhile, and at most 10,000 entries. */
+export const expectRightDigests = async (device: DeviceEngine): Promise<void> => {
+  while (!device.digests.isCertain) await new Promise((resolve) => setImmediate(resolve));
+  const { scheme, sums, counts } = device.digests;
+  const counted = new DigestTable(scheme);
+  for (const { key, value } of await device.scan({ gte: Buffer.of(0), lt: Buffer.alloc(5, 0xff), limit: 10_000 })) {
+    const bucket = scheme.bucketOf(key);
+    if (bucket >= 0) counted.replace(bucket, undefined, scheme.digestOf(key, value));
+  }
+  const different = [...sums.keys()].filter((at) => sums[at] !== counted.sums[at] || counts[at] !== counted.counts[at]);
+  expect(different, "buckets that are not what the entries add up to").toEqual([]);
+};
 
 /** Small segments, so that tests see many of them. */
 export const smallParts: Partial<DeviceParts> = {
@@ -21,7 +47,7 @@ export class DeviceFixture implements AsyncDisposable {
   #device: DeviceEngine | undefined;
 
   async open(parts: Partial<DeviceParts> = smallParts): Promise<DeviceEngine> {
-    this.#device = await openDevice({ path: this.path, identity }, parts);
+    this.#device = await openDevice({ path: this.path, identity, digests }, parts);
     return this.#device;
   }
 

@@ -13,10 +13,13 @@ export class EntryTable {
   readonly #index: Index;
   readonly #overlay = new Map<string, Pending>();
   readonly #cache = new EntryCache();
+  readonly #onLost: () => void;
   damagedReads = 0;
 
-  constructor(index: Index) {
+  /** @param onLost an entry is superseded that nobody knows any more: what was counted of it is unknown too */
+  constructor(index: Index, onLost: () => void) {
     this.#index = index;
+    this.#onLost = onLost;
   }
 
   /** Keys whose newest change is not in the index. */
@@ -45,8 +48,9 @@ export class EntryTable {
     try {
       return this.#indexed(key);
     } catch (error) {
-      if (codeOf(error) === "entry-damaged") return undefined;
-      throw error;
+      if (codeOf(error) !== "entry-damaged") throw error;
+      this.#onLost();
+      return undefined;
     }
   }
 

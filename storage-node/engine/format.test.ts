@@ -33,7 +33,8 @@ const sampleRecord = (): { bytes: Uint8Array; size: number } => {
     freedRecordBytes: 104,
     freedBodySegment: 1,
     freedBodyBytes: 24,
-    freedFile: 9,
+    freedDigestLow: 0x01020304,
+    freedDigestHigh: 0xf1f2f3f4,
     bodyLength: 5,
   });
   const bytes = new Uint8Array(256).fill(0xee);
@@ -70,7 +71,7 @@ test("a record is what FORMAT.md says", () => {
   const { bytes, size } = sampleRecord();
   expect(size).toBe(recordSize(3, 5, BODY_HERE, 5));
   expect(hex(bytes.subarray(8, 8 + size))).toMatchInlineSnapshot(
-    `"feadf193a711cb5d5253524301010101070000000100000005000000010000000200000068000000010000001800000009000000000000000000000000000000050000000000000005000000030000006b657976616c75652c236c1cc2e95eee6279746573000000"`,
+    `"7707d7df78254d105253524302010101070000000100000005000000010000000200000068000000010000001800000004030201f4f3f2f10000000000000000050000000000000005000000030000006b657976616c75652c236c1cc2e95eee6279746573000000"`,
   );
   expect(bytes[8 + size]).toBe(0xee);
 });
@@ -132,10 +133,11 @@ test("an index value keeps short values, and says of long ones only where they a
     bodySegment: 2,
     bodyOffset: 9000,
     bodyLength: 77,
+    digest: 0xf1f2f3f401020304n,
   };
   const bytes = encodeLiveEntry(live);
   expect(hex(bytes)).toMatchInlineSnapshot(
-    `"9590dfb735bd894e01020000030000000020000090010000040000000b00000028230000020000004d0000000000000001020304"`,
+    `"762f6c2a1fad2b3a02020000030000000020000090010000040000000b00000028230000020000004d0000000000000004030201f4f3f2f101020304"`,
   );
   expect(decodeLiveEntry(new Uint8Array(bytes))).toEqual(live);
   for (let at = 0; at < bytes.length; at++) {
@@ -161,6 +163,7 @@ test("a checkpoint comes back as it was, and damaged not at all", () => {
     offset: 12_000,
     nextSequence: 2 ** 34,
     nextFileId: 17,
+    digestScheme: 2n ** 63n + 1n,
     segments: [{ number: 4, used: 1000, live: 900, deletes: 8 }],
     looseFiles: [3, 2 ** 35],
   };

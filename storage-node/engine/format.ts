@@ -1,7 +1,7 @@
 import { xxh64, xxh64OfString } from "../../common/hash.ts";
 
 /** FORMAT.md in this folder is the reference; this file only encodes and decodes. */
-export const DEVICE_FORMAT = 1;
+export const DEVICE_FORMAT = 2;
 export const SEGMENT_BYTES = 64 * 1024 * 1024;
 /** Where a segment's records begin. */
 export const SEGMENT_DATA_START = 8192;
@@ -22,10 +22,15 @@ export const BODY_ELSEWHERE = 2;
 export const BODY_FILE = 3;
 export const FLAG_COMMIT_END = 1;
 export const FLAG_CARRIED = 2;
+/** The superseded body is a file. */
+const FLAG_FREES_FILE = 4;
 
 const SEGMENT_MAGIC = 0x47535352;
 const RECORD_MAGIC = 0x43525352;
-const VERSION = 1;
+const SEGMENT_VERSION = 1;
+const RECORD_VERSION = 2;
+/** Before digests: what a record supersedes stood elsewhere, and its digest nowhere. */
+const RECORD_VERSION_1 = 1;
 const TWO_32 = 4_294_967_296;
 
 /** The magic as bytes, for finding records behind damage. */
@@ -76,7 +81,7 @@ export type SegmentHeader = {
 export const encodeSegmentHeader = (header: SegmentHeader, deviceSeed: bigint): Uint8Array => {
   const { bytes, view } = regionOf(new Uint8Array(SEGMENT_HEADER_BYTES));
   view.setUint32(8, SEGMENT_MAGIC, true);
-  view.setUint8(12, VERSION);
+  view.setUint8(12, SEGMENT_VERSION);
   view.setUint8(13, header.inUse ? 1 : 0);
   view.setBigUint64(16, deviceSeed, true);
   view.setUint32(24, header.number, true);
@@ -90,7 +95,7 @@ export const encodeSegmentHeader = (header: SegmentHeader, deviceSeed: bigint): 
 export const decodeSegmentHeader = (bytes: Uint8Array, deviceSeed: bigint): SegmentHeader | undefined => {
   if (bytes.length < SEGMENT_HEADER_BYTES) return undefined;
   const { view } = regionOf(bytes);
-  if (view.getUint32(8, true) !== SEGMENT_MAGIC || view.getUint8(12) !== VERSION) return undefined;
+  if (view.getUint32(8, true) !== SEGMENT_MAGIC || view.getUint8(12) !== SEGMENT_VERSION) return undefined;
   if (view.getBigUint64(16, true) !== deviceSeed) return undefined;
   if (view.getBigUint64(0, true) !== xxh64(bytes.subarray(8, SEGMENT_HEADER_BYTES), deviceSeed)) return undefined;
   return {
@@ -113,6 +118,9 @@ export type RecordFields = {
   freedBodySegment: number;
   freedBodyBytes: number;
   freedFile: number;
+  /** Digest of the superseded entry, as two halves; 0 where there was none. */
+  freedDigestLow: number;
+  freedDigestHigh: number;
   /** Segment of a body in another record, else 0. */
   bodySegment: number;
   /** Offset of a body in another record; file id; first sequence number of a delete; else 0. */
@@ -134,6 +142,8 @@ export const emptyRecordFields = (): RecordFields => ({
   freedBodySegment: 0,
   freedBodyBytes: 0,
   freedFile: 0,
+  freedDigestLow: 0,
+  freedDigestHigh: 0,
   bodySegment: 0,
   bodyOffset: 0,
   bodyLength: 0,
@@ -168,17 +178,20 @@ export const encodeRecord = (
 ): number => {
   const { bytes, view } = region;
   view.setUint32(at + 8, RECORD_MAGIC, true);
-  view.setUint8(at + 12, VERSION);
+  view.setUint8(at + 12, RECORD_VERSION);
   view.setUint8(at + 13, fields.kind);
   view.setUint8(at + 14, fields.bodyKind);
-  view.setUint8(at + 15, fields.flags);
+  view.setUint8(at + 15, fields.flags | (fields.freedFile === 0 ? 0 : FLAG_FREES_FILE));
   setCount(view, at + 16, fields.sequence);
   setCount(view, at + 24, fields.batchFirst);
   view.setUint32(at + 32, fields.freedRecordSegment, true);
   view.setUint32(at + 36, fields.freedRecordBytes, true);
-  view.setUint32(at + 40, fields.freedBodySegment, true);
-  view.setUint32(at + 44, fields.freedBodyBytes, true);
-  setCount(view, at + 48, fields.freedFile);
+  if (fields.freedFile === 0) {
+    view.setUint32(at + 40, fields.freedBodySegment, true);
+    view.setUint32(at + 44, fields.freedBodyBytes, true);
+  } else setCount(view, at + 40, fields.freedFile);
+  view.setUint32(at + 48, fields.freedDigestLow, true);
+  view.setUint32(at + 52, fields.freedDigestHigh, true);
   if (fields.bodyKind === BODY_ELSEWHERE) {
     view.setUint32(at + 56, fields.bodyOffset, true);
     view.setUint32(at + 60, fields.bodySegment, true);
@@ -203,9 +216,27 @@ export const encodeRecord = (
   return end - at;
 };
 
+/** What became free besides the superseded record. */
+const decodeFreed = (view: DataView, at: number, fields: RecordFields, version: number): void => {
+  const freesFile = version === RECORD_VERSION && (fields.flags & FLAG_FREES_FILE) !== 0;
+  fields.flags &= ~FLAG_FREES_FILE;
+  fields.freedBodySegment = freesFile ? 0 : view.getUint32(at + 40, true);
+  fields.freedBodyBytes = freesFile ? 0 : view.getUint32(at + 44, true);
+  fields.freedFile = freesFile ? getCount(view, at + 40) : 0;
+  fields.freedDigestLow = 0;
+  fields.freedDigestHigh = 0;
+  if (version === RECORD_VERSION_1) fields.freedFile = getCount(view, at + 48);
+  else {
+    fields.freedDigestLow = view.getUint32(at + 48, true);
+    fields.freedDigestHigh = view.getUint32(at + 52, true);
+  }
+};
+
 /** Reads a head's fields into `fields` and returns the record's size, or 0 where no plausible head stands. Checks no checksum. */
 export const decodeRecordHead = (view: DataView, at: number, fields: RecordFields): number => {
-  if (view.getUint32(at + 8, true) !== RECORD_MAGIC || view.getUint8(at + 12) !== VERSION) return 0;
+  if (view.getUint32(at + 8, true) !== RECORD_MAGIC) return 0;
+  const version = view.getUint8(at + 12);
+  if (version !== RECORD_VERSION && version !== RECORD_VERSION_1) return 0;
   fields.kind = view.getUint8(at + 13);
   fields.bodyKind = view.getUint8(at + 14);
   fields.flags = view.getUint8(at + 15);
@@ -213,9 +244,7 @@ export const decodeRecordHead = (view: DataView, at: number, fields: RecordField
   fields.batchFirst = getCount(view, at + 24);
   fields.freedRecordSegment = view.getUint32(at + 32, true);
   fields.freedRecordBytes = view.getUint32(at + 36, true);
-  fields.freedBodySegment = view.getUint32(at + 40, true);
-  fields.freedBodyBytes = view.getUint32(at + 44, true);
-  fields.freedFile = getCount(view, at + 48);
+  decodeFreed(view, at, fields, version);
   if (fields.bodyKind === BODY_ELSEWHERE) {
     fields.bodyOffset = view.getUint32(at + 56, true);
     fields.bodySegment = view.getUint32(at + 60, true);

@@ -36,6 +36,7 @@ test("any bytes are a checkpoint or none, and an altered one is none", () => {
     offset: u32,
     nextSequence: count,
     nextFileId: count,
+    digestScheme: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
     segments: fc.array(fc.record({ number: u32, used: u32, live: u32, deletes: u32 }), { maxLength: 4 }),
     looseFiles: fc.array(count, { maxLength: 4 }),
   });
@@ -62,6 +63,7 @@ test("any bytes are an index value or none, and an altered one is none", () => {
     bodyKind: fc.constantFrom(BODY_NONE, BODY_FILE),
     bodyOffset: count,
     bodyLength: count,
+    digest: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   });
   fc.assert(
     fc.property(entry, alterations, fc.uint8Array({ maxLength: 150 }), (given, { at, by, end }, noise) => {

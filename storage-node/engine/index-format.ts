@@ -3,12 +3,12 @@ import { BODY_ELSEWHERE, BODY_FILE, BODY_NONE, getCount, regionOf, setCount } fr
 
 /** A value of at most this many bytes stands in the index too; a longer one is read from the log. */
 export const MAX_INLINE_VALUE_BYTES = 256;
-const FIXED_BYTES = 48;
-const VERSION = 1;
+const FIXED_BYTES = 56;
+const VERSION = 2;
 /** A checkpoint of another version means index values of another layout: the index is then rebuilt. */
-const CHECKPOINT_VERSION = 2;
+const CHECKPOINT_VERSION = 3;
 const CHECKPOINT_MAGIC = 0x50435352;
-const CHECKPOINT_FIXED_BYTES = 48;
+const CHECKPOINT_FIXED_BYTES = 56;
 const CHECKPOINT_SEGMENT_BYTES = 20;
 
 /** What the engine knows of a key: where its record and its body lie. Never changed once made. */
@@ -27,6 +27,8 @@ export type LiveEntry = {
   /** Offset in the segment, or file id. */
   readonly bodyOffset: number;
   readonly bodyLength: number;
+  /** What the entry adds to its bucket (`digest-table.ts`); 0 where it is not counted. */
+  readonly digest: bigint;
 };
 
 /** The index values of entries, in one piece of memory; undefined stays undefined. */
@@ -69,6 +71,7 @@ const encodeAt = (bytes: Uint8Array, view: DataView, at: number, entry: LiveEntr
     view.setUint32(at + 36, entry.bodySegment, true);
   }
   setCount(view, at + 40, entry.bodyLength);
+  view.setBigUint64(at + 48, entry.digest, true);
   if (isInline(entry.value)) bytes.set(entry.value, at + FIXED_BYTES);
   view.setBigUint64(at, xxh64(bytes.subarray(at + 8, at + encodedSize(entry))), true);
 };
@@ -113,6 +116,7 @@ export const decodeLiveEntry = (bytes: Uint8Array): LiveEntry | undefined => {
     bodySegment: bodyKind === BODY_FILE ? 0 : view.getUint32(36, true),
     bodyOffset: bodyKind === BODY_FILE ? getCount(view, 32) : view.getUint32(32, true),
     bodyLength: getCount(view, 40),
+    digest: view.getBigUint64(48, true),
   };
 };
 
@@ -132,6 +136,8 @@ export type Checkpoint = {
   readonly offset: number;
   readonly nextSequence: number;
   readonly nextFileId: number;
+  /** Of the digests that the entries carry. */
+  readonly digestScheme: bigint;
   readonly segments: readonly SegmentFigures[];
   readonly looseFiles: readonly number[];
 };
@@ -149,6 +155,7 @@ export const encodeCheckpoint = (checkpoint: Checkpoint, deviceSeed: bigint): Ui
   setCount(view, 32, checkpoint.nextFileId);
   view.setUint32(40, segments.length, true);
   view.setUint32(44, looseFiles.length, true);
+  view.setBigUint64(48, checkpoint.digestScheme, true);
   let at = CHECKPOINT_FIXED_BYTES;
   for (const figures of segments) {
     view.setUint32(at, figures.number, true);
@@ -192,6 +199,7 @@ export const decodeCheckpoint = (bytes: Uint8Array | undefined, deviceSeed: bigi
     offset: view.getUint32(20, true),
     nextSequence: getCount(view, 24),
     nextFileId: getCount(view, 32),
+    digestScheme: view.getBigUint64(48, true),
     segments,
     looseFiles,
   };

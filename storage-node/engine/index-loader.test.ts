@@ -65,7 +65,7 @@ const load = async (
         else expected.delete(hex(operation.key));
       }
     }
-    isCounted = await loader.finish((value) => seen.push(hex(value)));
+    isCounted = await loader.finish((_key, value) => seen.push(hex(value)));
   }
   expect(await inner.list(root)).toEqual([]);
   const cursor = memory.cursor({ gte: Buffer.alloc(0), lt: Buffer.alloc(20, 255), reverse: false });

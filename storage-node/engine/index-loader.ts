@@ -22,6 +22,8 @@ const RESERVED_BYTES = 256 * 1024 * 1024;
 /** What the index takes of the disk for each byte in runs. */
 const INDEX_SHARE = 1.5;
 
+type Seen = (key: Uint8Array, value: Uint8Array) => void;
+
 /** What the loader needs of the device: a disk, the folder whose space counts, and a path for what does not fit into memory. */
 export type LoaderPlace = { readonly disk: Disk; readonly root: string; readonly runs: string };
 
@@ -159,10 +161,10 @@ export class IndexLoader implements AsyncDisposable {
   }
 
   /**
-   * Brings everything into the index. `seen` is called with each value that is put there; false where the index went other ways, and
+   * Brings everything into the index. `seen` is called with each entry that is put there; false where the index went other ways, and
    * what is in it has to be looked up.
    */
-  async finish(seen: (value: Uint8Array) => void): Promise<boolean> {
+  async finish(seen: Seen): Promise<boolean> {
     if (this.#isDirect) return false;
     if (this.#runs.length === 0) {
       await this.#writeArena(seen);
@@ -181,7 +183,7 @@ export class IndexLoader implements AsyncDisposable {
   }
 
   /** Everything in the arena, deletions too: the index may have older entries. */
-  async #writeArena(seen: (value: Uint8Array) => void): Promise<void> {
+  async #writeArena(seen: Seen): Promise<void> {
     const arena = this.#arena;
     let operations: IndexOperation[] = [];
     for (const offset of await this.#sorted()) {
@@ -189,7 +191,7 @@ export class IndexLoader implements AsyncDisposable {
       if (isDeletionAt(arena, offset)) operations.push({ type: "del", key });
       else {
         const value = valueAt(arena, offset);
-        seen(value);
+        seen(key, value);
         operations.push({ type: "put", key, value });
       }
       if (operations.length < OPERATIONS_PER_WRITE) continue;
@@ -201,10 +203,10 @@ export class IndexLoader implements AsyncDisposable {
   }
 
   /** The index takes a page while the next one is merged. */
-  async #merge(seen: (value: Uint8Array) => void): Promise<void> {
+  async #merge(seen: Seen): Promise<void> {
     let writing = Promise.resolve();
     for await (const page of mergeRuns(this.#runs, OPERATIONS_PER_WRITE)) {
-      for (const operation of page) if (operation.type === "put") seen(operation.value);
+      for (const operation of page) if (operation.type === "put") seen(operation.key, operation.value);
       await writing;
       writing = this.#index.write(page);
       // Its failure shows with the next one.

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import type { BodyFiles } from "./body-files.ts";
 import type { LateMutation, Mutation, NewBody } from "./device-engine.ts";
+import type { DigestTable } from "./digest-table.ts";
 import type { EntryTable } from "./entry-table.ts";
 import {
   BODY_ELSEWHERE,
@@ -32,6 +33,8 @@ const MAX_COMMIT_BYTES = 4 * 1024 * 1024;
 /** A put whose value is longer is no "small record that frees space". */
 const MAX_FREEING_VALUE_BYTES = 4096;
 const EMPTY = new Uint8Array(0);
+const freedDigest = new BigUint64Array(1);
+const freedDigestHalves = new Uint32Array(freedDigest.buffer);
 
 /**
  * Turns commits into records at the head of the log, with the account of what they supersede.
@@ -44,16 +47,18 @@ export class LogAppender {
   readonly #bodies: BodyFiles;
   readonly #table: EntryTable;
   readonly #writer: LogWriter;
+  readonly #digests: DigestTable;
   readonly #fields = emptyRecordFields();
   recordCount = 0;
   /** Log bytes so far. */
   appendedBytes = 0;
 
-  constructor(segments: SegmentStore, bodies: BodyFiles, table: EntryTable, writer: LogWriter) {
+  constructor(segments: SegmentStore, bodies: BodyFiles, table: EntryTable, writer: LogWriter, digests: DigestTable) {
     this.#segments = segments;
     this.#bodies = bodies;
     this.#table = table;
     this.#writer = writer;
+    this.#digests = digests;
   }
 
   /** Errors (thrown, nothing changed): "device-full", "device-failed", "device-overloaded", "entry-damaged". */
@@ -184,7 +189,10 @@ export class LogAppender {
       keeps = true;
     }
     this.#supersede(batch, old, keeps);
-    this.#encode(batch, name, key, value, bytes);
+    const bucket = this.#digests.scheme.bucketOf(key);
+    const digest = bucket < 0 ? 0n : this.#digests.scheme.digestOf(key, value);
+    if (bucket >= 0) this.#digests.replace(bucket, old?.digest, digest);
+    this.#encode(batch, name, key, value, bytes, digest);
   }
 
   #delete(batch: Batch, key: Uint8Array, flags: number): void {
@@ -192,7 +200,8 @@ export class LogAppender {
     const old = this.#table.superseded(key, name);
     this.#begin(KIND_DELETE, flags, this.#writer.position.nextSequence);
     this.#supersede(batch, old, false);
-    this.#encode(batch, name, key, EMPTY, undefined);
+    if (old !== undefined) this.#digests.replace(this.#digests.scheme.bucketOf(key), old.digest, undefined);
+    this.#encode(batch, name, key, EMPTY, undefined, 0n);
   }
 
   /**
@@ -210,7 +219,7 @@ export class LogAppender {
       this.#fields.bodyOffset = 0;
     }
     this.#supersede(batch, live, body === undefined);
-    this.#encode(batch, nameOf(key), key, value, body);
+    this.#encode(batch, nameOf(key), key, value, body, live.digest);
     this.#writer.schedule();
   }
 
@@ -219,7 +228,7 @@ export class LogAppender {
     const batch = this.#writer.reserve(recordSize(key.length, 0, BODY_NONE, 0), 0, "moving");
     this.#begin(KIND_DELETE, this.#endOf(batch) | FLAG_CARRIED, firstSequence);
     this.#supersede(batch, undefined, false);
-    this.#encode(batch, nameOf(key), key, EMPTY, undefined);
+    this.#encode(batch, nameOf(key), key, EMPTY, undefined, 0n);
     this.#writer.schedule();
   }
 
@@ -253,6 +262,9 @@ export class LogAppender {
     fields.freedBodySegment = 0;
     fields.freedBodyBytes = 0;
     fields.freedFile = 0;
+    freedDigest[0] = old?.digest ?? 0n;
+    fields.freedDigestLow = freedDigestHalves[0] ?? 0;
+    fields.freedDigestHigh = freedDigestHalves[1] ?? 0;
     if (old === undefined) return;
     const isInside = old.bodyKind === BODY_ELSEWHERE && bodyIsInside(old);
     fields.freedRecordSegment = old.segment;
@@ -276,7 +288,14 @@ export class LogAppender {
   }
 
   /** Encodes the record that `#fields` describe at the head of the log, and shows it. */
-  #encode(batch: Batch, name: string, key: Uint8Array, value: Uint8Array, body: Uint8Array | undefined): void {
+  #encode(
+    batch: Batch,
+    name: string,
+    key: Uint8Array,
+    value: Uint8Array,
+    body: Uint8Array | undefined,
+    digest: bigint,
+  ): void {
     const fields = this.#fields;
     const { segment } = batch;
     const at = batch.length;
@@ -292,7 +311,7 @@ export class LogAppender {
     const isPut = fields.kind === KIND_PUT;
     if (isPut) segment.live += size;
     else segment.deletes += size;
-    const live = isPut ? entryOf(segment.number, offset, size, fields, new Uint8Array(value)) : undefined;
+    const live = isPut ? entryOf(segment.number, offset, size, fields, new Uint8Array(value), digest) : undefined;
     const pending = { name, live, batch };
     batch.pendings.push(pending);
     this.#table.show(pending);

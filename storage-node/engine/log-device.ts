@@ -14,6 +14,9 @@ import type {
   StagedBody,
 } from "./device-engine.ts";
 import type { EngineTimer } from "./engine-timer.ts";
+import { DigestCount } from "./digest-count.ts";
+import type { DigestFiles } from "./digest-files.ts";
+import type { DigestTable } from "./digest-table.ts";
 import { EntryTable } from "./entry-table.ts";
 import { type Checkpoint, type LiveEntry, encodeCheckpoint } from "./index-format.ts";
 import { IndexFeed, type IndexPace } from "./index-feed.ts";
@@ -46,6 +49,8 @@ export type LogDeviceParts = {
   readonly indexPace: IndexPace;
   readonly timer: EngineTimer;
   readonly bodies: BodyFiles;
+  readonly digests: DigestTable;
+  readonly digestFiles: DigestFiles;
   readonly recovered: RecoveryReport;
   readonly head: Segment;
   /** What the block at the head of the log holds before it. */
@@ -89,6 +94,9 @@ export class LogDevice implements DeviceEngine {
   readonly #reader: LogReader;
   readonly #appender: LogAppender;
   readonly #pushback: Pushback;
+  readonly digests: DigestTable;
+  readonly #digestFiles: DigestFiles;
+  readonly #digestCount: DigestCount;
   readonly #checkpointBytes: number;
   readonly #removals = new Set<Promise<void>>();
   #compactor: CompactorPort | undefined;
@@ -116,7 +124,11 @@ export class LogDevice implements DeviceEngine {
       { segment: head, offset, nextSequence, blockStart: parts.blockStart, directBatchBytes: parts.directBatchBytes },
       { close: (batch) => this.#appender.closeBatch(batch), synced: (batch) => this.#synced(batch) },
     );
-    this.#table = new EntryTable(index);
+    this.digests = parts.digests;
+    this.#digestFiles = parts.digestFiles;
+    this.#table = new EntryTable(index, () => this.#recount());
+    const pendingIn = (low: string, high: string): Pending[] => this.#table.pendingIn(low, high);
+    this.#digestCount = new DigestCount(index, pendingIn, this.digests, parts.timer);
     this.#feed = new IndexFeed(index, this.#table, nextSequence, parts.indexPace, parts.timer, (error) =>
       this.#indexFailed(error),
     );
@@ -125,7 +137,7 @@ export class LogDevice implements DeviceEngine {
       if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
     };
     this.#reader = new LogReader(segments, bodies, this.#writer, this.#table);
-    this.#appender = new LogAppender(segments, bodies, this.#table, this.#writer);
+    this.#appender = new LogAppender(segments, bodies, this.#table, this.#writer, this.digests);
     this.#pushback = new Pushback(
       segments,
       {
@@ -140,6 +152,13 @@ export class LogDevice implements DeviceEngine {
   /** Requires: called once, before the first `apply`. */
   attach(compactor: CompactorPort): void {
     this.#compactor = compactor;
+    if (!this.digests.isCertain) this.#digestCount.start();
+  }
+
+  /** Something was lost that the digests count. */
+  #recount(): void {
+    this.digests.doubt();
+    this.#digestCount.start();
   }
 
   readonly state = (): DeviceState => {
@@ -309,11 +328,13 @@ export class LogDevice implements DeviceEngine {
     if (this.#writer.failure !== undefined) return;
     try {
       const checkpoint = this.#checkpointHere();
+      const digests = this.#digestFiles.snapshot(this.digests, checkpoint.nextSequence);
       await this.#writer.sync();
       while (this.#feed.indexedBefore < checkpoint.nextSequence && this.#writer.failure === undefined) {
         await this.#feed.flush();
       }
       if (this.#writer.failure !== undefined) return;
+      if (digests !== undefined) await this.#digestFiles.save(digests);
       await this.#index.checkpoint(encodeCheckpoint(checkpoint, this.#deviceSeed));
       this.#checkpointSegment = checkpoint.segment;
     } catch (error) {
@@ -339,6 +360,7 @@ export class LogDevice implements DeviceEngine {
       offset,
       nextSequence,
       nextFileId,
+      digestScheme: this.digests.scheme.id,
       segments,
       looseFiles: this.#bodies.looseFiles(),
     };
@@ -381,6 +403,7 @@ export class LogDevice implements DeviceEngine {
       heldCommits: this.#pushback.heldCount,
       damagedReads: this.#table.damagedReads,
       ...this.#indexFigures(),
+      areDigestsCertain: this.digests.isCertain ? 1 : 0,
       recoveredRecords: recovered.replayedRecords,
       recoveredBytes: recovered.replayedBytes,
       quarantinedRanges: recovered.quarantinedRanges,
@@ -396,6 +419,7 @@ export class LogDevice implements DeviceEngine {
     this.#isClosed = true;
     this.#pushback.close();
     await this.#compactor?.stop();
+    await this.#digestCount.close();
     await this.#checkpointing;
     await this.#writer.sync().catch(() => {});
     await this.#feed.flush();

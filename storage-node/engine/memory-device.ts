@@ -9,6 +9,16 @@ import type {
   ScannedEntry,
   StagedBody,
 } from "./device-engine.ts";
+import { type DigestScheme, DigestTable } from "./digest-table.ts";
+
+const countsNothing: DigestScheme = {
+  id: 0n,
+  bucketCount: 0,
+  groupSize: 1,
+  bucketOf: () => -1,
+  digestOf: () => 0n,
+  firstKeyOf: () => new Uint8Array(0),
+};
 
 /** Decides when the sync of a commit is over; simulation uses its virtual clock. */
 export type SyncAfter = (done: () => void) => void;
@@ -18,20 +28,29 @@ export type SyncAfter = (done: () => void) => void;
  * were applied, and a crash drops those that were not. Bodies are kept as values.
  */
 export class MemoryDevice implements DeviceEngine {
+  readonly digests: DigestTable;
   readonly #syncAfter: SyncAfter;
   readonly #entries = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>();
   readonly #durable: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>;
   #unsynced: { readonly mutations: readonly SettledMutation[]; readonly done: Promise<void> }[] = [];
 
-  constructor(syncAfter: SyncAfter, durable = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>()) {
+  constructor(
+    syncAfter: SyncAfter,
+    durable = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>(),
+    scheme = countsNothing,
+  ) {
+    this.digests = new DigestTable(scheme);
     this.#syncAfter = syncAfter;
     this.#durable = durable;
-    for (const [key, entry] of durable) this.#entries.set(key, entry);
+    for (const [key, entry] of durable) {
+      this.#entries.set(key, entry);
+      this.#count(Buffer.from(key, "latin1"), undefined, entry.value);
+    }
   }
 
   /** The device as it is after power loss: what was not synced is gone. The old object must not be used again. */
   afterCrash(): MemoryDevice {
-    return new MemoryDevice(this.#syncAfter, this.#durable);
+    return new MemoryDevice(this.#syncAfter, this.#durable, this.digests.scheme);
   }
 
   state(): { readonly kind: "serving" } {
@@ -40,7 +59,11 @@ export class MemoryDevice implements DeviceEngine {
 
   apply(mutations: readonly Mutation[]): Promise<void> {
     const settled = mutations.map(settle);
-    for (const mutation of settled) change(this.#entries, mutation);
+    for (const mutation of settled) {
+      const value = mutation.kind === "put" ? mutation.value : undefined;
+      this.#count(mutation.key, this.#entries.get(Buffer.from(mutation.key).toString("latin1"))?.value, value);
+      change(this.#entries, mutation);
+    }
     const done = new Promise<void>((resolve) => {
       this.#syncAfter(() => {
         const index = this.#unsynced.findIndex((commit) => commit.mutations === settled);
@@ -51,6 +74,15 @@ export class MemoryDevice implements DeviceEngine {
     });
     this.#unsynced.push({ mutations: settled, done });
     return done;
+  }
+
+  #count(key: Uint8Array, from: Uint8Array | undefined, to: Uint8Array | undefined): void {
+    const { scheme } = this.digests;
+    const bucket = scheme.bucketOf(key);
+    if (bucket < 0) return;
+    const digestOf = (value: Uint8Array | undefined): bigint | undefined =>
+      value === undefined ? undefined : scheme.digestOf(key, value);
+    this.digests.replace(bucket, digestOf(from), digestOf(to));
   }
 
   get(key: Uint8Array): Entry | undefined {

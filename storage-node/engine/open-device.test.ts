@@ -7,6 +7,7 @@ import { seededRandom } from "../../common/random.ts";
 import type { DeviceEngine } from "./device-engine.ts";
 import { SEGMENT_DATA_START } from "./format.ts";
 import {
+  digests,
   codeOfFailure,
   DeviceFixture,
   bodyAt,
@@ -248,16 +249,17 @@ test("a damaged body is told, not served", async () => {
 test("two openings of one device are refused, in one process and in two", async () => {
   await using fixture = new DeviceFixture();
   await fixture.open();
-  expect(await codeOfFailure(openDevice({ path: fixture.path, identity }, smallParts))).toBe("device-busy");
+  expect(await codeOfFailure(openDevice({ path: fixture.path, identity, digests }, smallParts))).toBe("device-busy");
   await fixture.close();
   const script = `const { openDevice } = await import(${JSON.stringify(join(import.meta.dirname, "open-device.ts"))});
-    await openDevice(${JSON.stringify({ path: fixture.path, identity })}, ${JSON.stringify(smallParts)});
+    const { digests } = await import(${JSON.stringify(join(import.meta.dirname, "engine-fixture.ts"))});
+    await openDevice({ ...${JSON.stringify({ path: fixture.path, identity })}, digests }, ${JSON.stringify(smallParts)});
     console.log("open"); setInterval(() => {}, 1000);`;
   const child: ChildProcess = spawn(process.execPath, ["--input-type=module", "-e", script], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   await once(child.stdout!, "data");
-  expect(await codeOfFailure(openDevice({ path: fixture.path, identity }, smallParts))).toBe("device-busy");
+  expect(await codeOfFailure(openDevice({ path: fixture.path, identity, digests }, smallParts))).toBe("device-busy");
   child.kill("SIGKILL");
   await once(child, "exit");
   const device = await fixture.open();
@@ -269,11 +271,13 @@ test("a folder of another device, a newer one and a file are refused", async () 
   await fixture.open();
   await fixture.close();
   const other = { ...identity, device: "d2" };
-  expect(await codeOfFailure(openDevice({ path: fixture.path, identity: other }, smallParts))).toBe("device-foreign");
+  expect(await codeOfFailure(openDevice({ path: fixture.path, identity: other, digests }, smallParts))).toBe(
+    "device-foreign",
+  );
   const file = join(fixture.path, "device.json");
-  fs.writeFileSync(file, JSON.stringify({ ...identity, format: 2 }));
-  expect(await codeOfFailure(openDevice({ path: fixture.path, identity }, smallParts))).toBe("format-newer");
-  expect(await codeOfFailure(openDevice({ path: file, identity }, smallParts))).toBe("device-path-not-folder");
+  fs.writeFileSync(file, JSON.stringify({ ...identity, format: 3 }));
+  expect(await codeOfFailure(openDevice({ path: fixture.path, identity, digests }, smallParts))).toBe("format-newer");
+  expect(await codeOfFailure(openDevice({ path: file, identity, digests }, smallParts))).toBe("device-path-not-folder");
 });
 
 const stageText = async (

@@ -17,6 +17,7 @@ import { type FilterSize, defaultFilterSize } from "./key-filter.ts";
 import { openLevelIndex } from "./level-index.ts";
 import { LogDevice } from "./log-device.ts";
 import { DIRECT_BATCH_BYTES } from "./log-writer.ts";
+import { DigestFiles } from "./digest-files.ts";
 import { type DevicePaths, devicePaths } from "./paths.ts";
 import { realDisk } from "./real-disk.ts";
 import { Recovery } from "./recovery.ts";
@@ -87,9 +88,19 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   await segments.load();
   const { filterSize: size, random } = parts;
   const filterParts: FilterParts = { disk, paths, deviceSeed, timer, size, random, reservedBytes };
-  const { index, checkpoint } = await openUsableIndex(parts.openIndex, filterParts, segments, deviceSeed);
+  const { index, checkpoint } = await openUsableIndex(
+    parts.openIndex,
+    filterParts,
+    segments,
+    deviceSeed,
+    options.digests.id,
+  );
   opened.defer(() => index.close());
-  const recovered = await new Recovery(disk, paths, segments, index, checkpoint, parts.runSize).run();
+  const digestFiles = new DigestFiles(disk, paths, deviceSeed, reservedBytes);
+  const digests =
+    checkpoint === undefined ? undefined : await digestFiles.load(options.digests, checkpoint.nextSequence);
+  const recovery = new Recovery(disk, paths, segments, index, checkpoint, parts.runSize, options.digests, digests);
+  const recovered = await recovery.run();
   // What the log has lost the index may still have.
   if (recovered.hasHoles) index.distrust();
   await segments.prepare();
@@ -107,6 +118,8 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
     indexPace,
     timer,
     bodies,
+    digests: recovery.digests(),
+    digestFiles,
     recovered,
     head,
     blockStart,
@@ -126,11 +139,13 @@ const openUsableIndex = async (
   filterParts: FilterParts,
   segments: SegmentStore,
   deviceSeed: bigint,
+  digestScheme: bigint,
 ): Promise<{ index: FilteredIndex; checkpoint: Checkpoint | undefined }> => {
   const index = await FilteredIndex.open(openIndex, filterParts, false).catch(() => undefined);
   if (index !== undefined) {
     const checkpoint = decodeCheckpoint(index.readCheckpoint(), deviceSeed);
-    if (checkpoint !== undefined && segments.segments.has(checkpoint.segment)) return { index, checkpoint };
+    const isUsable = checkpoint?.digestScheme === digestScheme && segments.segments.has(checkpoint.segment);
+    if (isUsable) return { index, checkpoint };
     await index.close();
   }
   return { index: await FilteredIndex.open(openIndex, filterParts, true), checkpoint: undefined };

@@ -11,6 +11,9 @@ export type DevicePaths = {
   readonly index: string;
   readonly runs: string;
   readonly filter: string;
+  /** Of the last checkpoint, and of the one before. */
+  readonly digests: readonly [string, string];
+  readonly newDigests: string;
   segment(slot: number): string;
   newSegment(slot: number): string;
   body(fileId: number): string;
@@ -53,6 +56,8 @@ export const devicePaths = (root: string): DevicePaths => {
     index: join(root, "index"),
     runs: join(root, "index.runs"),
     filter,
+    digests: [join(root, "digests"), join(root, "digests.old")],
+    newDigests: join(root, "digests.new"),
     segment: (slot) => `${slotName(slot)}.log`,
     newSegment: (slot) => `${slotName(slot)}.new`,
     body: (fileId) => join(large, nameOfFileId(fileId)),

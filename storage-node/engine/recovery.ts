@@ -20,6 +20,7 @@ import {
   decodeLiveEntry,
   encodeLiveEntry,
 } from "./index-format.ts";
+import { type DigestScheme, DigestTable } from "./digest-table.ts";
 import { type DevicePaths, fileIdOfName } from "./paths.ts";
 import { SegmentReader } from "./segment-reader.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
@@ -27,6 +28,8 @@ import type { Segment, SegmentStore } from "./segment-store.ts";
 const OPERATIONS_PER_WRITE = 4096;
 const PAGE_ENTRIES = 4096;
 const ZEROS = new Uint8Array(1024 * 1024);
+const freedDigest = new BigUint64Array(1);
+const freedDigestHalves = new Uint32Array(freedDigest.buffer);
 
 /** What recovery found, for the figures and the log. */
 export type RecoveryReport = {
@@ -66,6 +69,8 @@ export class Recovery {
   /** Of an index that is made anew. */
   readonly #loader: IndexLoader | undefined;
   readonly #report: RecoveryReport;
+  readonly #scheme: DigestScheme;
+  #digests: DigestTable | undefined;
   #operations: IndexOperation[] = [];
   /** Of the operations before those: the index is written while the log is read on. */
   #writing: Promise<void> = Promise.resolve();
@@ -83,7 +88,12 @@ export class Recovery {
     index: Index,
     checkpoint: Checkpoint | undefined,
     runSize: RunSize,
+    scheme: DigestScheme,
+    /** As they were at the checkpoint; undefined where nobody knows. */
+    digests: DigestTable | undefined,
   ) {
+    this.#scheme = scheme;
+    this.#digests = digests;
     this.#disk = disk;
     this.#paths = paths;
     this.#store = store;
@@ -103,6 +113,14 @@ export class Recovery {
       cutRecords: 0,
       removedFiles: 0,
     };
+  }
+
+  /** The digests of what was recovered; in doubt where somebody has to count them. Requires: `run` has ended. */
+  digests(): DigestTable {
+    const digests = this.#digests ?? new DigestTable(this.#scheme);
+    // What a hole has swallowed is in no account; an index made anew was counted as it is.
+    if (this.#digests === undefined || (this.#loader === undefined && this.#report.hasHoles)) digests.doubt();
+    return digests;
   }
 
   /** Requires: the store's headers are loaded; without a checkpoint the index is empty. */
@@ -231,6 +249,12 @@ export class Recovery {
     const { bytes } = reader.region;
     const keyAt = reader.at + RECORD_HEAD_BYTES;
     const isInline = fields.valueLength <= MAX_INLINE_VALUE_BYTES;
+    const keyEnd = keyAt + fields.keyLength;
+    const digest = this.#digestOf(
+      fields,
+      bytes.subarray(keyAt, keyEnd),
+      bytes.subarray(keyEnd, keyEnd + fields.valueLength),
+    );
     // One piece of pooled memory for both: two slices cost a fifth of all that a rebuild costs.
     const kept = Buffer.allocUnsafe(fields.keyLength + (isInline ? fields.valueLength : 0));
     kept.set(bytes.subarray(keyAt, keyAt + kept.length));
@@ -243,12 +267,12 @@ export class Recovery {
     this.#report.head = { segment, offset: offset + size };
     const isEnd = (fields.flags & FLAG_COMMIT_END) !== 0;
     if (isEnd && this.#partial.length === 0) {
-      this.#perform(segment, offset, size, fields, key, value);
+      this.#perform(segment, offset, size, fields, key, value, digest);
       return;
     }
     const fieldsNow = { ...fields };
     this.#partialStart ??= { segment, offset };
-    this.#partial.push(() => this.#perform(segment, offset, size, fieldsNow, key, value));
+    this.#partial.push(() => this.#perform(segment, offset, size, fieldsNow, key, value, digest));
     if (isEnd) this.#commit();
   }
 
@@ -265,6 +289,7 @@ export class Recovery {
     fields: RecordFields,
     key: Uint8Array,
     value: Uint8Array | undefined,
+    digest: bigint | undefined,
   ): void {
     this.#free(fields.freedRecordSegment, fields.freedRecordBytes);
     this.#free(fields.freedBodySegment, fields.freedBodyBytes);
@@ -272,6 +297,7 @@ export class Recovery {
     // An id is never used twice: a record of its earlier file would condemn the later one.
     const fileId = Math.max(fields.freedFile, fields.bodyKind === BODY_FILE ? fields.bodyOffset : 0);
     this.#report.nextFileId = Math.max(this.#report.nextFileId, fileId + 1);
+    this.#account(fields, key, digest);
     if (fields.kind === KIND_DELETE) {
       segment.deletes += size;
       this.#operations.push({ type: "del", key });
@@ -279,8 +305,23 @@ export class Recovery {
     }
     segment.live += size;
     if (fields.bodyKind === BODY_FILE) this.#committedFiles.add(fields.bodyOffset);
-    const entry = entryOf(segment.number, offset, size, fields, value);
+    const entry = entryOf(segment.number, offset, size, fields, value, digest ?? 0n);
     this.#operations.push({ type: "put", key, value: encodeLiveEntry(entry) });
+  }
+
+  /** Undefined for what is not counted, and for a delete. */
+  #digestOf(fields: RecordFields, key: Uint8Array, value: Uint8Array): bigint | undefined {
+    if (fields.kind === KIND_DELETE || this.#scheme.bucketOf(key) < 0) return undefined;
+    return this.#scheme.digestOf(key, value);
+  }
+
+  /** As the writer of the record did; where the index is made anew all is counted at its end. */
+  #account(fields: RecordFields, key: Uint8Array, digest: bigint | undefined): void {
+    if (this.#loader !== undefined || this.#digests === undefined) return;
+    freedDigestHalves[0] = fields.freedDigestLow;
+    freedDigestHalves[1] = fields.freedDigestHigh;
+    const freed = fields.freedRecordSegment === 0 ? undefined : freedDigest[0];
+    this.#digests.replace(this.#scheme.bucketOf(key), freed, digest);
   }
 
   #free(number: number, bytes: number): void {
@@ -313,15 +354,21 @@ export class Recovery {
   async #finishIndex(loader: IndexLoader): Promise<void> {
     for (const segment of this.#store.segments.values()) segment.live = 0;
     this.#committedFiles.clear();
-    const countValue = (value: Uint8Array): void => {
+    let digests = new DigestTable(this.#scheme);
+    const countValue = (key: Uint8Array, value: Uint8Array): void => {
       const entry = decodeLiveEntry(value);
-      if (entry !== undefined) this.#count(entry);
+      if (entry === undefined) return;
+      this.#count(entry);
+      digests.replace(this.#scheme.bucketOf(key), undefined, entry.digest);
     };
+    this.#digests = digests;
     if (await loader.finish(countValue)) return;
+    digests = new DigestTable(this.#scheme);
+    this.#digests = digests;
     const cursor = this.#index.cursor({ gte: BEFORE_ALL, lt: BEHIND_ALL, reverse: false });
     try {
       for (let page = await cursor.next(PAGE_ENTRIES); page.length > 0; page = await cursor.next(PAGE_ENTRIES))
-        for (const [key, value] of page) if (key.length > 0) countValue(value);
+        for (const [key, value] of page) if (key.length > 0) countValue(key, value);
     } finally {
       await cursor.close();
     }
@@ -366,6 +413,7 @@ export const entryOf = (
   size: number,
   fields: RecordFields,
   value: Uint8Array | undefined,
+  digest: bigint,
 ): LiveEntry => {
   const isHere = fields.bodyKind === BODY_HERE;
   return {
@@ -379,5 +427,6 @@ export const entryOf = (
     bodySegment: isHere ? segment : fields.bodySegment,
     bodyOffset: isHere ? offset + bodyStartOf(fields.keyLength, fields.valueLength) : fields.bodyOffset,
     bodyLength: fields.bodyLength,
+    digest,
   };
 };

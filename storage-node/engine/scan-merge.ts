@@ -14,7 +14,7 @@ export const nameOf = (key: Uint8Array): string =>
 export const lateEntry = ({ key, value: valueNow }: LateRecord): LiveEntry => {
   const value = valueNow();
   const place = { segment: 0, offset: 0, size: 0, bodyKind: BODY_NONE, bodySegment: 0, bodyOffset: 0, bodyLength: 0 };
-  return { ...place, keyLength: key.length, valueLength: value.length, value };
+  return { ...place, keyLength: key.length, valueLength: value.length, value, digest: 0n };
 };
 
 /** An entry of a scan. */

@@ -9,6 +9,7 @@ import {
   allKeys,
   bodyOf,
   containers,
+  DIGESTS,
   identity,
   keyOf,
   nameOf,
@@ -195,7 +196,7 @@ const universe = (): string[] => [
 const main = async ([path = "", book = "", writeLog = "", number = "1", kindText = ""]: string[]): Promise<void> => {
   const kind: Kind = kindText === "wide" ? "wide" : "brisk";
   const { workers, checkpointBytes } = SHAPES[kind];
-  const device = await openDevice({ path, identity }, { ...deviceParts, checkpointBytes });
+  const device = await openDevice({ path, identity, digests: DIGESTS }, { ...deviceParts, checkpointBytes });
   const life = new Life(device, new PromiseWriter(book, writeLog), Number(number), kind);
   if (Number(number) > 1) await life.lookAround();
   await Promise.all(Array.from({ length: workers }, () => life.work()));

@@ -10,6 +10,7 @@ import { expect, test } from "vitest";
 import { messageOf } from "../../common/errors.ts";
 import { type Random, seededRandom } from "../../common/random.ts";
 import type { DeviceEngine } from "../engine/device-engine.ts";
+import { expectRightDigests } from "../engine/engine-fixture.ts";
 import { MemoryDevice } from "../engine/memory-device.ts";
 import { openDevice } from "../engine/open-device.ts";
 import { devicePaths } from "../engine/paths.ts";
@@ -24,6 +25,7 @@ import {
   allKeys,
   bodyOf,
   containers,
+  DIGESTS,
   identity,
   nameOf,
   rowOf,
@@ -177,8 +179,10 @@ const violations = async (device: DeviceEngine, book: PromiseBook, { kept, seen 
 
 /** Opens the device, looks for violations and closes it. */
 const recover = async (path: string, book: PromiseBook, cut: Cut): Promise<string[]> => {
-  await using device = await openDevice({ path, identity }, deviceParts);
-  return await violations(device, book, cut);
+  await using device = await openDevice({ path, identity, digests: DIGESTS }, deviceParts);
+  const found = await violations(device, book, cut);
+  await expectRightDigests(device);
+  return found;
 };
 
 test("power loss of a real file system loses nothing acknowledged, with the index or without", {

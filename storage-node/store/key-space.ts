@@ -20,6 +20,11 @@ const ROW_KINDS: ReadonlySet<number> = new Set([
   kindOf(rowKey(nameIn("container"), "", true)),
 ]);
 
+const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
+  kindOf(rowKey(nameIn("container"), "", false)),
+  kindOf(rowKey(nameIn("container"), "", true)),
+]);
+
 /**
  * The ring that places a key: that of its name, and for rows that of their owner. Undefined for what belongs to the device itself. Throws
  * RingsteadError `unknown-key-kind`, so that a kind added later is never left behind in silence.
@@ -31,7 +36,19 @@ export const spaceOfKey = (key: Uint8Array): Space | undefined => {
   if (space !== undefined) return space;
   if (!ROW_KINDS.has(kind))
     throw new RingsteadError("unknown-key-kind", `a key has the unknown kind ${kind}`, { kind });
+  return ownersSpace(key);
+};
+
+/** That of the container or account whose path a row's or counters' key has. */
+const ownersSpace = (key: Uint8Array): Space => {
   let slashes = 0;
   for (let index = PATH_OFFSET; index < key.length && key[index] !== 0; index++) if (key[index] === SLASH) slashes += 1;
   return slashes > 1 ? "container" : "account";
 };
+
+/** True of the key of a register. */
+export const isRegisterKey = (key: Uint8Array): boolean => REGISTER_KINDS.has(kindOf(key));
+
+/** The ring of a register or a row; undefined for all that replicas do not have in common, counters among them. */
+export const spaceOfReplicated = (key: Uint8Array): Space | undefined =>
+  REGISTER_KINDS.get(kindOf(key)) ?? (REPLICATED_ROW_KINDS.has(kindOf(key)) ? ownersSpace(key) : undefined);

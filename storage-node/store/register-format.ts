@@ -9,6 +9,7 @@ const FLAG_TOMBSTONE = 1;
 const FLAG_OTHER_BALLOT = 2;
 const FLAG_OTHER_BODY_VERSION = 4;
 const FIXED_BYTES = 3 + BALLOT_BYTES + 6;
+const VERSION_OFFSET = 3;
 const STATES: readonly VersionState[] = ["accepted", "confirmed", "void"];
 
 export const encodeRegister = (register: StoredRegister): Buffer => {
@@ -22,7 +23,7 @@ export const encodeRegister = (register: StoredRegister): Buffer => {
     (register.isTombstone ? FLAG_TOMBSTONE : 0) |
     (hasOtherBallot ? FLAG_OTHER_BALLOT : 0) |
     (hasOtherBodyVersion ? FLAG_OTHER_BODY_VERSION : 0);
-  value.write(register.version, 3, "hex");
+  value.write(register.version, VERSION_OFFSET, "hex");
   value.writeUIntBE(register.bodyLength, 3 + BALLOT_BYTES, 6);
   let at = FIXED_BYTES;
   if (hasOtherBallot) at += value.write(register.ballot, at, "hex");
@@ -30,6 +31,12 @@ export const encodeRegister = (register: StoredRegister): Buffer => {
   value.set(register.metadata, at);
   return value;
 };
+
+/** Where a register's value has its version and its ballot, 24 bytes each; both are the same where it names one for both. */
+export const ballotOffsetsIn = (value: Uint8Array): readonly [number, number] => [
+  VERSION_OFFSET,
+  ((value[2] ?? 0) & FLAG_OTHER_BALLOT) === 0 ? VERSION_OFFSET : FIXED_BYTES,
+];
 
 /** Errors: "register-damaged" for what no encoder wrote. */
 export const decodeRegister = (bytes: Uint8Array): StoredRegister => {
@@ -40,7 +47,7 @@ export const decodeRegister = (bytes: Uint8Array): StoredRegister => {
   if (value[0] !== FORMAT || state === undefined || value.length < FIXED_BYTES + extra) {
     throw new RingsteadError("register-damaged", "a register's value cannot be decoded", { length: value.length });
   }
-  const version = value.toString("hex", 3, 3 + BALLOT_BYTES) as Ballot;
+  const version = value.toString("hex", VERSION_OFFSET, VERSION_OFFSET + BALLOT_BYTES) as Ballot;
   let at = FIXED_BYTES;
   const next = (): Ballot => {
     const ballot = value.toString("hex", at, at + BALLOT_BYTES) as Ballot;
