@@ -15,6 +15,9 @@ const timestampOf = (ms: number, counter: number): HybridTimestamp =>
 export const timestampAfter = (timestamp: HybridTimestamp, aheadMs: number): HybridTimestamp =>
   timestampOf(millisecondsOf(timestamp) + aheadMs, 0);
 
+/** The first timestamp of a millisecond. */
+export const timestampAt = (ms: number): HybridTimestamp => timestampOf(ms, 0);
+
 /** The milliseconds part, since 1970-01-01T00:00:00Z. */
 export const millisecondsOf = (timestamp: HybridTimestamp): number => Number.parseInt(timestamp.slice(0, 12), 16);
 

@@ -15,6 +15,8 @@ export type RuntimePaths = {
   readonly layoutVersion: string;
   /** One UUID: device folders carry it, so that a folder of another cluster is refused. */
   readonly clusterId: string;
+  /** There from the moment an installation is made until it first served: what is empty is so by right. */
+  readonly founding: string;
   readonly ringsDir: string;
   /** `object-0`, `container`, `account`. */
   ringFile(name: string): string;
@@ -57,6 +59,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     clusterKey: join(root, "cluster.key"),
     clusterId: join(root, "cluster.id"),
     layoutVersion: join(root, "layout-version"),
+    founding: join(root, "founding"),
     ringsDir: join(root, "rings"),
     ringFile: (name) => join(root, "rings", `${name}.ring`),
     builderFile: (name) => join(root, "rings", `${name}.builder`),

@@ -1,5 +1,4 @@
 import { type ClusterConfig, rpcAddress } from "../common/config.ts";
-import { type DeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import { RingsteadError } from "../common/errors.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
@@ -11,7 +10,7 @@ import {
   type IdentityClient,
   identityKeyFollower,
 } from "../identity/client.ts";
-import type { RingDevice } from "../ring/device.ts";
+import { StorageNodeConnections } from "../storage-node/client.ts";
 
 type PeersContext = Pick<ServiceContext, "config" | "paths" | "clusterKey" | "deviceGroups">;
 
@@ -20,43 +19,19 @@ export class NodePeers implements Disposable {
   readonly #config: ClusterConfig;
   readonly #paths: RuntimePaths;
   readonly #clusterKey: Buffer;
-  readonly #deviceGroups: DeviceGroups;
-  /** By the name of the process on this node, else by node. */
-  readonly #storageNodes = new Map<string, RpcClient>();
+  readonly #storageNodes: StorageNodeConnections;
   #identityRpc: RpcClient | undefined;
 
-  constructor({ config, paths, clusterKey, deviceGroups }: PeersContext) {
-    this.#config = config;
-    this.#paths = paths;
-    this.#clusterKey = clusterKey;
-    this.#deviceGroups = deviceGroups;
+  constructor(context: PeersContext) {
+    this.#config = context.config;
+    this.#paths = context.paths;
+    this.#clusterKey = context.clusterKey;
+    this.#storageNodes = new StorageNodeConnections(context);
   }
 
-  /** Throws RingsteadError `ring-names-unknown-node` where a ring places data on a node that cluster.toml does not have. */
-  checkKnown(devices: readonly (RingDevice | undefined)[]): void {
-    for (const device of devices) {
-      if (device === undefined || device.node === this.#config.node) continue;
-      if (rpcAddress(this.#config, device.node, "storage-node") !== undefined) continue;
-      throw new RingsteadError(
-        "ring-names-unknown-node",
-        `a ring places data on ${device.node}/${device.device}, and cluster.toml has no table [node.${device.node}]`,
-        { node: device.node },
-      );
-    }
-  }
-
-  /** The connection to the process that serves a device. Requires: `checkKnown` has seen the ring that names it. */
-  storageNode({ node, device }: RingDevice): RpcClient {
-    const isOwn = node === this.#config.node;
-    const name = isOwn ? storageNodeName(this.#deviceGroups, device) : `node ${node}`;
-    let client = this.#storageNodes.get(name);
-    if (client === undefined) {
-      const address = isOwn ? this.#paths.socket(name) : rpcAddress(this.#config, node, "storage-node");
-      if (address === undefined) throw new RingsteadError("ring-names-unknown-node", `there is no node ${node}`);
-      client = new RpcClient(address, this.#clusterKey);
-      this.#storageNodes.set(name, client);
-    }
-    return client;
+  /** The connections to storage nodes. */
+  get storageNodes(): StorageNodeConnections {
+    return this.#storageNodes;
   }
 
   /** How the identity process is asked, and the work that keeps its public keys here where it is on another node. Called once. */
@@ -73,7 +48,7 @@ export class NodePeers implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const client of this.#storageNodes.values()) client[Symbol.dispose]();
+    this.#storageNodes[Symbol.dispose]();
     this.#identityRpc?.[Symbol.dispose]();
   }
 }

@@ -62,8 +62,8 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     object: loadRing(paths.ringFile("object-0")),
   };
   const peers = new NodePeers(context);
-  for (const ring of Object.values(rings)) peers.checkKnown(ring.devices);
-  const replicas = new Replicas(rings, (device) => peers.storageNode(device));
+  for (const ring of Object.values(rings)) peers.storageNodes.checkKnown(ring.devices);
+  const replicas = new Replicas(rings, (device) => peers.storageNodes.of(device));
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
@@ -74,7 +74,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     accountReporter(containers),
     expirer(new DueIndex(replicas, runner), (...due) => objects.expire(...due), systemClock),
     settler(
-      devicesOf(rings).map((device) => unsettledAt(new DeviceClient(peers.storageNode(device), device.device))),
+      devicesOf(rings).map((device) => unsettledAt(new DeviceClient(peers.storageNodes.of(device), device.device))),
       settleWith(services),
       systemClock,
     ),

@@ -218,6 +218,8 @@ export const prepareDataFolder = async (
     for (const path of config.devices) if (isOwnDevice(paths, path)) makeFolder(path, 0o700);
   if (readOptional(paths.clusterToml) !== text) replaceFile(paths.clusterToml, text, 0o600);
   if (!existsSync(paths.clusterKey)) replaceFile(paths.clusterKey, `${randomBytes(32).toString("hex")}\n`, 0o600);
+  // Of a node of several the others may remember what its own folder has lost.
+  if (!existsSync(paths.clusterId) && config.cluster === undefined) replaceFile(paths.founding, "", 0o600);
   if (!existsSync(paths.clusterId)) replaceFile(paths.clusterId, `${newClusterId(paths, config)}\n`, 0o644);
   if (!existsSync(paths.layoutVersion)) replaceFile(paths.layoutVersion, `${LAYOUT_VERSION}\n`, 0o644);
   makeSocketFolder(paths.socketDir);

@@ -132,6 +132,7 @@ const writeReady = (running: Running, s3: ReadyFile["s3"], limited: readonly Una
     limited,
   });
   writeReadyFiles(paths, prepared.config, ready);
+  rmSync(paths.founding, { force: true });
   return ready;
 };
 

@@ -1,6 +1,10 @@
 import type { Ballot, Incarnation } from "../common/ballot.ts";
+import { type ClusterConfig, rpcAddress } from "../common/config.ts";
+import { type DeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import { RingsteadError } from "../common/errors.ts";
-import type { RpcClient } from "../common/rpc/client.ts";
+import { RpcClient } from "../common/rpc/client.ts";
+import type { RuntimePaths } from "../common/runtime-paths.ts";
+import type { RingDevice } from "../ring/device.ts";
 import {
   type AcceptReply,
   HeaderReader,
@@ -333,5 +337,56 @@ export class DeviceClient {
       if (error !== undefined) answer(error, undefined);
       else tell(fields, bytes, decode, answer);
     });
+  }
+}
+
+type ConnectionsContext = {
+  readonly config: ClusterConfig;
+  readonly paths: RuntimePaths;
+  readonly clusterKey: Buffer;
+  readonly deviceGroups: DeviceGroups;
+};
+
+/** The processes that serve devices: over Unix sockets on this node, one for each of its disks, over TCP on others. Disposal closes the connections. */
+export class StorageNodeConnections implements Disposable {
+  readonly #context: ConnectionsContext;
+  /** By the name of the process on this node, else by node. */
+  readonly #clients = new Map<string, RpcClient>();
+
+  constructor(context: ConnectionsContext) {
+    this.#context = context;
+  }
+
+  /** Throws RingsteadError `ring-names-unknown-node` where a ring places data on a node that cluster.toml does not have. */
+  checkKnown(devices: readonly (RingDevice | undefined)[]): void {
+    const { config } = this.#context;
+    for (const device of devices) {
+      if (device === undefined || device.node === config.node) continue;
+      if (rpcAddress(config, device.node, "storage-node") !== undefined) continue;
+      throw new RingsteadError(
+        "ring-names-unknown-node",
+        `a ring places data on ${device.node}/${device.device}, and cluster.toml has no table [node.${device.node}]`,
+        { node: device.node },
+      );
+    }
+  }
+
+  /** The connection to the process that serves a device. Requires: `checkKnown` has seen the ring that names it. */
+  of({ node, device }: RingDevice): RpcClient {
+    const { clusterKey, config, deviceGroups, paths } = this.#context;
+    const isOwn = node === config.node;
+    const name = isOwn ? storageNodeName(deviceGroups, device) : `node ${node}`;
+    let client = this.#clients.get(name);
+    if (client === undefined) {
+      const address = isOwn ? paths.socket(name) : rpcAddress(config, node, "storage-node");
+      if (address === undefined) throw new RingsteadError("ring-names-unknown-node", `there is no node ${node}`);
+      client = new RpcClient(address, clusterKey);
+      this.#clients.set(name, client);
+    }
+    return client;
+  }
+
+  [Symbol.dispose](): void {
+    for (const client of this.#clients.values()) client[Symbol.dispose]();
   }
 }

@@ -1,4 +1,10 @@
-import { timestampAfter, type HybridTimestamp, millisecondsOf, TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
+import {
+  timestampAfter,
+  timestampAt,
+  type HybridTimestamp,
+  millisecondsOf,
+  TIMESTAMP_ZERO,
+} from "../common/hybrid-clock.ts";
 import { type Ballot, type Incarnation, maxTimestamp, timestampIn } from "../common/ballot.ts";
 import type { Clock } from "../common/clock.ts";
 import { RingsteadError } from "../common/errors.ts";
@@ -13,7 +19,9 @@ import {
   type VolatileRegister,
 } from "./core/register.ts";
 import { admitToContainer } from "./core/row-admission.ts";
-import type { BodyReference, DeviceEngine, Mutation, NewBody } from "./engine/device-engine.ts";
+import type { BodyReference, DeviceEngine, Entry, Mutation, NewBody } from "./engine/device-engine.ts";
+import { decideInstall } from "./core/repair.ts";
+import type { PartitionPlace } from "./partition-copy.ts";
 import { RowSpace } from "./row-space.ts";
 import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
 import { decodeRegister, encodeRegister } from "./store/register-format.ts";
@@ -26,11 +34,13 @@ import {
   type Name,
   type PrepareReply,
   type Proposal,
+  type Register,
   type Row,
   type RowReply,
   UNSETTLED_LIMIT,
   type UnsettledReply,
 } from "./wire.ts";
+import { Votes } from "./votes.ts";
 
 /** The ceiling of promises is raised in steps of this much, so that one small record a second covers them all. */
 const CEILING_STEP_MS = 1000;
@@ -60,6 +70,7 @@ type Confirmation = { readonly name: Name; readonly version: Ballot; readonly is
  */
 export class DeviceReplica {
   readonly engine: DeviceEngine;
+  readonly votes: Votes;
   readonly #clock: Clock;
   readonly #rows: RowSpace;
   readonly #memory = new Map<string, VolatileRegister>();
@@ -70,8 +81,15 @@ export class DeviceReplica {
   #floor: HybridTimestamp;
   #ceiling: HybridTimestamp;
 
-  constructor(engine: DeviceEngine, clock: Clock, seeds: readonly [bigint, bigint]) {
+  /** @param votes where it answers as a replica; else only those ask it that repair */
+  constructor(
+    engine: DeviceEngine,
+    clock: Clock,
+    seeds: readonly [bigint, bigint],
+    votes = Votes.recorded(engine, clock),
+  ) {
     this.engine = engine;
+    this.votes = votes;
     this.#clock = clock;
     this.#rows = new RowSpace(engine, seeds);
     const ceiling = engine.get(CEILING_KEY);
@@ -88,6 +106,7 @@ export class DeviceReplica {
     body: NewBody,
     own: readonly Ballot[],
   ): Promise<AcceptReply> {
+    this.votes.require(name.space, name.hash32);
     this.#checkClock(ballot);
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
@@ -136,6 +155,7 @@ export class DeviceReplica {
   }
 
   async prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply> {
+    this.votes.require(name.space, name.hash32);
     this.#checkClock(ballot);
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
@@ -159,7 +179,13 @@ export class DeviceReplica {
   }
 
   /** The register and where its body lies, after its sync. */
-  async read(name: Name): Promise<Stored | undefined> {
+  read(name: Name): Promise<Stored | undefined> {
+    this.votes.require(name.space, name.hash32);
+    return this.held(name);
+  }
+
+  /** The same from a replica that does not vote: what it has it has, what it lacks says nothing. */
+  async held(name: Name): Promise<Stored | undefined> {
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
     const durable = this.engine.durable(key);
@@ -207,6 +233,75 @@ export class DeviceReplica {
     return { registers, next: last === undefined ? undefined : Buffer.concat([last, Buffer.of(0)]) };
   }
 
+  /** What a key holds, waiting confirmations included: for other replicas. Not yet synced, maybe. */
+  entry(key: Uint8Array): Entry | undefined {
+    const entry = this.engine.get(key);
+    if (entry === undefined || nameOfRegisterKey(key) === undefined) return entry;
+    const confirmation = this.#confirmed.get(Buffer.from(key).toString("latin1"));
+    if (confirmation === undefined) return entry;
+    const register = decodeRegister(entry.value);
+    if (register.version !== confirmation.version) return entry;
+    return {
+      value: encodeRegister({ ...register, state: confirmation.isVoid ? "void" : "confirmed" }),
+      body: entry.body,
+    };
+  }
+
+  /** Whether a pulled register would be kept, and whether its body is here already. */
+  weighs(name: Name, pulled: Register): "install" | "install-keeping-body" | "confirm" | "skip" {
+    const { key, id } = placeOf(name);
+    const stored = this.#stored(key, id);
+    const isVoting = this.votes.votesIn(name.space, name.hash32);
+    const decision = decideInstall(stored?.register, this.#memory.get(id), this.#floor, pulled, isVoting);
+    if (decision !== "install" || stored === undefined || stored.body.kind === "none") return decision;
+    const isSameBody = !stored.register.isTombstone && stored.register.bodyVersion === pulled.bodyVersion;
+    return isSameBody && !pulled.isTombstone ? "install-keeping-body" : decision;
+  }
+
+  /**
+   * Installs a register that was pulled from another replica ([E1]), `body` as it came from there. Resolves after the sync; false where
+   * something later is here by now.
+   */
+  async install(name: Name, pulled: Register, body: NewBody): Promise<boolean> {
+    const decision = this.weighs(name, pulled);
+    if (decision === "confirm") this.confirm(name, pulled.version, pulled.state === "void");
+    if (decision === "confirm" || decision === "skip") return false;
+    const { key, id } = placeOf(name);
+    const stored = this.#stored(key, id);
+    if (stored !== undefined && stored.register.version !== pulled.version) {
+      const memory = this.#remember(id);
+      rememberOverwritten(memory, stored.register);
+    }
+    this.#confirmed.delete(id);
+    if (pulled.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+    const kept: NewBody = decision === "install-keeping-body" ? { kind: "keep" } : body;
+    const mutations: Mutation[] = [{ kind: "put", key, value: encodeRegister(pulled), body: kept }];
+    const raise = this.#raiseCeiling(pulled.ballot);
+    if (raise !== undefined) mutations.push(raise);
+    await this.engine.apply(mutations);
+    return true;
+  }
+
+  /**
+   * [M4] Votes in a partition from now on. What it may have promised there and forgotten lies below its floor. Requires: `judgeJoin`
+   * says so.
+   */
+  join({ space, partitionPower, partition }: PartitionPlace): void {
+    this.#floor = maxTimestamp(this.#floor, timestampAt(this.#clock.nowMs()));
+    this.votes.join(space, partitionPower, partition);
+  }
+
+  /** Votes everywhere from now on. Requires: every partition was joined. Resolves when that is durable. */
+  async joinAll(): Promise<void> {
+    this.#ceiling = maxTimestamp(this.#ceiling, this.#floor);
+    await this.votes.joinAll(ceilingMutation(this.#ceiling));
+  }
+
+  /** Takes a row that was pulled from another replica; `owner` names the life that it belongs to. Resolves after the sync. */
+  async installRow(owner: Name, row: Row): Promise<void> {
+    await this.#rows.put(owner, row);
+  }
+
   /** Whether more confirmations wait than may. */
   get hasTooManyConfirmations(): boolean {
     return this.#confirmed.size > CONFIRMED_LIMIT;
@@ -232,6 +327,7 @@ export class DeviceReplica {
   }
 
   async row(owner: Name, incarnation: Incarnation, row: Row): Promise<RowReply> {
+    this.votes.require(owner.space, owner.hash32);
     if (owner.space !== "container") return this.#rows.put(owner, row);
     // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
     const admitted = this.#admit(owner, incarnation);
@@ -246,6 +342,7 @@ export class DeviceReplica {
     incarnation: Incarnation,
     query: ListQuery,
   ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; runs: readonly Buffer[] }> {
+    this.votes.require(owner.space, owner.hash32);
     if (owner.space === "container") {
       const admitted = this.#admit(owner, incarnation);
       const durable = this.engine.durable(placeOf(owner).key);
@@ -316,7 +413,7 @@ export class DeviceReplica {
     const timestamp = timestampIn(ballot);
     if (timestamp <= this.#ceiling) return undefined;
     this.#ceiling = timestampAfter(timestamp, CEILING_STEP_MS);
-    return { kind: "put", key: CEILING_KEY, value: Buffer.from(this.#ceiling, "latin1"), body: { kind: "none" } };
+    return ceilingMutation(this.#ceiling);
   }
 
   #checkClock(ballot: Ballot): void {
@@ -326,6 +423,13 @@ export class DeviceReplica {
     }
   }
 }
+
+const ceilingMutation = (ceiling: HybridTimestamp): Mutation => ({
+  kind: "put",
+  key: CEILING_KEY,
+  value: Buffer.from(ceiling, "latin1"),
+  body: { kind: "none" },
+});
 
 /**
  * The row space of one life of a container: each incarnation has keys and counters of its own, so that rows which reached a minority

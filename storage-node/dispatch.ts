@@ -4,6 +4,7 @@ import { PARTS_LIMIT } from "../common/rpc/frame.ts";
 import type { RpcHandler, RpcReply } from "../common/rpc/server.ts";
 import type { DeviceReplica } from "./device-replica.ts";
 import type { NewBody } from "./engine/device-engine.ts";
+import { buckets, digests, entries, fetch, type RepairAnswer } from "./repair/repair-operations.ts";
 import type { Staging } from "./staging.ts";
 import {
   HeaderReader,
@@ -20,6 +21,10 @@ import {
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
   METHOD_UNSETTLED,
+  METHOD_DIGESTS,
+  METHOD_BUCKETS,
+  METHOD_ENTRIES,
+  METHOD_FETCH,
   packFates,
   packRegister,
   packRow,
@@ -202,7 +207,7 @@ const readBody: Operation = (reader) => {
   const length = Math.min(reader.count(), TRANSFER_BLOCK_BYTES);
   return async ({ replica }, reply) => {
     for (let attempt = 0; ; attempt++) {
-      const stored = await replica.read(name);
+      const stored = await replica.held(name);
       if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
         throw new RingsteadError("body-gone", "this replica does not hold that version's body");
       }
@@ -230,6 +235,18 @@ const unsettled: Operation = (reader) => {
   };
 };
 
+/** What another replica asks that repairs itself. */
+const repairing =
+  (operation: (reader: HeaderReader) => (replica: DeviceReplica) => Promise<RepairAnswer>): Operation =>
+  (reader) => {
+    const run = operation(reader);
+    return async ({ replica }, reply) => {
+      const { header, body } = await run(replica);
+      if (body === undefined) reply.ok(header);
+      else reply.give(header, body);
+    };
+  };
+
 const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_ACCEPT]: accept,
   [METHOD_PREPARE]: prepare,
@@ -239,6 +256,10 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_LIST]: list,
   [METHOD_READ_BODY]: readBody,
   [METHOD_UNSETTLED]: unsettled,
+  [METHOD_DIGESTS]: repairing(digests),
+  [METHOD_BUCKETS]: repairing(buckets),
+  [METHOD_ENTRIES]: repairing(entries),
+  [METHOD_FETCH]: repairing(fetch),
   [METHOD_STAGE_OPEN]:
     () =>
     async ({ staging }, reply) =>

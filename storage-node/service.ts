@@ -1,55 +1,84 @@
 import { createHmac } from "node:crypto";
+import { existsSync } from "node:fs";
 import { systemClock } from "../common/clock.ts";
-import { type ClusterConfig, deviceName, rpcListenAddress } from "../common/config.ts";
+import { deviceName, rpcListenAddress } from "../common/config.ts";
+import { devicesOfStorageNode } from "../common/device-groups.ts";
 import { messageOf, RingsteadError } from "../common/errors.ts";
-import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
+import type { RuntimePaths } from "../common/runtime-paths.ts";
+import type { ServiceContext } from "../common/service-process.ts";
 import { runWorkers } from "../common/worker.ts";
+import type { RingDevice } from "../ring/device.ts";
+import { loadRing } from "../ring/ring-file.ts";
+import type { Ring } from "../ring/ring.ts";
+import { StorageNodeConnections } from "./client.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
+import { type RepairFigures, Replicator } from "./daemons/replicator.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
+import { RepairPeer } from "./repair/repair-peer.ts";
 import { Staging } from "./staging.ts";
 import { entryDigests } from "./store/entry-digest.ts";
-
-export type StorageNodeOptions = {
-  readonly config: ClusterConfig;
-  /** The devices that it serves; undefined: all of its node's. */
-  readonly only: readonly string[] | undefined;
-  readonly clusterId: string;
-  readonly clusterKey: Buffer;
-  readonly socketPath: string;
-  readonly log: Log;
-  readonly metrics: Metrics;
-};
+import { Votes } from "./votes.ts";
+import type { Space } from "./wire.ts";
 
 const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
   const digest = createHmac("sha256", clusterKey).update("row set-hash").digest();
   return [digest.readBigUInt64BE(0), digest.readBigUInt64BE(8)];
 };
 
+const loadRings = (paths: RuntimePaths): Readonly<Record<Space, Ring>> => ({
+  account: loadRing(paths.ringFile("account")),
+  container: loadRing(paths.ringFile("container")),
+  object: loadRing(paths.ringFile("object-0")),
+});
+
+const unpaced = async (): Promise<void> => {};
+
+const showRepair = (metrics: Metrics, device: string, { figures }: Replicator): void => {
+  const show = (name: keyof RepairFigures, help: string): void =>
+    metrics.gauge(
+      `ringstead_device_${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
+      help,
+      () => figures[name],
+      { device },
+    );
+  show("partitionsLeft", "Partitions whose replica here is being compared and repaired.");
+  show("joiningPartitions", "Partitions in which the device does not vote before it has caught up.");
+  show("repairedEntries", "Entries pulled from other replicas.");
+  show("repairedBytes", "Bytes of them.");
+};
+
 /**
  * Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left
  * out. Errors: "no-device" where that is all of them, with what is wrong with each; the supervisor decides whether others suffice.
  */
-export const startStorageNode = async (options: StorageNodeOptions): Promise<AsyncDisposable> => {
-  const { config, log, metrics } = options;
-  const seeds = setHashSeeds(options.clusterKey);
-  const digests = entryDigests(options.clusterKey);
+export const startStorageNode = async (context: ServiceContext): Promise<AsyncDisposable> => {
+  const { config, paths, log, metrics } = context;
+  const only = devicesOfStorageNode(context.deviceGroups, context.role);
+  const rings = loadRings(paths);
+  const isFounding = existsSync(paths.founding);
+  const seeds = setHashSeeds(context.clusterKey);
+  const digests = entryDigests(context.clusterKey);
   const devices = new Map<string, ServedDevice>();
   const engines: DeviceEngine[] = [];
   const unopened: string[] = [];
   for (const [index, path] of config.devices.entries()) {
     const device = deviceName(index);
-    if (options.only?.includes(device) === false) continue;
+    if (only?.includes(device) === false) continue;
     try {
-      const identity = { clusterId: options.clusterId, node: config.node, device };
+      const identity = { clusterId: context.clusterId, node: config.node, device };
       const engine = await openDevice({ path, identity, digests });
       engines.push(engine);
-      devices.set(device, { replica: new DeviceReplica(engine, systemClock, seeds), staging: new Staging(engine) });
+      const votes = await Votes.opened(engine, systemClock, isFounding);
+      const replica = new DeviceReplica(engine, systemClock, seeds, votes);
+      if (votes.isNewcomer)
+        log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
+      devices.set(device, { replica, staging: new Staging(engine) });
       for (const figure of Object.keys(engine.figures())) {
         const name = `ringstead_device_${figure.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
         metrics.gauge(name, `device engine: ${figure}`, () => engine.figures()[figure] ?? 0, { device });
@@ -67,18 +96,28 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
   let requestCount = 0;
   const dispatch = dispatcher(devices);
   const server = new RpcServer(
-    options.clusterKey,
+    context.clusterKey,
     (header, body, reply) => {
       requestCount += 1;
       dispatch(header, body, reply);
     },
     log,
   );
-  await server.listen(options.socketPath);
+  await server.listen(paths.socket(context.role));
   const forOthers = rpcListenAddress(config, "storage-node");
   if (forOthers !== undefined) await server.listen(forOthers);
+  const connections = new StorageNodeConnections(context);
+  const replicators = [...devices].map(([device, { replica }]) => {
+    const peerOf = (peer: RingDevice): RepairPeer => new RepairPeer(connections.of(peer), peer.device);
+    const parts = { node: config.node, device, replica, rings, peerOf, pace: unpaced, clock: systemClock, log };
+    const replicator = new Replicator(parts);
+    showRepair(metrics, device, replicator);
+    return replicator;
+  });
+  for (const ring of Object.values(rings)) connections.checkKnown(ring.devices);
   const workers = runWorkers(
     [
+      ...replicators,
       housekeeper(devices, () => {
         const count = requestCount;
         requestCount = 0;
@@ -98,7 +137,10 @@ export const startStorageNode = async (options: StorageNodeOptions): Promise<Asy
   return {
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
-      await workers[Symbol.asyncDispose]();
+      const stopped = workers[Symbol.asyncDispose]();
+      // What is asked of a peer that does not answer is not waited for.
+      connections[Symbol.dispose]();
+      await stopped;
       for (const { staging } of devices.values()) await staging[Symbol.asyncDispose]();
       for (const engine of engines) await engine[Symbol.asyncDispose]();
     },

@@ -16,6 +16,11 @@ export const METHOD_STAGE_WRITE = 9;
 export const METHOD_STAGE_SEAL = 10;
 export const METHOD_STAGE_ABANDON = 11;
 export const METHOD_UNSETTLED = 12;
+/** Between storage nodes: what replicas compare and pull (`repair/`). */
+export const METHOD_DIGESTS = 13;
+export const METHOD_BUCKETS = 14;
+export const METHOD_ENTRIES = 15;
+export const METHOD_FETCH = 16;
 
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
@@ -235,6 +240,10 @@ export class HeaderReader {
   nested(): HeaderReader | undefined {
     const value = this.any();
     return Array.isArray(value) ? new HeaderReader(value) : undefined;
+  }
+  /** Which ring. */
+  space(): Space {
+    return this.oneOf(SPACES);
   }
   name(): Name {
     const space = this.oneOf(SPACES);

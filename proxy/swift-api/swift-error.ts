@@ -44,6 +44,7 @@ const INNER_STATUS_OF: Readonly<Record<string, number>> = {
   "staging-unsealed": 503,
   "device-overloaded": 503,
   "device-failed": 503,
+  "device-joining": 503,
   "no-such-device": 503,
   "clock-ahead": 503,
   "body-damaged": 503,

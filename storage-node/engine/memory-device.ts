@@ -101,8 +101,12 @@ export class MemoryDevice implements DeviceEngine {
 
   requireRoom(): void {}
 
-  readBody(_body: BodyReference): Promise<Uint8Array> {
-    return Promise.reject(new RingsteadError("body-gone", "the memory device gives no bodies"));
+  readBody(body: BodyReference, offset: number, length: number): Promise<Uint8Array> {
+    for (const entry of this.#entries.values()) {
+      if (entry.body !== body || entry.bytes === undefined) continue;
+      return Promise.resolve(new Uint8Array(entry.bytes.subarray(offset, offset + length)));
+    }
+    return Promise.reject(new RingsteadError("body-gone", "the body was superseded"));
   }
 
   stage(): Promise<StagedBody> {

@@ -1,6 +1,6 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Name, Space } from "../wire.ts";
-import { CEILING_KEY, countersKey, registerKey, rowKey } from "./keys.ts";
+import { CEILING_KEY, countersKey, NEWCOMER_KEY, registerKey, rowKey } from "./keys.ts";
 
 const KIND_OFFSET = 4;
 const PATH_OFFSET = 5;
@@ -20,6 +20,7 @@ const ROW_KINDS: ReadonlySet<number> = new Set([
   kindOf(rowKey(nameIn("container"), "", true)),
 ]);
 
+const OWN_KEYS: readonly Uint8Array[] = [CEILING_KEY, NEWCOMER_KEY];
 const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
   kindOf(rowKey(nameIn("container"), "", false)),
   kindOf(rowKey(nameIn("container"), "", true)),
@@ -30,7 +31,7 @@ const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
  * RingsteadError `unknown-key-kind`, so that a kind added later is never left behind in silence.
  */
 export const spaceOfKey = (key: Uint8Array): Space | undefined => {
-  if (Buffer.compare(key, CEILING_KEY) === 0) return undefined;
+  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0)) return undefined;
   const kind = kindOf(key);
   const space = REGISTER_KINDS.get(kind);
   if (space !== undefined) return space;

@@ -12,6 +12,8 @@ const KIND_DELETED_ROW = 0x74;
 
 /** The highest timestamp that the device may have promised ([D2]). */
 export const CEILING_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21]);
+/** That the device does not vote before it has caught up ([M4]). */
+export const NEWCOMER_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x6e]);
 
 const keyOf = (hash32: number, kind: number, text: string): Buffer => {
   const length = Buffer.byteLength(text);
@@ -29,6 +31,24 @@ export const nameOfRegisterKey = (key: Uint8Array): Name | undefined => {
   const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
   const space = SPACES.find((candidate) => KIND_BYTES[candidate] === bytes[4]);
   return space === undefined ? undefined : { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5) };
+};
+
+/** A row's owner, as far as a key tells: for containers its path names the life too. */
+export type RowPlace = { readonly owner: Name; readonly name: string; readonly isDeleted: boolean };
+
+/** Bytes of an incarnation in a key, behind the container's path and a zero byte. */
+const INCARNATION_DIGITS = 24;
+
+/** The row that lies under `key`, whose owner is of `space`; undefined for any other key. */
+export const rowPlaceOf = (key: Uint8Array, space: Space): RowPlace | undefined => {
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
+  const kind = bytes[4];
+  if (kind !== KIND_LIVE_ROW && kind !== KIND_DELETED_ROW) return undefined;
+  let end = bytes.indexOf(0, 5);
+  if (end >= 0 && space === "container") end = end + 1 + INCARNATION_DIGITS;
+  if (end < 0 || bytes[end] !== 0) return undefined;
+  const owner = { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5, end) };
+  return { owner, name: bytes.toString("utf8", end + 1), isDeleted: kind === KIND_DELETED_ROW };
 };
 
 export const countersKey = (owner: Name): Buffer => keyOf(owner.hash32, KIND_COUNTERS, owner.path);

@@ -32,6 +32,9 @@ export const encodeRegister = (register: StoredRegister): Buffer => {
   return value;
 };
 
+/** Whether a register's value says that its version is confirmed or void. */
+export const isSettledValue = (value: Uint8Array): boolean => value[1] !== STATES.indexOf("accepted");
+
 /** Where a register's value has its version and its ballot, 24 bytes each; both are the same where it names one for both. */
 export const ballotOffsetsIn = (value: Uint8Array): readonly [number, number] => [
   VERSION_OFFSET,

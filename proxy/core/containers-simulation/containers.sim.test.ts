@@ -25,6 +25,7 @@ const makeReplica: MakeReplica = (syncAfter, clock) => {
       };
     },
     afterCrash: () => on(device.afterCrash()),
+    repair: undefined,
   });
   return on(new MemoryDevice(syncAfter));
 };

@@ -105,7 +105,10 @@ const finalProblem = (world: World, history: readonly Operation[]): string | und
   }
   for (const name of [CONTAINER, ...NAMES.map(objectName)]) {
     const held = world.replicas.map((replica) => replica.held(name));
-    if (new Set(held.map((it) => it?.register.version)).size > 1) return `replicas of ${name.path} differ`;
+    if (new Set(held.map((it) => it?.register.version)).size > 1) {
+      const states = held.map((it) => `${it?.register.version} ${it?.register.ballot} ${it?.register.state}`);
+      return `replicas of ${name.path} differ: ${states.join(", ")}`;
+    }
     for (const it of held) {
       if (it !== undefined && it.storedBytes !== it.register.bodyLength)
         return `${name.path} has the body of another version`;

@@ -10,6 +10,9 @@ import { listRows } from "../list-rows.ts";
 import { finishObject, settleObject } from "../object-script.ts";
 
 const STEP_LIMIT = 200_000;
+const REPAIR_ROUNDS = 20;
+/** Ballots may be ahead of the clock by the steps in which ceilings are raised. */
+const REPAIR_ROUND_MS = 3000;
 
 /** One life of a container and its objects: what is done in a world, and what came of it. */
 export class ContainersLife {
@@ -62,13 +65,28 @@ export class ContainersLife {
   /** What a worker would finish is finished, what a reader would see is read, all is checked. Requires: faults are over. */
   async conclude(): Promise<string | undefined> {
     for (const replica of this.world.replicas) replica.restart();
+    await this.#repairAll();
+    if (this.world.replicas.some(({ joiningCount }) => joiningCount > 0)) return "a replica never got its vote back";
     const last = this.newProxy();
     void this.#settle(last);
     await this.drain();
     let problem: string | undefined;
     void this.#readEverything(last).then((found) => (problem = found));
     await this.drain();
+    await this.#repairAll();
     return problem ?? problemOf(this.world, this.#history);
+  }
+
+  /** Rounds of repair, and two more when all replicas vote: one that lost its disk waits until its promises are too old. */
+  async #repairAll(): Promise<void> {
+    let left = 2;
+    for (let round = 0; round < REPAIR_ROUNDS && left > 0; round++) {
+      this.world.queue.after(REPAIR_ROUND_MS, () => {});
+      await this.drain();
+      if (this.world.replicas.every(({ joiningCount }) => joiningCount === 0)) left -= 1;
+      for (const replica of this.world.replicas) void replica.repair();
+      await this.drain();
+    }
   }
 
   async #settle(last: SimulatedProxy): Promise<void> {

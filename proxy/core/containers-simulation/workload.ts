@@ -8,6 +8,7 @@ import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 const START_MS = 1_700_000_000_000;
 const TIMEOUT_MS = 60;
 const OPERATION_LIMIT = 13;
+const REPAIR_EVERY_MS = 60;
 /** A network on a good day, and on a bad one. */
 const FAULTS: readonly NetworkFaults[] = [
   { lossChance: 0.02, repeatChance: 0.05, longDelayChance: 0.06 },
@@ -37,7 +38,12 @@ export type Run = { readonly life: ContainersLife; readonly problem: string | un
  * memories of containers that are out of date. The scripts are those that production runs; only the network is another. Gives what is wrong
  * with it, if anything.
  */
-export const run = async (seed: bigint, makeReplica: MakeReplica, mutation?: Mutation): Promise<Run> => {
+export const run = async (
+  seed: bigint,
+  makeReplica: MakeReplica,
+  mutation?: Mutation,
+  disks: "kept" | "lost" = "kept",
+): Promise<Run> => {
   const random = seededRandom(seed);
   const queue = new EventQueue(START_MS);
   const network = new SimulatedNetwork(queue, random, oneOf(random, FAULTS));
@@ -91,8 +97,26 @@ export const run = async (seed: bigint, makeReplica: MakeReplica, mutation?: Mut
       queue.after(endMs, () => cuts.delete(link));
     }
   }
+  if (disks === "lost") loseDisks(world, spreadMs);
   await life.drain();
   network.faults = NO_FAULTS;
   cuts.clear();
   return { life, problem: await life.conclude() };
+};
+
+/** As many replicas as a quorum can do without lose their disk, one after the other; all repair themselves every now and then. */
+const loseDisks = ({ queue, random, replicas }: World, spreadMs: number): void => {
+  const spare = replicas.length - (Math.floor(replicas.length / 2) + 1);
+  const first = random.below(replicas.length);
+  const count = 1 + random.below(spare);
+  for (let lost = 0; lost < count; lost++) {
+    const replica = replicas[(first + lost) % replicas.length];
+    const atMs = 5 + random.unit() * spreadMs;
+    queue.after(atMs, () => replica?.lose());
+    queue.after(atMs + random.unit() * 30, () => replica?.restart());
+  }
+  for (const replica of replicas) {
+    for (let atMs = random.unit() * REPAIR_EVERY_MS; atMs < 3 * spreadMs; atMs += random.unit() * REPAIR_EVERY_MS)
+      queue.after(atMs, () => void replica.repair());
+  }
 };

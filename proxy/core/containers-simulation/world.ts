@@ -1,6 +1,7 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import type { Clock } from "../../../common/clock.ts";
 import type { Random } from "../../../common/random.ts";
+import { RingsteadError } from "../../../common/errors.ts";
 import type { EventQueue } from "../../../common/simulation/event-queue.ts";
 import { PowerCuts } from "../../../common/simulation/power-cuts.ts";
 import type {
@@ -77,6 +78,26 @@ export type PoweredReplica = {
   held(name: Name): { readonly register: Register; readonly storedBytes: number } | undefined;
   /** What was not synced is gone. The old one must not be used again. */
   afterCrash(): PoweredReplica;
+  /** Where replicas repair themselves. */
+  readonly repair: RepairSide | undefined;
+};
+
+/** A question of one replica to another; only the storage node knows what is in it. */
+export type RepairQuestion = readonly unknown[];
+
+/** How a replica repairs itself, and helps others to. */
+export type RepairSide = {
+  /** Its disk is replaced by an empty one at the next restart. */
+  empty(): void;
+  answer(question: RepairQuestion): Promise<unknown>;
+  /** One round over the other replicas; `ask` rejects when no answer comes. */
+  round(
+    index: number,
+    count: number,
+    ask: (index: number, question: RepairQuestion) => Promise<unknown>,
+  ): Promise<void>;
+  /** Partitions in which it has no vote. */
+  joiningCount(): number;
 };
 
 /** Makes a replica on an empty device; `syncAfter` decides when a sync is over. */
@@ -86,7 +107,7 @@ export type MakeReplica = (syncAfter: (done: () => void) => void, clock: Clock) 
 export type Message = {
   readonly from: string;
   readonly to: number;
-  readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm";
+  readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm" | "repair";
   readonly space: Name["space"];
   readonly way: "request" | "answer";
 };
@@ -131,6 +152,36 @@ export class SimulatedReplica {
 
   crash(): void {
     this.#power.crash();
+  }
+
+  /** It loses its power and its disk. */
+  lose(): void {
+    this.#power.machine.repair?.empty();
+    this.#power.crash();
+  }
+
+  get joiningCount(): number {
+    return this.#power.machine.repair?.joiningCount() ?? 0;
+  }
+
+  /** One round of repair, if it is up; it is over when it came to its end or the replica lost its power. */
+  async repair(): Promise<void> {
+    const { carry, queue, replicas, timeoutMs } = this.#world;
+    const side = this.#power.machine.repair;
+    if (side === undefined || !this.isUp) return;
+    const name = `replica ${this.index}`;
+    await side.round(this.index, replicas.length, (to, question) => {
+      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+      queue.after(timeoutMs, () => reject(new RingsteadError("rpc-timeout", "no answer came")));
+      const asked = replicas[to];
+      if (asked === undefined) throw new Error("there is no such replica");
+      asked.#power.call(
+        (way, deliver) => carry({ from: name, to, kind: "repair", space: "object", way }, deliver),
+        (machine) => machine.repair?.answer(question),
+        resolve,
+      );
+      return promise;
+    });
   }
 
   restart(): void {

@@ -1,0 +1,70 @@
+import { RingsteadError } from "../../common/errors.ts";
+
+/**
+ * An entry on its way to another replica. `bodyLength` is that of its body; the body itself comes along where it is small, and is asked for
+ * in pieces where it is not. `isBodyHere` is false too where the source could not read it.
+ */
+export type CarriedEntry = {
+  readonly key: Buffer;
+  readonly value: Buffer;
+  readonly bodyLength: number;
+  readonly isBodyHere: boolean;
+  readonly body: Buffer;
+};
+
+/** u16 key length, u32 value length, u8 body here, u48 body length, key, value, body where it is here. */
+const FIXED_BYTES = 13;
+const EMPTY = Buffer.alloc(0);
+
+const malformed = (): RingsteadError => new RingsteadError("bad-message", "malformed message: carried entries");
+
+export const packCarried = (
+  entries: readonly {
+    readonly key: Uint8Array;
+    readonly value: Uint8Array;
+    readonly bodyLength: number;
+    readonly body: Uint8Array | undefined;
+  }[],
+): Buffer => {
+  let size = 0;
+  for (const { key, value, body } of entries) size += FIXED_BYTES + key.length + value.length + (body?.length ?? 0);
+  const packed = Buffer.allocUnsafe(size);
+  let at = 0;
+  for (const { key, value, bodyLength, body } of entries) {
+    packed.writeUInt16BE(key.length, at);
+    packed.writeUInt32BE(value.length, at + 2);
+    packed[at + 6] = body === undefined ? 0 : 1;
+    packed.writeUIntBE(bodyLength, at + 7, 6);
+    at += FIXED_BYTES;
+    packed.set(key, at);
+    packed.set(value, at + key.length);
+    at += key.length + value.length;
+    if (body === undefined) continue;
+    packed.set(body, at);
+    at += body.length;
+  }
+  return packed;
+};
+
+/** The entries refer to the body's memory. Errors: "bad-message". */
+export const unpackCarried = (packed: Buffer): CarriedEntry[] => {
+  const entries: CarriedEntry[] = [];
+  for (let at = 0; at < packed.length; ) {
+    if (packed.length - at < FIXED_BYTES) throw malformed();
+    const keyEnd = at + FIXED_BYTES + packed.readUInt16BE(at);
+    const valueEnd = keyEnd + packed.readUInt32BE(at + 2);
+    const isBodyHere = packed[at + 6] === 1;
+    const bodyLength = packed.readUIntBE(at + 7, 6);
+    const end = valueEnd + (isBodyHere ? bodyLength : 0);
+    if (keyEnd === at + FIXED_BYTES || end > packed.length) throw malformed();
+    entries.push({
+      key: packed.subarray(at + FIXED_BYTES, keyEnd),
+      value: packed.subarray(keyEnd, valueEnd),
+      bodyLength,
+      isBodyHere,
+      body: isBodyHere ? packed.subarray(valueEnd, end) : EMPTY,
+    });
+    at = end;
+  }
+  return entries;
+};

@@ -1,0 +1,107 @@
+import type { Ballot } from "../../common/ballot.ts";
+import { RingsteadError } from "../../common/errors.ts";
+import type { RpcClient } from "../../common/rpc/client.ts";
+import { DeviceClient } from "../client.ts";
+import type { EntryStamp } from "../core/repair.ts";
+import type { PartitionPlace } from "../partition-copy.ts";
+import {
+  HeaderReader,
+  METHOD_BUCKETS,
+  METHOD_DIGESTS,
+  METHOD_ENTRIES,
+  METHOD_FETCH,
+  type Name,
+  type Space,
+  spaceCode,
+} from "../wire.ts";
+import { type CarriedEntry, unpackCarried } from "./carried-entries.ts";
+import { unpackStamps } from "./entry-list.ts";
+import { PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
+
+/** Nobody waits for a repair: a busy replica is given time. */
+const TIMEOUT_MS = 30_000;
+
+/** What another replica said of a partition. */
+export type PartitionDigest = {
+  readonly partition: number;
+  readonly isVoting: boolean;
+  readonly entries: number;
+  readonly sum: bigint;
+};
+
+/** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, and the simulation's. */
+export type RepairSource = Pick<RepairPeer, "digests" | "buckets" | "entries" | "fetch" | "readBody">;
+
+/** One device of another replica, as one that repairs itself asks it. Errors of every call: the RPC's, "no-such-device", "device-failed", "bad-message". */
+export class RepairPeer {
+  readonly device: string;
+  readonly #rpc: RpcClient;
+  readonly #client: DeviceClient;
+
+  constructor(rpc: RpcClient, device: string) {
+    this.device = device;
+    this.#rpc = rpc;
+    this.#client = new DeviceClient(rpc, device);
+  }
+
+  /** `hasPromised`: whether that device ever voted on anything. Undefined while it counts its digests. */
+  async digests(
+    space: Space,
+    partitionPower: number,
+    partitions: readonly number[],
+  ): Promise<{ readonly hasPromised: boolean; readonly partitions: readonly PartitionDigest[] } | undefined> {
+    const { reader, body } = await this.#ask([
+      METHOD_DIGESTS,
+      this.device,
+      spaceCode(space),
+      partitionPower,
+      partitions,
+    ]);
+    if (body.length !== partitions.length * PARTITION_DIGEST_BYTES) throw malformed();
+    if (!reader.flag()) return undefined;
+    const hasPromised = reader.flag();
+    const found = partitions.map((partition, index) => {
+      const at = index * PARTITION_DIGEST_BYTES;
+      const isVoting = body[at] === 1;
+      return { partition, isVoting, entries: body.readUInt32BE(at + 1), sum: body.readBigUInt64BE(at + 5) };
+    });
+    return { hasPromised, partitions: found };
+  }
+
+  /** The sums of the partition's buckets, 8 bytes each. */
+  async buckets({ space, partition, partitionPower }: PartitionPlace): Promise<Buffer> {
+    const header = [METHOD_BUCKETS, this.device, spaceCode(space), partitionPower, partition];
+    return (await this.#ask(header)).body;
+  }
+
+  /** One page of the entries of a ring between two keys; `next`: where the next one begins. */
+  async entries(
+    space: Space,
+    gte: Uint8Array,
+    lt: Uint8Array,
+  ): Promise<{ readonly entries: EntryStamp[]; readonly next: Uint8Array | undefined }> {
+    const { reader, body } = await this.#ask([METHOD_ENTRIES, this.device, spaceCode(space), gte, lt]);
+    return { entries: unpackStamps(body), next: reader.isNull() ? undefined : reader.bytes() };
+  }
+
+  /** Entries with small bodies: those of the first keys, as many as one answer holds; keys that are gone there are left out. */
+  async fetch(keys: readonly Uint8Array[]): Promise<CarriedEntry[]> {
+    return unpackCarried((await this.#ask([METHOD_FETCH, this.device, keys])).body);
+  }
+
+  /** A piece of a large body. Errors also: "body-gone", "body-damaged". */
+  readBody(name: Name, bodyVersion: Ballot, offset: number, length: number): Promise<Buffer> {
+    return this.#client.readBody(name, bodyVersion, offset, length, TIMEOUT_MS);
+  }
+
+  #ask(header: readonly unknown[]): Promise<{ readonly reader: HeaderReader; readonly body: Buffer }> {
+    return new Promise((resolve, reject) => {
+      this.#rpc.call(header, undefined, TIMEOUT_MS, (error, fields, body) => {
+        if (error === undefined) resolve({ reader: new HeaderReader(fields), body });
+        else reject(error);
+      });
+    });
+  }
+}
+
+const malformed = (): RingsteadError => new RingsteadError("bad-message", "malformed message: digests");
