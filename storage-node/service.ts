@@ -8,7 +8,7 @@ import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { ServiceContext } from "../common/service-process.ts";
-import { runWorkers } from "../common/worker.ts";
+import { runWorkers, sleep } from "../common/worker.ts";
 import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
@@ -26,6 +26,10 @@ import { entryDigests } from "./store/entry-digest.ts";
 import { Votes } from "./votes.ts";
 import type { Space } from "./wire.ts";
 
+/** How long a start waits for the votes of its devices. */
+const JOIN_PATIENCE_MS = 2000;
+const JOIN_POLL_MS = 20;
+
 const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
   const digest = createHmac("sha256", clusterKey).update("row set-hash").digest();
   return [digest.readBigUInt64BE(0), digest.readBigUInt64BE(8)];
@@ -36,6 +40,12 @@ const loadRings = (paths: RuntimePaths): Readonly<Record<Space, Ring>> => ({
   container: loadRing(paths.ringFile("container")),
   object: loadRing(paths.ringFile("object-0")),
 });
+
+/** A node of a cluster that begins has its votes in a moment, if the others are there: whoever waits for it to be ready finds them. */
+const untilJoined = async (votes: readonly Votes[]): Promise<void> => {
+  const limit = performance.now() + JOIN_PATIENCE_MS;
+  while (votes.some(({ isNewcomer }) => isNewcomer) && performance.now() < limit) await sleep(JOIN_POLL_MS);
+};
 
 const unpaced = async (): Promise<void> => {};
 
@@ -132,6 +142,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     ],
     { log },
   );
+  await untilJoined([...devices.values()].map(({ replica }) => replica.votes));
   log.info("storage node serves", { devices: [...devices.keys()] });
 
   return {

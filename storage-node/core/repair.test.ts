@@ -70,9 +70,9 @@ test("of two lists of a range what is later in the other one is wanted", () => {
   expect(laterThere(here, [])).toEqual([]);
 });
 
-const voting = { isVoting: true, entries: 7, hasPromised: true };
-const other = { isVoting: false, entries: 7, hasPromised: true };
-const fresh = { isVoting: false, entries: 0, hasPromised: false };
+const voting = { isVoting: true, entries: 7, hasPromised: true, isFounder: false };
+const other = { ...voting, isVoting: false };
+const fresh = { isVoting: false, entries: 0, hasPromised: false, isFounder: false };
 
 test.each([
   ["one voter of three is not enough", 3, 7, [voting], true, "pulling"],
@@ -87,6 +87,7 @@ test.each([
   ["where nobody ever held or promised anything all begin at once", 3, 0, [fresh, fresh], false, "joined"],
   ["also beside one that has begun", 3, 0, [{ ...fresh, isVoting: true }, fresh], false, "joined"],
   ["but not where one may have promised something", 3, 0, [{ ...fresh, hasPromised: true }, fresh], false, "waiting"],
+  ["unless it knows this replica from the beginning", 3, 7, [{ ...voting, isFounder: true }, voting], false, "joined"],
   ["nor where one is away", 3, 0, [fresh], false, "pulling"],
   ["nor where this replica holds something", 3, 1, [fresh, fresh], false, "waiting"],
 ] as const)("a replica gets its vote back: %s [M4]", (_title, count, entries, members, isSafe, verdict) => {

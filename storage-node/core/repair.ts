@@ -44,15 +44,21 @@ export const laterThere = (here: readonly EntryStamp[], there: readonly EntrySta
   return wanted;
 };
 
-/** What another member of a partition said of it: whether it votes there, how many entries it holds, and whether its device ever voted on anything. */
-export type MemberAnswer = { readonly isVoting: boolean; readonly entries: number; readonly hasPromised: boolean };
+/** What another member of a partition said of it: whether it votes there, how many entries it holds, and whether its device ever voted on anything, and whether it began together with this one. */
+export type MemberAnswer = {
+  readonly isVoting: boolean;
+  readonly entries: number;
+  readonly hasPromised: boolean;
+  readonly isFounder: boolean;
+};
 
 export type JoinVerdict =
   /** Too few members have been read since this replica lost its vote. */
   | { readonly kind: "pulling" }
   /** All is here; promises that were forgotten may still be out. */
   | { readonly kind: "waiting" }
-  | { readonly kind: "joined" };
+  /** `isFounding`: nobody has ever voted on anything. */
+  | { readonly kind: "joined"; readonly isFounding: boolean };
 
 /**
  * [M4] Whether a replica that does not vote may begin to: after it has pulled from R members that vote, or from all others, whatever they
@@ -73,5 +79,7 @@ export const judgeJoin = (
   const isWhole = pulledFrom.length >= replicaCount - 1;
   if (voting < readQuorum && !isWhole) return { kind: "pulling" };
   const isFounding = isWhole && ownEntries === 0 && pulledFrom.every((one) => one.entries === 0 && !one.hasPromised);
-  return { kind: isSafe || isFounding ? "joined" : "waiting" };
+  // One that began when nobody had voted, this replica neither: since then it has not voted either.
+  const hasNeverVoted = isFounding || (pulledFrom.length > 0 && pulledFrom.some(({ isFounder }) => isFounder));
+  return isSafe || hasNeverVoted ? { kind: "joined", isFounding } : { kind: "waiting" };
 };

@@ -13,6 +13,7 @@ import { type Pace, PartitionRepair } from "../repair/partition-repair.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
 import { DIGESTS_LIMIT } from "../repair/repair-operations.ts";
 import { partitionSum } from "../repair/repair-source.ts";
+import type { Life } from "../votes.ts";
 import type { Space } from "../wire.ts";
 
 /** Between two rounds of a device that votes. */
@@ -53,7 +54,7 @@ export type RepairFigures = {
   failures: number;
 };
 
-type Member = { readonly peer: RepairSource; readonly answer: MemberAnswer; readonly sum: bigint };
+type Member = { readonly peer: RepairSource; readonly answer: MemberAnswer; readonly sum: bigint; readonly life: Life };
 /** A partition with what its other members said of it in this round. */
 type Compared = { readonly place: PartitionPlace; readonly others: number; readonly members: Member[] };
 
@@ -150,14 +151,14 @@ export class Replicator implements Worker {
     for (const [peer, partitions] of byPeer) {
       for (let at = 0; at < partitions.length; at += DIGESTS_LIMIT) {
         const said = await this.#try(() =>
-          peer.digests(space, partitionPower, partitions.slice(at, at + DIGESTS_LIMIT)),
+          peer.digests(space, partitionPower, partitions.slice(at, at + DIGESTS_LIMIT), this.#parts.replica.votes.life),
         );
         // What it has not said for some it will not say for the rest.
         if (said === undefined) break;
-        const { hasPromised } = said;
+        const { hasPromised, isFounder, life } = said;
         for (const { partition, isVoting, entries, sum } of said.partitions) {
-          const answer = { isVoting, entries, hasPromised };
-          compared.get(partition)?.members.push({ peer, answer, sum });
+          const answer = { isVoting, entries, hasPromised, isFounder };
+          compared.get(partition)?.members.push({ peer, answer, sum, life });
         }
       }
     }
@@ -205,7 +206,9 @@ export class Replicator implements Worker {
     }
     if (isVoting) return;
     const { entries } = partitionSum(replica.engine, place);
-    if (judgeJoin(others + 1, entries, pulledFrom, replica.votes.isSafe).kind !== "joined") return;
+    const verdict = judgeJoin(others + 1, entries, pulledFrom, replica.votes.isSafe);
+    if (verdict.kind !== "joined") return;
+    if (verdict.isFounding) replica.votes.foundWith(members.map(({ life }) => life));
     replica.join(place);
     this.figures.joiningPartitions -= 1;
   }

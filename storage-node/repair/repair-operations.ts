@@ -3,6 +3,7 @@ import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { CEILING_KEY } from "../store/keys.ts";
+import { isLife } from "../votes.ts";
 import type { HeaderReader, Space } from "../wire.ts";
 import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum } from "./repair-source.ts";
 
@@ -29,6 +30,8 @@ const checkPartition = (partition: number, power: number): void => {
 /** The sums of partitions, with how many entries they have and whether this replica votes there. */
 export const digests = (reader: HeaderReader) => {
   const { space, partitionPower } = ringOf(reader);
+  const life = reader.any();
+  if (!isLife(life)) throw new RingsteadError("bad-message", "malformed message: life");
   const partitions = reader.counts(DIGESTS_LIMIT);
   for (const partition of partitions) checkPartition(partition, partitionPower);
   return async ({ engine, votes: held }: DeviceReplica): Promise<RepairAnswer> => {
@@ -40,7 +43,9 @@ export const digests = (reader: HeaderReader) => {
       body.writeUInt32BE(entries, at + 1);
       body.writeBigUInt64BE(sum, at + 5);
     }
-    return { header: [engine.digests.isCertain ? 1 : 0, engine.get(CEILING_KEY) === undefined ? 0 : 1], body };
+    const hasPromised = engine.get(CEILING_KEY) !== undefined;
+    const flags = [engine.digests.isCertain, hasPromised, held.isFounder(life)].map(Number);
+    return { header: [...flags, held.life], body };
   };
 };
 

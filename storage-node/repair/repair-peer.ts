@@ -14,6 +14,7 @@ import {
   type Space,
   spaceCode,
 } from "../wire.ts";
+import { isLife, type Life } from "../votes.ts";
 import { type CarriedEntry, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
 import { PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
@@ -27,6 +28,17 @@ export type PartitionDigest = {
   readonly isVoting: boolean;
   readonly entries: number;
   readonly sum: bigint;
+};
+
+/**
+ * What another device said of some partitions. `hasPromised`: whether it ever voted on anything; `isFounder`: whether it began together with the
+ * asker; `life`: of a device without votes.
+ */
+export type DeviceDigests = {
+  readonly hasPromised: boolean;
+  readonly isFounder: boolean;
+  readonly life: Life;
+  readonly partitions: readonly PartitionDigest[];
 };
 
 /** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, and the simulation's. */
@@ -44,28 +56,33 @@ export class RepairPeer {
     this.#client = new DeviceClient(rpc, device);
   }
 
-  /** `hasPromised`: whether that device ever voted on anything. Undefined while it counts its digests. */
+  /** Undefined while that device counts its digests. @param life the asker's */
   async digests(
     space: Space,
     partitionPower: number,
     partitions: readonly number[],
-  ): Promise<{ readonly hasPromised: boolean; readonly partitions: readonly PartitionDigest[] } | undefined> {
+    life: Life,
+  ): Promise<DeviceDigests | undefined> {
     const { reader, body } = await this.#ask([
       METHOD_DIGESTS,
       this.device,
       spaceCode(space),
       partitionPower,
+      life,
       partitions,
     ]);
     if (body.length !== partitions.length * PARTITION_DIGEST_BYTES) throw malformed();
     if (!reader.flag()) return undefined;
     const hasPromised = reader.flag();
+    const isFounder = reader.flag();
+    const itsLife = reader.any();
+    if (!isLife(itsLife)) throw malformed();
     const found = partitions.map((partition, index) => {
       const at = index * PARTITION_DIGEST_BYTES;
       const isVoting = body[at] === 1;
       return { partition, isVoting, entries: body.readUInt32BE(at + 1), sum: body.readBigUInt64BE(at + 5) };
     });
-    return { hasPromised, partitions: found };
+    return { hasPromised, isFounder, life: itsLife, partitions: found };
   }
 
   /** The sums of the partition's buckets, 8 bytes each. */

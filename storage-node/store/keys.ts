@@ -14,6 +14,8 @@ const KIND_DELETED_ROW = 0x74;
 export const CEILING_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21]);
 /** That the device does not vote before it has caught up ([M4]). */
 export const NEWCOMER_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x6e]);
+/** The lives of the devices that began together with this one. */
+export const FOUNDERS_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x66]);
 
 const keyOf = (hash32: number, kind: number, text: string): Buffer => {
   const length = Buffer.byteLength(text);

@@ -13,7 +13,7 @@ import { bucketSums, fetchEntries, listEntries, partitionSum } from "../../../st
 import { entryDigests } from "../../../storage-node/store/entry-digest.ts";
 import { CEILING_KEY, NEWCOMER_KEY, registerKey } from "../../../storage-node/store/keys.ts";
 import { decodeRegister } from "../../../storage-node/store/register-format.ts";
-import { encodeNewcomer, Votes } from "../../../storage-node/votes.ts";
+import { encodeNewcomer, type Life, Votes } from "../../../storage-node/votes.ts";
 import type { MakeReplica, PoweredReplica, RepairSide } from "./world.ts";
 import { type Run, run } from "./workload.ts";
 
@@ -45,14 +45,14 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
   type Asked<K extends keyof RepairSource> = Parameters<RepairSource[K]>;
   switch (kind) {
     case "digests": {
-      const [space, partitionPower, partitions] = rest as unknown as Asked<"digests">;
+      const [space, partitionPower, partitions, life] = rest as unknown as Asked<"digests">;
       const hasPromised = replica.engine.get(CEILING_KEY) !== undefined;
       const found = partitions.map((partition) => ({
         partition,
         isVoting: replica.votes.votesIn(space, partition * 2 ** (32 - partitionPower)),
         ...partitionSum(replica.engine, { space, partition, partitionPower }),
       }));
-      return { hasPromised, partitions: found };
+      return { hasPromised, isFounder: replica.votes.isFounder(life), life: replica.votes.life, partitions: found };
     }
     case "buckets": {
       const [place] = rest as unknown as Asked<"buckets">;
@@ -112,7 +112,7 @@ const repairOf = (replica: DeviceReplica, clock: Clock, empty: () => void): Repa
 
 /** An empty device that was opened once: before it serves, its first record is durable. */
 const newcomerAt = (nowMs: number): ConstructorParameters<typeof MemoryDevice>[1] => {
-  const value = encodeNewcomer({ sinceMs: nowMs });
+  const value = encodeNewcomer({ sinceMs: nowMs, life: nowMs.toString().padStart(16, "0").slice(0, 16) as Life });
   return new Map([[Buffer.from(NEWCOMER_KEY).toString("latin1"), { value, body: { kind: "none" }, bytes: undefined }]]);
 };
 
