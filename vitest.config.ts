@@ -1,8 +1,15 @@
 import { defineConfig } from "vitest/config";
+import { whyNoPostgres } from "./common/sql/postgres-fixture.ts";
 
 const exclude = ["node_modules/**", ".ringstead/**"];
 
-/** Three projects, so that `./scripts/test` can run each kind on its own: pure and contract tests, simulations, real processes. */
+/** Tests of an API whose rows may be on either database. In the project `unit` they are in SQLite. */
+const onPostgres = whyNoPostgres() === undefined ? ["identity/api/**/*.test.ts"] : [];
+
+/**
+ * A project for each kind that `./scripts/test` can run on its own: pure and contract tests (and with them, once more, tests of APIs on
+ * PostgreSQL), simulations, real processes.
+ */
 export default defineConfig({
   test: {
     projects: [
@@ -12,6 +19,20 @@ export default defineConfig({
           include: ["**/*.test.ts"],
           exclude: [...exclude, "**/*.sim.test.ts", "**/scenarios/**"],
           testTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: "postgres",
+          include: onPostgres,
+          globalSetup: onPostgres.length > 0 ? ["identity/postgres-for-tests.ts"] : [],
+          setupFiles: ["identity/tests-on-postgres.ts"],
+          testTimeout: 60_000,
+          // Loading the service for each file would take as long as all that it does.
+          isolate: false,
+          // Much of the time is that of the server and of hashes of passwords, beside the process. Vitest wants those who may be more than others to run by themselves.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
         },
       },
       { test: { name: "simulation", include: ["**/*.sim.test.ts"], exclude, testTimeout: 600_000 } },

@@ -2,12 +2,14 @@ import { expect, test } from "vitest";
 import { parseBenchOptions } from "./bench-options.ts";
 import { IDENTITY_ROWS } from "./identity-rows.ts";
 import { ROWS } from "./rows.ts";
+import { TOKEN_ROWS } from "./token-rows.ts";
 
 test("without options all rows are measured, two runs of eight seconds, a million names, nothing kept", () => {
   expect(parseBenchOptions([])).toMatchObject({
     compare: undefined,
     rows: ROWS,
     identityRows: [],
+    tokenRows: [],
     seconds: 8,
     rounds: 2,
     full: false,
@@ -32,9 +34,9 @@ test("numbers that are none, not positive or too large are refused", () => {
   expect(() => parseBenchOptions(["--names", "10000001"])).toThrow(/--names/);
 });
 
-test("a comparison with anything but Swift and Keystone is refused", () => {
+test("a comparison with anything but Swift and Keystone, or of tokens, is refused", () => {
   expect(parseBenchOptions(["--compare", "swift"]).compare).toBe("swift");
-  expect(() => parseBenchOptions(["--compare", "minio"])).toThrow(/--compare takes swift or keystone/);
+  expect(() => parseBenchOptions(["--compare", "minio"])).toThrow(/--compare takes swift, keystone or tokens/);
 });
 
 test("a comparison with Keystone has rows of its own", () => {
@@ -43,7 +45,12 @@ test("a comparison with Keystone has rows of its own", () => {
   expect(() => parseBenchOptions(["--compare", "keystone", "--rows", "put-4k"])).toThrow(/no row "put-4k".*token-by/);
 });
 
+test("a comparison of tokens has rows of its own", () => {
+  const { rows, identityRows, tokenRows } = parseBenchOptions(["--compare", "tokens", "--rows", "cold-token-check"]);
+  expect([rows, identityRows, tokenRows.map(({ id }) => id)]).toEqual([[], [], ["cold-token-check"]]);
+});
+
 test("every row has a name of its own", () => {
-  const ids = [...ROWS, ...IDENTITY_ROWS].map(({ id }) => id);
+  const ids = [...ROWS, ...IDENTITY_ROWS, ...TOKEN_ROWS].map(({ id }) => id);
   expect(new Set(ids).size).toBe(ids.length);
 });

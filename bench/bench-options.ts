@@ -4,14 +4,17 @@ import { parseArgs } from "node:util";
 import { RingsteadError } from "../common/errors.ts";
 import { IDENTITY_ROWS, type IdentityRow } from "./identity-rows.ts";
 import { ROWS, type Row } from "./rows.ts";
+import { TOKEN_ROWS, type TokenRow } from "./token-rows.ts";
 
 /** What `npm run bench` was asked for. */
 export type BenchOptions = {
-  readonly compare: "swift" | "keystone" | undefined;
-  /** Of the object store; not measured in a comparison with Keystone. */
+  readonly compare: "swift" | "keystone" | "tokens" | undefined;
+  /** Of the object store; not measured in a comparison with Keystone, or of tokens. */
   readonly rows: readonly Row[];
   /** Of identity; measured in a comparison with Keystone alone. */
   readonly identityRows: readonly IdentityRow[];
+  /** Of many tokens and one; measured in that comparison alone. */
+  readonly tokenRows: readonly TokenRow[];
   /** How long each run of a row lasts. */
   readonly seconds: number;
   /** How many runs each row has for each contender. */
@@ -53,8 +56,8 @@ const rowsOf = <Of extends { readonly id: string }>(all: readonly Of[], text: st
 };
 
 const compareOf = (text: string | undefined): BenchOptions["compare"] => {
-  if (text === undefined || text === "swift" || text === "keystone") return text;
-  return usage(`--compare takes swift or keystone, not "${text}"`);
+  if (text === undefined || text === "swift" || text === "keystone" || text === "tokens") return text;
+  return usage(`--compare takes swift, keystone or tokens, not "${text}"`);
 };
 
 /** Throws RingsteadError `usage`, or what parseArgs throws. */
@@ -77,8 +80,9 @@ export const parseBenchOptions = (argv: readonly string[]): BenchOptions => {
   const compare = compareOf(values.compare);
   return {
     compare,
-    rows: compare === "keystone" ? [] : rowsOf(ROWS, values.rows),
+    rows: compare === undefined || compare === "swift" ? rowsOf(ROWS, values.rows) : [],
     identityRows: compare === "keystone" ? rowsOf(IDENTITY_ROWS, values.rows) : [],
+    tokenRows: compare === "tokens" ? rowsOf(TOKEN_ROWS, values.rows) : [],
     seconds: numberWithin("seconds", values.seconds, SECONDS_MAX),
     rounds: Math.ceil(numberWithin("rounds", values.rounds, ROUNDS_MAX)),
     full: values.full,

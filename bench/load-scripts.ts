@@ -225,8 +225,13 @@ const requestScript = (place: Place, work: RequestWork): Script => {
   return () => exchange;
 };
 
-const turnScript = (place: Place, { requests, bytesMin }: TurnWork, progress: Progress): Script => {
-  const exchanges = requests.map((request) => requestExchange(place, request, bytesMin));
+/** The clients of a load take turns at the same requests, of which there may be ten thousand. */
+const exchangesOfTurns = new WeakMap<TurnWork, readonly CheckedExchange[]>();
+
+const turnScript = (place: Place, work: TurnWork, progress: Progress): Script => {
+  const exchanges =
+    exchangesOfTurns.get(work) ?? work.requests.map((request) => requestExchange(place, request, work.bytesMin));
+  exchangesOfTurns.set(work, exchanges);
   return () => {
     const exchange = exchanges[progress.begun % exchanges.length];
     progress.begun += 1;

@@ -11,6 +11,7 @@ import { commitOf, startRingstead } from "./ringstead-contender.ts";
 import { ROWS, type Row } from "./rows.ts";
 import { isFlawless, printRow, writeReport } from "./results.ts";
 import { startSwift } from "./swift-contender.ts";
+import { benchTokens } from "./token-bench.ts";
 
 const WARM_UP_MS = 1000;
 
@@ -81,8 +82,10 @@ const benchObjects = async (options: BenchOptions): Promise<boolean> => {
   return isFlawless(rows);
 };
 
-const bench = (options: BenchOptions): Promise<boolean> =>
-  options.compare === "keystone" ? benchIdentity(options, interrupted.signal) : benchObjects(options);
+const bench = (options: BenchOptions): Promise<boolean> => {
+  if (options.compare === "keystone") return benchIdentity(options, interrupted.signal);
+  return options.compare === "tokens" ? benchTokens(options, interrupted.signal) : benchObjects(options);
+};
 
 try {
   process.exitCode = (await bench(parseBenchOptions(process.argv.slice(2)))) ? 0 : 1;

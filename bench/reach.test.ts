@@ -18,18 +18,19 @@ test("there is no ratio where one side answered nothing", () => {
 });
 
 test("a limit that is met exactly is reached, one that is passed by a little is missed", () => {
-  const reach = { ratio: 30, p99Ms: 5, cpuUsPerRequest: 450 };
-  expect(reachChecks({ reach }, own, 30).map(({ isReached }) => isReached)).toEqual([true, true, true]);
-  const worse = { ...own, p99Ms: 5.01, serverCpuUsPerRequest: 451 };
+  const reach = { ratio: 30, requestsPerSecond: 3000, p99Ms: 5, cpuUsPerRequest: 450 };
+  expect(reachChecks({ reach }, own, 30).map(({ isReached }) => isReached)).toEqual([true, true, true, true]);
+  const worse = { requests: 10, requestsPerSecond: 2999.9, p99Ms: 5.01, serverCpuUsPerRequest: 451 };
   expect(reachChecks({ reach }, worse, 29.99)).toEqual([
     { text: "≥ 30 ×", isReached: false },
+    { text: "≥ 3,000/s", isReached: false },
     { text: "p99 ≤ 5 ms", isReached: false },
     { text: "CPU ≤ 450 µs", isReached: false },
   ]);
 });
 
 test("what was not measured is neither reached nor missed", () => {
-  const reach = { ratio: 30, p99Ms: 5, cpuUsPerRequest: 450 };
-  const nothing = { p99Ms: 0, serverCpuUsPerRequest: undefined, requests: 0 };
+  const reach = { ratio: 30, requestsPerSecond: 3000, p99Ms: 5, cpuUsPerRequest: 450 };
+  const nothing = { requestsPerSecond: 0, p99Ms: 0, serverCpuUsPerRequest: undefined, requests: 0 };
   expect(reachChecks({ reach }, nothing, undefined)).toEqual([]);
 });

@@ -16,12 +16,16 @@ export const ratioOf = (metric: Row["metric"], own: Compared, other: Compared): 
 /** What `row` wants of the first contender; what was not measured is left out. */
 export const reachChecks = (
   { reach }: Pick<Row, "reach">,
-  figures: Pick<Figures, "p99Ms" | "serverCpuUsPerRequest" | "requests">,
+  figures: Pick<Figures, "requestsPerSecond" | "p99Ms" | "serverCpuUsPerRequest" | "requests">,
   ratio: number | undefined,
 ): ReachCheck[] => {
   const checks: ReachCheck[] = [];
   if (reach.ratio !== undefined && ratio !== undefined)
     checks.push({ text: `≥ ${reach.ratio} ×`, isReached: ratio >= reach.ratio });
+  if (reach.requestsPerSecond !== undefined && figures.requests > 0) {
+    const text = `≥ ${reach.requestsPerSecond.toLocaleString("en-US")}/s`;
+    checks.push({ text, isReached: figures.requestsPerSecond >= reach.requestsPerSecond });
+  }
   if (reach.p99Ms !== undefined && figures.requests > 0)
     checks.push({ text: `p99 ≤ ${reach.p99Ms} ms`, isReached: figures.p99Ms <= reach.p99Ms });
   const cpuUs = figures.serverCpuUsPerRequest;

@@ -43,7 +43,14 @@ export const commitOf = (): string => {
 };
 
 /** A running installation. */
-type Installation = Pick<Contender, "name" | "version" | "processes" | typeof Symbol.asyncDispose> & { ready(): Ready };
+type Installation = Pick<Contender, "name" | "version" | "processes" | typeof Symbol.asyncDispose> & {
+  readonly dataDir: string;
+  ready(): Ready;
+};
+
+/** An object store with the identity service that it asks. */
+export type RingsteadStore = Contender &
+  Pick<Installation, "dataDir"> & { readonly identity: Pick<IdentityContender, "endpoint" | "admin"> };
 
 /** Starts this checkout as a user would, with its data below `folder` and the services `only`. */
 const install = async (folder: string, only: string): Promise<Installation> => {
@@ -64,6 +71,7 @@ const install = async (folder: string, only: string): Promise<Installation> => {
   return {
     name: "Ringstead",
     version: `${ready().version} (${commitOf()})`,
+    dataDir,
     ready,
     processes: () => ready().processes.map(({ pid }) => pid),
     [Symbol.asyncDispose]: stop,
@@ -71,10 +79,12 @@ const install = async (folder: string, only: string): Promise<Installation> => {
 };
 
 /** Starts the object store of this checkout. */
-export const startRingstead = async (folder: string): Promise<Contender> => {
+export const startRingstead = async (folder: string): Promise<RingsteadStore> => {
   const installation = await install(folder, "object");
+  const { endpoints, admin } = installation.ready();
   return {
     ...installation,
+    identity: { endpoint: endpoints.identity, admin },
     login: () => {
       const { url, user, key } = installation.ready().swiftAuthV1;
       return loginV1(url, user, key);

@@ -38,10 +38,11 @@ export type Action =
   | "login"
   | "token-check";
 
-/** What the project wants to reach (issue 3). */
+/** What the project wants to reach (issues 3 and 4). */
 export type Reach = {
-  /** How many times faster than Swift. */
+  /** How many times faster than the other contender. */
   readonly ratio?: number;
+  readonly requestsPerSecond?: number;
   readonly p99Ms?: number;
   readonly cpuUsPerRequest?: number;
 };

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import type { Bus } from "../common/bus/bus.ts";
 import type { Clock } from "../common/clock.ts";
+import { messageOf, RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import { auditEvent, type Deed, notificationType } from "./core/audit-event.ts";
 import { currentInitiator, type Initiator } from "./initiator.ts";
@@ -10,8 +11,8 @@ import type { Changes } from "./store/changes.ts";
 const IDENTITY_TOPIC = "identity.notifications";
 
 export type Audit = {
-  /** A login that was refused. `user` as the client named it, never more of what it sent. */
-  loginFailed(failure: { readonly user: string; readonly reason: string; readonly remoteAddress: string }): void;
+  /** A login that was refused, or another proof of who one is. `user` as the client named it, never more of what it sent; `error`: why. */
+  loginFailed(failure: { readonly user: string; readonly error: unknown; readonly remoteAddress: string }): void;
 };
 
 export type AuditOptions = {
@@ -20,6 +21,12 @@ export type AuditOptions = {
   readonly clock: Clock;
   /** The node that sees it all. */
   readonly observer: string;
+};
+
+/** What stands in the log, where the answer says less. */
+const reasonOf = (error: unknown): string => {
+  const reason = error instanceof RingsteadError ? error.fields["reason"] : undefined;
+  return typeof reason === "string" ? reason : messageOf(error);
 };
 
 /** Publishes every change, once it is durable, and every login that failed. */
@@ -35,9 +42,15 @@ export const createAudit = ({ bus, changes, clock, observer }: AuditOptions): Au
     }
   });
   return {
-    loginFailed: ({ user, reason, remoteAddress }) =>
+    loginFailed: ({ user, error, remoteAddress }) =>
       publish(
-        { action: "authenticate", outcome: "failure", resource: "account/user", resourceId: user, reason },
+        {
+          action: "authenticate",
+          outcome: "failure",
+          resource: "account/user",
+          resourceId: user,
+          reason: reasonOf(error),
+        },
         { userId: user, projectId: undefined, remoteAddress, requestId: undefined },
       ),
   };

@@ -29,7 +29,7 @@ const ANSWER_MAX_BYTES = 1024 * 1024;
 export type IdentityClient = {
   /** Throws RingsteadError `unauthorized`, `too-busy`, or `identity-unavailable`. */
   v1Auth(user: string, key: string, remoteAddress?: string): Promise<V1AuthResponse>;
-  /** Undefined for an unknown access key. Throws RingsteadError `identity-unavailable`. */
+  /** Undefined for an access key that is unknown or gives nothing. `AccessKeys` remembers. Throws RingsteadError `identity-unavailable`, `too-busy`. */
   ec2(access: string): Promise<Ec2Response | undefined>;
   readyInfo(): Promise<ReadyInfoResponse>;
   /** The public halves of all keys whose tokens may still live. Throws RingsteadError `identity-unavailable`. */
@@ -104,6 +104,13 @@ const decode = <Schema extends TSchema>(schema: Schema, { status, text }: Answer
   throw new RingsteadError("identity-unavailable", `the identity service answered ${status}`, { status });
 };
 
+/** Only characters that `api/peer-server.ts` lets through, and no dots that lead elsewhere. */
+const pathSegment = (text: string): string =>
+  encodeURIComponent(text).replaceAll(
+    /[!'()*.]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
+
 const clientOver = (ask: Ask): IdentityClient => ({
   v1Auth: async (user, key, remoteAddress) =>
     decode(
@@ -111,7 +118,7 @@ const clientOver = (ask: Ask): IdentityClient => ({
       await ask("POST", "/internal/v1-auth", Buffer.from(JSON.stringify({ user, key, remoteAddress }))),
     ),
   ec2: async (access) => {
-    const answer = await ask("GET", `/internal/ec2/${encodeURIComponent(access)}`);
+    const answer = await ask("GET", `/internal/ec2/${pathSegment(access)}`);
     return answer.status === 404 ? undefined : decode(ec2Response, answer);
   },
   readyInfo: async () => decode(readyInfoResponse, await ask("GET", "/internal/ready-info")),
@@ -161,5 +168,7 @@ export const identityKeyFollower = (client: IdentityClient, keysDir: string): Wo
 
 export type { TokenContext, TokenVerifier } from "./token-verifier.ts";
 export { createTokenVerifier } from "./token-verifier.ts";
+export type { AccessKeys } from "./access-keys/access-keys.ts";
+export { openAccessKeys } from "./access-keys/access-keys.ts";
 export { createRevocationFollower } from "./revocation-follower.ts";
 export { isAllowedByRules } from "./core/access-rules.ts";

@@ -1,7 +1,9 @@
 import { type Static, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { RingsteadError } from "../common/errors.ts";
+import type { PasswordPattern } from "./core/password-rules.ts";
 import { isSafeUrl } from "./core/safe-url.ts";
+import { createPasswordPattern } from "./password-pattern.ts";
 
 /** Argon2id's floor, as OWASP's password storage cheat sheet has it. */
 const MEMORY_KIB_MIN = 19_456;
@@ -91,8 +93,7 @@ export type IdentityConfig = {
     readonly expiresDays: number;
     readonly uniqueLastCount: number;
     readonly minimumAgeDays: number;
-    readonly regex: RegExp | undefined;
-    readonly regexDescription: string;
+    readonly pattern: PasswordPattern | undefined;
     readonly changeUponFirstUse: boolean;
   };
   readonly loginFailuresPerMinute: number;
@@ -110,10 +111,10 @@ const refuse = (message: string): never => {
   throw new RingsteadError("invalid-config", `cluster.toml: [identity]: ${message}`);
 };
 
-const regexOf = (text: string | undefined): RegExp | undefined => {
+const patternOf = (text: string | undefined, description: string | undefined): PasswordPattern | undefined => {
   if (text === undefined) return undefined;
   try {
-    return new RegExp(text);
+    return createPasswordPattern(text, description ?? text);
   } catch {
     return refuse("password_regex is no regular expression");
   }
@@ -140,7 +141,7 @@ export const parseIdentityConfig = (table: unknown): IdentityConfig => {
     return refuse(`${problem?.instancePath.slice(1) ?? ""} ${problem?.message ?? "is not understood"}`.trim());
   }
   const keys: Static<typeof identityKeys> = value;
-  const regex = regexOf(keys.password_regex);
+  const pattern = patternOf(keys.password_regex, keys.password_regex_description);
   return Object.freeze({
     tokenLifetimeSeconds: keys.token_lifetime_seconds ?? 3_600,
     allowExpiredWindowSeconds: keys.allow_expired_window_seconds ?? 172_800,
@@ -157,8 +158,7 @@ export const parseIdentityConfig = (table: unknown): IdentityConfig => {
       expiresDays: keys.password_expires_days ?? 0,
       uniqueLastCount: keys.unique_last_password_count ?? 0,
       minimumAgeDays: keys.minimum_password_age_days ?? 0,
-      regex,
-      regexDescription: keys.password_regex_description ?? keys.password_regex ?? "",
+      pattern,
       changeUponFirstUse: keys.change_password_upon_first_use ?? false,
     },
     loginFailuresPerMinute: keys.login_failures_per_minute ?? 60,

@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { createLocalJWKSet, jwtVerify, SignJWT } from "jose";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { findDomain } from "./authentication/references.ts";
@@ -24,6 +23,9 @@ const RECEIPT_TYPE = "auth-receipt+jwt";
  * completes would know nothing of the limit.
  */
 const REMEMBERED: ReadonlySet<string> = new Set(["password", "totp", "openid", "mapped"]);
+
+/** Loaded when a login lacks a factor for the first time: it costs a process 5 MB. */
+const jose = () => import("jose");
 
 const keySetCheck = Compile(publicKeySet);
 const claimsCheck = Compile(
@@ -74,6 +76,7 @@ export const createFactorCheck = (options: FactorOptions): FactorCheck => {
     try {
       const set: unknown = JSON.parse(await readFile(options.publicKeysFile, "utf8"));
       if (receipt.length > RECEIPT_MAX || !keySetCheck.Check(set)) return undefined;
+      const { createLocalJWKSet, jwtVerify } = await jose();
       const { payload } = await jwtVerify(receipt, createLocalJWKSet(set), {
         algorithms: [TOKEN_ALGORITHM],
         typ: RECEIPT_TYPE,
@@ -128,6 +131,7 @@ export const createFactorCheck = (options: FactorOptions): FactorCheck => {
       exp: expiresAtMs / 1000,
       jti: randomUUID(),
     };
+    const { SignJWT } = await jose();
     const receipt = await new SignJWT(claims)
       .setProtectedHeader({ alg: TOKEN_ALGORITHM, kid, typ: RECEIPT_TYPE })
       .sign(key);

@@ -13,8 +13,21 @@ const RETRY_MS = 250;
 const ANSWER_WITHIN_MS = 8_000;
 const PRUNE_INTERVAL_MS = 60_000;
 
+/** What a follower knows, and how good its knowledge is. */
+export type RevocationNews = RevocationSource & {
+  /**
+   * Grows each time the identity service is heard again after it was not: it forgets what no living token can fit, so that who keeps something
+   * for longer may have missed an event.
+   */
+  readonly connection: number;
+  /** Whether it was asked and did not answer: another question would wait in vain. */
+  isSilent(): boolean;
+  /** Whether what is known may be gone by: `assertFresh` without throwing. */
+  isWithinGrace(): boolean;
+};
+
 export type RevocationFollower = {
-  readonly source: RevocationSource;
+  readonly source: RevocationNews;
   readonly worker: Worker;
   /** Seconds since the identity service was heard, for a metric and `status`. */
   silentSeconds(): number;
@@ -42,17 +55,19 @@ export const createRevocationFollower = ({
   let heardAtMs = clock.nowMs();
   let prunedAtMs = heardAtMs;
   let isConnected = false;
+  let connection = 0;
   let lastError: string | undefined;
 
+  const sinceHeardMs = (): number => Math.max(0, clock.nowMs() - heardAtMs);
+  const isHeard = (): boolean => isConnected && sinceHeardMs() <= ANSWER_WITHIN_MS;
   /** Since the identity service was heard last; 0 while it is there. */
-  const silentMs = (): number => {
-    const sinceMs = Math.max(0, clock.nowMs() - heardAtMs);
-    return isConnected && sinceMs <= ANSWER_WITHIN_MS ? 0 : sinceMs;
-  };
+  const silentMs = (): number => (isHeard() ? 0 : sinceHeardMs());
+  const isWithinGrace = (): boolean => isHeard() || silentMs() < graceSeconds * 1000;
   const silentSeconds = (): number => Math.ceil(silentMs() / 1000);
 
   const listen = async (): Promise<void> => {
     const news = await client.revocations(instance, lastId);
+    if (!isHeard() || news.instance !== instance) connection += 1;
     // An event that is told twice is judged twice, which is harmless.
     for (const event of news.events) list.add(event);
     instance = news.instance;
@@ -70,9 +85,13 @@ export const createRevocationFollower = ({
     silentSeconds,
     source: {
       list,
+      get connection() {
+        return connection;
+      },
+      isSilent: () => !isHeard() && (isConnected || lastError !== undefined),
+      isWithinGrace,
       assertFresh: () => {
-        if (isConnected && clock.nowMs() - heardAtMs <= ANSWER_WITHIN_MS) return;
-        if (silentMs() < graceSeconds * 1000) return;
+        if (isWithinGrace()) return;
         throw new RingsteadError("identity-unavailable", "Nothing was heard of revoked tokens for too long.", {
           silentSeconds: silentSeconds(),
         });

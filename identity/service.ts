@@ -2,7 +2,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { type Clock, systemClock } from "../common/clock.ts";
 import { type ClusterConfig, portOf, publicEndpoint, rpcListenAddress } from "../common/config.ts";
 import { createBus } from "../common/bus/bus.ts";
-import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
+import { codeOf } from "../common/errors.ts";
 import { createHttpServer, type HttpServer, type HttpServerOptions } from "../common/http/server.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
@@ -66,6 +66,7 @@ import { createOidcClients } from "./authentication/oidc-client.ts";
 import { passwordMethod } from "./authentication/password.ts";
 import { tokenMethod } from "./authentication/token.ts";
 import { totpMethod } from "./authentication/totp.ts";
+import { assertBearable } from "./bearable-token.ts";
 import { bootstrap } from "./bootstrap.ts";
 import { parseIdentityConfig } from "./config.ts";
 import type { AuthenticationRequest } from "./core/authentication-request.ts";
@@ -186,13 +187,12 @@ const watched = (inner: TokenService, metrics: Metrics, audit: Audit): TokenServ
     authenticate: async (request) => {
       try {
         const issued = await inner.authenticate(request);
+        assertBearable(issued);
         succeeded.inc();
         return issued;
       } catch (thrown) {
         failed.inc();
-        const fields = thrown instanceof RingsteadError ? thrown.fields : {};
-        const reason = typeof fields["reason"] === "string" ? fields["reason"] : messageOf(thrown);
-        audit.loginFailed({ user: claimedUser(request), reason, remoteAddress: request.remoteAddress });
+        audit.loginFailed({ user: claimedUser(request), error: thrown, remoteAddress: request.remoteAddress });
         throw thrown;
       }
     },
@@ -310,6 +310,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   );
   const context: IdentityContext = {
     ...methodContext,
+    audit,
     oidc,
     tokens,
     revocations,

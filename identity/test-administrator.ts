@@ -5,7 +5,7 @@ export const USER_PASSWORD = "a long password";
 
 /** A service that runs, and what its administrator does in tests. */
 export type TestAdministrator = AsyncDisposable &
-  ReturnType<typeof createTestClient> & {
+  ReturnType<typeof createTestClient<Answer["body"]>> & {
     readonly installation: TestInstallation;
     readonly base: string;
     /** `path` without `/v3`. */

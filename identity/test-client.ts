@@ -1,9 +1,9 @@
 import { TEST_PASSWORD } from "./test-service.ts";
 
-export type Answer = {
+export type Answer<Body = Readonly<Record<string, unknown>>> = {
   readonly status: number;
   readonly headers: Headers;
-  readonly body: Readonly<Record<string, unknown>>;
+  readonly body: Body;
 };
 
 /** What an answer's body has at `path`, such as `token.roles`; undefined where a part of the path is not there. */
@@ -41,9 +41,9 @@ export const DEFAULT_DOMAIN = { id: "default" };
 export const ADMIN_USER = { name: "admin", domain: DEFAULT_DOMAIN, password: TEST_PASSWORD };
 export const ADMIN_SCOPE = { project: { name: "admin", domain: DEFAULT_DOMAIN } };
 
-/** A client of the service at `base` (`http://127.0.0.1:PORT`) for tests. */
-export const createTestClient = (base: () => string) => {
-  const call = async (method: string, path: string, options: CallOptions = {}): Promise<Answer> => {
+/** A client of the service at `base` (`http://127.0.0.1:PORT`) for tests. `Body`: what a test takes the bodies of answers for. */
+export const createTestClient = <Body = Answer["body"]>(base: () => string) => {
+  const call = async (method: string, path: string, options: CallOptions = {}): Promise<Answer<Body>> => {
     const response = await fetch(base() + path, {
       method,
       redirect: "manual",
@@ -59,18 +59,18 @@ export const createTestClient = (base: () => string) => {
     return {
       status: response.status,
       headers: response.headers,
-      body: JSON.parse(text === "" ? "{}" : text) as Answer["body"],
+      body: JSON.parse(text === "" ? "{}" : text) as Body,
     };
   };
-  const authenticate = (identity: object, scope?: unknown): Promise<Answer> =>
+  const authenticate = (identity: object, scope?: unknown): Promise<Answer<Body>> =>
     call("POST", "/v3/auth/tokens", { body: { auth: { identity, ...(scope === undefined ? {} : { scope }) } } });
-  const login = (user: object, scope?: unknown): Promise<Answer> =>
+  const login = (user: object, scope?: unknown): Promise<Answer<Body>> =>
     authenticate({ methods: ["password"], password: { user } }, scope);
-  const rescope = (token: string, scope?: unknown): Promise<Answer> =>
+  const rescope = (token: string, scope?: unknown): Promise<Answer<Body>> =>
     authenticate({ methods: ["token"], token: { id: token } }, scope);
   const adminToken = async (): Promise<string> => tokenOf(await login(ADMIN_USER, ADMIN_SCOPE));
   return { call, authenticate, login, rescope, adminToken };
 };
 
 /** The token that an answer issued. */
-export const tokenOf = (answer: Answer): string => answer.headers.get("x-subject-token") ?? "";
+export const tokenOf = (answer: Pick<Answer, "headers">): string => answer.headers.get("x-subject-token") ?? "";

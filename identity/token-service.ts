@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { codeOf } from "../common/errors.ts";
 import type { AuthenticationMethod, MethodContext, Recognized } from "./authentication/method.ts";
 import { findProjectNamed } from "./authentication/references.ts";
@@ -21,11 +20,10 @@ import {
   scopeRequestOf,
   type TokenScope,
 } from "./token-rights.ts";
+import { newAuditId } from "./token-audit-id.ts";
 import { signToken } from "./token-signer.ts";
 import type { TokenContext, TokenVerifier } from "./token-verifier.ts";
 import type { TokenClaims } from "./wire.ts";
-
-const AUDIT_ID_BYTES = 16;
 
 /** Everything that an answer about a token says, looked up now. */
 export type TokenDetails = {
@@ -71,6 +69,8 @@ export type TokenService = {
   /** Resolves once the revocation is on the disk. */
   revoke(token: string): Promise<void>;
   catalog(userId: string, scope: TokenScope): Promise<Catalog>;
+  /** The same as JSON. */
+  catalogText(userId: string, scope: TokenScope): Promise<string>;
 };
 
 export type Issued = { readonly token: string; readonly details: TokenDetails };
@@ -176,7 +176,7 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
       roles: rights.roles,
       parties: rights.parties ?? NOBODY_ELSE,
       methods,
-      auditId: randomBytes(AUDIT_ID_BYTES).toString("base64url"),
+      auditId: newAuditId(),
       parentAuditId: from && (from.parentAuditId ?? from.auditId),
       delegation: rights.delegation,
       trust: rights.delegation?.kind === "trust" ? rights.delegation : undefined,
@@ -260,14 +260,19 @@ export const createTokenService = (options: TokenServiceOptions): TokenService =
         change.notify({ action: "revoke", resource: "token", id: auditId, details: { userId } });
       });
     },
-    catalog: (userId, scope) =>
-      scope.kind === "project"
-        ? cache.get(`catalog ${userId} ${scope.project.id}`, () =>
-            readCatalog(options.database, userId, scope.project.id),
-          )
-        : cache.get(`catalog ${userId}`, () => readCatalog(options.database, userId, undefined)),
+    catalog: async (userId, scope) => {
+      const projectId = projectIdOf(scope);
+      return (await readCatalog(options, projectId)).render({ userId, projectId });
+    },
+    catalogText: async (userId, scope) => {
+      const projectId = projectIdOf(scope);
+      return (await readCatalog(options, projectId)).text({ userId, projectId });
+    },
   };
 };
+
+const projectIdOf = (scope: TokenScope): string | undefined =>
+  scope.kind === "project" ? scope.project.id : undefined;
 
 const isDelegated = (context: TokenContext): boolean =>
   context.trustId !== undefined || context.applicationCredentialId !== undefined || context.accessTokenId !== undefined;

@@ -5,6 +5,7 @@ import { Compile } from "typebox/compile";
 import type { Clock } from "../common/clock.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { RevocationList } from "./core/revocation.ts";
+import { derOfSignature, hasLowS } from "./token-signature.ts";
 import { publicKeySet, TOKEN_ALGORITHM, type TokenClaims, tokenClaims } from "./wire.ts";
 
 /** Verified tokens kept: up to twice this, about 1 KiB each. */
@@ -12,16 +13,13 @@ const CACHE_GENERATION_COUNT = 16_384;
 /** A token of an unknown key makes the key file be read again, at most this often. */
 const KEY_RELOAD_MS = 1_000;
 /** Longer strings are no tokens of ours and are refused before any work. */
-const TOKEN_MAX_CHARACTERS = 8_192;
+export const TOKEN_MAX_CHARACTERS = 8_192;
 /**
  * Three base64url parts of which the last is 64 bytes: 86 characters, the last one with its four unused bits zero.
  * Decoders ignore those bits, so without this a token altered in its last character would pass.
  */
 const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{85}[AQgw]$/;
 const SIGNATURE_CHARACTERS = 86;
-/** Half of the order of P-256. Of the two values of s that a signature may have, tokens use the lower: one text for one token. */
-export const HALF_ORDER = Buffer.from("7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8", "hex");
-const S_OFFSET = 32;
 
 /** One access rule of an application credential. */
 export type AccessRuleText = { readonly service: string; readonly method: string; readonly path: string };
@@ -162,12 +160,9 @@ const createKeyRing = (file: string, clock: Clock): KeyRing => {
 const opened = (token: string, headerEnd: number, key: KeyObject): TokenContext => {
   const claimsEnd = token.length - SIGNATURE_CHARACTERS - 1;
   const signature = Buffer.from(token.slice(claimsEnd + 1), "base64url");
-  if (signature.compare(HALF_ORDER, 0, HALF_ORDER.length, S_OFFSET) > 0)
-    throw refuseToken("another form of a signature");
+  if (!hasLowS(signature)) throw refuseToken("another form of a signature");
   const signed = Buffer.from(token.slice(0, claimsEnd), "latin1");
-  if (!verifySignature("sha256", signed, { key, dsaEncoding: "ieee-p1363" }, signature)) {
-    throw refuseToken("wrong signature");
-  }
+  if (!verifySignature("sha256", signed, key, derOfSignature(signature))) throw refuseToken("wrong signature");
   const claims: unknown = JSON.parse(Buffer.from(token.slice(headerEnd + 1, claimsEnd), "base64url").toString("utf8"));
   if (!claimsCheck.Check(claims)) throw refuseToken("unknown shape of token");
   return contextOf(claims);

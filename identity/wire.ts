@@ -69,17 +69,11 @@ export const v1AuthResponse = Type.Object({
 });
 export type V1AuthResponse = Static<typeof v1AuthResponse>;
 
-/** `GET /internal/ec2/:access`: the secret and on whose behalf it signs. */
-export const ec2Response = Type.Object({
-  access: Type.String(),
-  secret: Type.String(),
-  userId: Type.String(),
-  userName: Type.String(),
-  projectId: Type.String(),
-  projectName: Type.String(),
-  domainId: Type.String(),
-  roles: Type.Array(Type.String()),
-});
+/**
+ * `GET /internal/ec2/:access`: the secret, and what it gives as the claims of a token: `iat` is when it was looked up, `exp` until when who
+ * verifies may go on with it, `jti` the credential's id, which an event names when the credential is changed or removed.
+ */
+export const ec2Response = Type.Object({ access: Type.String(), secret: Type.String(), claims: tokenClaims });
 export type Ec2Response = Static<typeof ec2Response>;
 
 /** What others are told of revocations: those with an id after the one asked for. Core of it: core/revocation.ts. */

@@ -58,11 +58,15 @@ export const copyInto = (source: string, target: string): void => {
     } finally {
       database.close();
     }
-    replaceFile(target, readFileSync(target), 0o600);
   } else {
     copyFileSync(source, target);
-    replaceFile(target, readFileSync(source), 0o600);
   }
+  syncBackedUp(target);
+};
+
+/** Brings a file of a backup to the disk, mode 0600. */
+export const syncBackedUp = (target: string): void => {
+  replaceFile(target, readFileSync(target), 0o600);
   syncFolder(dirname(target));
 };
 

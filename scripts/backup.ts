@@ -10,11 +10,16 @@ import {
   copyInto,
   MANIFEST,
   sha256OfFile,
+  syncBackedUp,
 } from "./backup-folder.ts";
+import { databaseServerIn, dumpDatabases } from "./backup-database.ts";
 import { version } from "../common/version.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
-/** `ringstead backup DIR2`: control database, rings and keys, while running. DIR2 appears whole or not at all. */
+/**
+ * `ringstead backup DIR2`: control database, rings and keys, while running. DIR2 appears whole or not at all. Rows that are on a database server
+ * are in it as the SQLite files which an installation without one has.
+ */
 export const backup = async (argv: readonly string[]): Promise<number> => {
   const { values, positionals } = parseOptions(argv, { data: { type: "string" } }, true);
   const [given, ...rest] = positionals;
@@ -31,12 +36,14 @@ export const backup = async (argv: readonly string[]): Promise<number> => {
   const partial = join(dirname(target), `.${basename(target)}.partial-${process.pid}`);
   try {
     mkdirSync(partial, { mode: 0o700 });
-    const names = backedUpFiles(paths);
-    const files: Record<string, string> = {};
-    for (const name of names) {
-      copyInto(join(paths.dataDir, name), join(partial, name));
-      files[name] = sha256OfFile(join(partial, name));
-    }
+    const server = databaseServerIn(paths.clusterToml);
+    const dumped = server === undefined ? [] : await dumpDatabases(server, partial);
+    for (const name of dumped) syncBackedUp(join(partial, name));
+    // Files of before there was a server hold nothing that counts.
+    const copied = backedUpFiles(paths).filter((name) => server === undefined || !name.endsWith(".db"));
+    for (const name of copied) copyInto(join(paths.dataDir, name), join(partial, name));
+    const names = [...dumped, ...copied];
+    const files = Object.fromEntries(names.map((name) => [name, sha256OfFile(join(partial, name))]));
     const manifest: BackupManifest = {
       backupVersion: BACKUP_VERSION,
       ringsteadVersion: version(),

@@ -13,8 +13,8 @@ const HELP = `ringstead COMMAND [--data DIR] …
   ring      devices and partitions: ringstead ring help
   identity  keys and health of the identity service: ringstead identity help
   demo      store a file and read it back, step by step
-  backup    DIR2: control database, rings and keys, while running
-  restore   DIR2: puts a backup into DIR
+  backup    DIR2: control database (a file, or on PostgreSQL), rings and keys, while running
+  restore   DIR2: puts a backup into DIR, which is down, and its rows where its cluster.toml says; --config FILE: another cluster.toml
   version   the version
   help      this text
 

@@ -9,7 +9,7 @@ import { CHECKOUT, parseOptions } from "./up-options.ts";
 
 const HELP = `./scripts/test [KIND]
   quick                      checks, unit tests, simulations with fixed seeds, scenarios (the default)
-  unit                       unit and contract tests
+  unit                       unit and contract tests; those of an API on SQLite and on PostgreSQL
   simulation [--seeds N]     simulations, with N further seeds; SEED=… repeats one
   scenario                   real processes and real clients
   tempest SERVICE            OpenStack's own tests against a service
@@ -52,6 +52,9 @@ export const tallyOf = (report: unknown): Tally => {
   return { passed: field("numPassedTests"), failed: failed > 0 ? failed : field("numFailedTestSuites") };
 };
 
+/** Projects of vitest.config.ts beside the one that a kind is called after. */
+const FURTHER_PROJECTS: Readonly<Record<string, readonly string[]>> = { unit: ["postgres"] };
+
 const vitest = (project: string, environment: Readonly<Record<string, string>> = {}): Step => ({
   name: project,
   run: () => {
@@ -59,7 +62,8 @@ const vitest = (project: string, environment: Readonly<Record<string, string>> =
     try {
       const reportFile = join(folder, "report.json");
       const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportFile}`];
-      const isGood = run("vitest", ["run", "--project", project, ...reporters], environment);
+      const projects = [project, ...(FURTHER_PROJECTS[project] ?? [])].flatMap((name) => ["--project", name]);
+      const isGood = run("vitest", ["run", ...projects, ...reporters], environment);
       const tally = tallyOf(JSON.parse(readFileSync(reportFile, "utf8")));
       // A run that failed without a failed test (an unhandled rejection), or that found no test, is a failure all the same.
       if (tally.failed === 0 && (!isGood || tally.passed === 0)) return { passed: tally.passed, failed: 1 };

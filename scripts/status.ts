@@ -42,6 +42,20 @@ export type Status = {
   readonly warnings: readonly string[];
 };
 
+/** More than any service says of why it cannot. */
+const REASON_MAX_BYTES = 4_096;
+
+/** What a service says of its failure in OpenStack's shape, such as that its database is away. */
+const saidBy = (body: string): string => {
+  try {
+    const value: unknown = JSON.parse(body);
+    const message: unknown = (value as { error?: { message?: unknown } } | null)?.error?.message;
+    return typeof message === "string" ? `: ${message}` : "";
+  } catch {
+    return "";
+  }
+};
+
 /** Asks a public port for `path`; undefined if it answers without a server error, else why not. */
 const silence = (config: ClusterConfig, port: "identity" | "object", path: string): Promise<string | undefined> =>
   new Promise((resolve) => {
@@ -52,9 +66,13 @@ const silence = (config: ClusterConfig, port: "identity" | "object", path: strin
     const asked = ask(
       { host, port: portOf(config, port), path, timeout: ANSWER_LIMIT_MS, rejectUnauthorized: false },
       (response) => {
-        response.resume();
         const status = response.statusCode ?? 0;
-        resolve(status < 500 ? undefined : `answers ${status}`);
+        let body = "";
+        response.setEncoding("utf8");
+        response.on("data", (text: string) => {
+          if (body.length < REASON_MAX_BYTES) body += text;
+        });
+        response.on("end", () => resolve(status < 500 ? undefined : `answers ${status}${saidBy(body)}`));
       },
     );
     asked.on("timeout", () => asked.destroy(new Error(`no answer within ${ANSWER_LIMIT_MS} ms`)));
@@ -65,7 +83,7 @@ const silence = (config: ClusterConfig, port: "identity" | "object", path: strin
 const servicesOf = async (config: ClusterConfig, processes: readonly ProcessSnapshot[]): Promise<ServiceStatus[]> => {
   const roles = new Set(processes.map(({ role }) => role));
   const asked = [
-    ...(roles.has("identity") ? [{ service: "identity", port: "identity", path: "/v3" } as const] : []),
+    ...(roles.has("identity") ? [{ service: "identity", port: "identity", path: "/healthcheck" } as const] : []),
     ...(roles.has("proxy") ? [{ service: "object", port: "object", path: "/healthcheck" } as const] : []),
   ];
   return Promise.all(

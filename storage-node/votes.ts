@@ -6,7 +6,7 @@ import { CEILING_KEY, FOUNDERS_KEY, NEWCOMER_KEY } from "./store/keys.ts";
 import type { Space } from "./wire.ts";
 
 /** Until when a promise that this device gave and forgot may bind somebody: ballots are refused that are further ahead of its clock. */
-export const FORGOTTEN_PROMISE_MS = 30_000;
+const FORGOTTEN_PROMISE_MS = 30_000;
 
 /** u8 version, f64 since when, life. */
 const NEWCOMER_BYTES = 9 + 8;
@@ -21,7 +21,7 @@ type Newcomer = {
 /** One life of a device without votes, 16 hexadecimal digits. */
 export type Life = string & { readonly brand: "Life" };
 /** Of a device that votes. */
-export const NO_LIFE = "0".repeat(16) as Life;
+const NO_LIFE = "0".repeat(16) as Life;
 const LIFE_BYTES = 8;
 
 /** True of text that has a life's form; what comes from the wire is checked with it. */

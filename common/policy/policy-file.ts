@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
-import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
+import { createRequire } from "node:module";
+import type * as Yaml from "yaml";
 import { type Clock, systemClock } from "../clock.ts";
 import { messageOf } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -13,6 +14,13 @@ export const MAX_POLICY_FILE_RULES = 2_000;
 /** How often the file is looked at, at most. */
 const LOOK_INTERVAL_MS = 1_000;
 
+/** Loaded where there is a file to be read, which is seldom: it costs a process 4 MB. */
+const yaml = (): typeof Yaml => {
+  library ??= createRequire(import.meta.url)("yaml") as typeof Yaml;
+  return library;
+};
+let library: typeof Yaml | undefined;
+
 /** A check string as the file has it, and the line that it begins in, from 1. */
 type FileRule = { readonly check: string; readonly line: number };
 
@@ -21,7 +29,7 @@ type FileRule = { readonly check: string; readonly line: number };
  * what was to be forbidden to all; and nothing at all (null) because it would do the same.
  */
 const checkOf = (node: unknown): string | undefined => {
-  if (!isScalar(node) || typeof node.value !== "string") return undefined;
+  if (!yaml().isScalar(node) || typeof node.value !== "string") return undefined;
   return node.tag === undefined ? node.value : undefined;
 };
 
@@ -30,6 +38,7 @@ const checkOf = (node: unknown): string | undefined => {
  * Throws `invalid-policy` with file, line and rule; the checks are not parsed yet.
  */
 export const parsePolicyFile = (text: string, file: string): ReadonlyMap<string, FileRule> => {
+  const { isMap, isNode, LineCounter, parseDocument } = yaml();
   const lines = new LineCounter();
   const refuse = (position: number | undefined, message: string, fields: Record<string, unknown> = {}): never => {
     const line = position === undefined ? 1 : lines.linePos(position).line;

@@ -14,7 +14,7 @@ export type Migration = {
 };
 
 /** The table of steps that were done, one in each service's database. */
-const MIGRATION_LEDGER = "ringstead_migrations";
+export const MIGRATION_LEDGER = "ringstead_migrations";
 
 /** Of PostgreSQL's advisory locks: "Ringstea" in ASCII. One for all services, whose first start makes their schemas. */
 const MIGRATION_LOCK = "5938398974262404449";

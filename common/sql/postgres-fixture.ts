@@ -47,28 +47,40 @@ const asServerUser = (program: string): [command: string, ...leading: string[]] 
 
 const idOf = (kind: "-u" | "-g"): number => Number(execFileSync("id", [kind, "postgres"], { encoding: "utf8" }));
 
-/** Makes a server listen on a port of 127.0.0.1 too, with this certificate. */
-export type PostgresTls = { readonly port: number; readonly certFile: string; readonly keyFile: string };
+type PostgresFixtureOptions = {
+  /** Makes it listen on a port of 127.0.0.1 too, with this certificate. */
+  readonly tls?: { readonly port: number; readonly certFile: string; readonly keyFile: string };
+  /** False where no test ends the server: then nothing waits for the disk. */
+  readonly isDurable?: boolean;
+};
+
+const PASSWORD_FILE = "password";
+
+/** The table `[database]` of cluster.toml for a database of the fixture in `folder`. */
+export const databaseTable = (folder: string, name = "postgres") => ({
+  url: `postgresql:///${name}?host=${folder}&user=${USER}`,
+  password_file: join(folder, PASSWORD_FILE),
+});
 
 /** A PostgreSQL server of a test, on a Unix socket in a folder that goes with it. Any number run side by side. */
 export class PostgresFixture implements AsyncDisposable {
   readonly folder: string;
   readonly #programs: string;
-  readonly #tls: PostgresTls | undefined;
+  readonly #options: PostgresFixtureOptions;
   #process: ChildProcess | undefined;
 
-  private constructor(folder: string, programs: string, tls: PostgresTls | undefined) {
+  private constructor(folder: string, programs: string, options: PostgresFixtureOptions) {
     this.folder = folder;
     this.#programs = programs;
-    this.#tls = tls;
+    this.#options = options;
   }
 
   /** Requires: `whyNoPostgres()` is undefined. */
-  static async start(tls?: PostgresTls): Promise<PostgresFixture> {
+  static async start(options: PostgresFixtureOptions = {}): Promise<PostgresFixture> {
     const programs = programFolder();
     if (programs === undefined) throw new Error(whyNoPostgres());
     const folder = mkdtempSync(join(tmpdir(), "ringstead-pg-"));
-    const fixture = new PostgresFixture(folder, programs, tls);
+    const fixture = new PostgresFixture(folder, programs, options);
     try {
       writeFileSync(fixture.passwordFile, "a test's password\n", { mode: 0o600 });
       fixture.#own(folder, fixture.passwordFile);
@@ -90,7 +102,7 @@ export class PostgresFixture implements AsyncDisposable {
   }
 
   get passwordFile(): string {
-    return join(this.folder, "password");
+    return join(this.folder, PASSWORD_FILE);
   }
 
   get #data(): string {
@@ -99,8 +111,7 @@ export class PostgresFixture implements AsyncDisposable {
 
   /** How a client's cluster.toml names it. */
   server(poolSize = 10): DatabaseServer {
-    const url = `postgresql:///postgres?host=${this.folder}&user=${USER}`;
-    return databaseServerOf({ url, password_file: this.passwordFile, pool_size: poolSize });
+    return databaseServerOf({ ...databaseTable(this.folder), pool_size: poolSize });
   }
 
   /** Starts the server and resolves when it answers. Requires: it does not run. */
@@ -109,7 +120,7 @@ export class PostgresFixture implements AsyncDisposable {
     const [command, ...leading] = asServerUser(join(this.#programs, "postgres"));
     const settings = [
       `unix_socket_directories=${this.folder}`,
-      "fsync=on",
+      `fsync=${this.#options.isDurable === false ? "off" : "on"}`,
       `max_connections=${CONNECTIONS_MAX}`,
       ...this.#listening(),
     ];
@@ -129,14 +140,15 @@ export class PostgresFixture implements AsyncDisposable {
   }
 
   #listening(): string[] {
-    if (this.#tls === undefined) return ["listen_addresses="];
+    const { tls } = this.#options;
+    if (tls === undefined) return ["listen_addresses="];
     // The server reads only a key that is its own.
     const [cert, key] = [join(this.folder, "cert.pem"), join(this.folder, "key.pem")];
-    copyFileSync(this.#tls.certFile, cert);
-    copyFileSync(this.#tls.keyFile, key);
+    copyFileSync(tls.certFile, cert);
+    copyFileSync(tls.keyFile, key);
     chmodSync(key, 0o600);
     this.#own(cert, key);
-    const port = `port=${this.#tls.port}`;
+    const port = `port=${tls.port}`;
     return ["listen_addresses=127.0.0.1", port, "ssl=on", `ssl_cert_file=${cert}`, `ssl_key_file=${key}`];
   }
 

@@ -196,7 +196,7 @@ describe.skipIf(reason !== undefined)(`PostgreSQL${reason === undefined ? "" : `
       const right = certificate("right");
       const wrong = certificate("wrong");
       const port = await freePort();
-      await using server = await PostgresFixture.start({ port, ...right });
+      await using server = await PostgresFixture.start({ tls: { port, ...right } });
       const url = (host: string) => `postgresql://ringstead@${host}:${port}/postgres`;
       const connect = (host: string, authority: string) =>
         openAgain(databaseServerOf({ url: url(host), password_file: server.passwordFile, tls_ca: authority }));

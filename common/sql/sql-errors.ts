@@ -6,6 +6,9 @@ const SQLITE_FOREIGN_KEY = 787;
 /** Primary result codes, the low byte of an extended one: what repeats or repairs itself, or what an operator repairs. */
 const SQLITE_UNAVAILABLE = new Set([5, 6, 7, 8, 10, 11, 13, 14, 15, 26]);
 
+/** Primary result code: another process has the lock (sqlite.org/rescode.html#busy). */
+const SQLITE_BUSY = 5;
+
 /** SQLSTATE codes (postgresql.org/docs/15/errcodes-appendix.html). */
 const POSTGRES_UNIQUE = "23505";
 const POSTGRES_FOREIGN_KEY = new Set(["23503", "23001"]);
@@ -41,6 +44,9 @@ const sqlState = (thrown: unknown): string | undefined =>
   thrown instanceof Error && "severity" in thrown && "code" in thrown && typeof thrown.code === "string"
     ? thrown.code
     : undefined;
+
+/** True where SQLite found another process's lock in the way: nothing was done, and it may be tried again. */
+export const isLocked = (thrown: unknown): boolean => ((sqliteCode(thrown) ?? 0) & 0xff) === SQLITE_BUSY;
 
 /**
  * True where a unique or primary key refused the row, which callers answer as a conflict. It ends the transaction in which it happens:

@@ -9,6 +9,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { silentLog } from "../log.ts";
 import { CONTRACT_MIGRATION, type ContractSchema, databaseContract } from "./database.contract.ts";
 import { openDatabase } from "./database.ts";
+import { openSqlite } from "./sqlite.ts";
 import { runMigrations } from "./migrations.ts";
 import { withTransaction } from "./transaction.ts";
 
@@ -83,9 +84,8 @@ test("a full database answers database-unavailable, keeps what it had, and goes 
 });
 
 test("a database that another process keeps locked answers database-unavailable, and goes on afterwards", async () => {
-  const database = await open();
+  await using database = openSqlite<ContractSchema>(join(folder, "test.db"), 100);
   await runMigrations(database, [CONTRACT_MIGRATION], 1);
-  await sql`PRAGMA busy_timeout = 10`.execute(database);
   const other = new DatabaseSync(join(folder, "test.db"));
   other.exec("BEGIN IMMEDIATE");
   const add = () => database.insertInto("owners").values({ id: "o1", name: "o1", enabled: 1 }).execute();
@@ -95,5 +95,32 @@ test("a database that another process keeps locked answers database-unavailable,
   other.close();
   await add();
   expect(await database.selectFrom("owners").select("id").execute()).toEqual([{ id: "o1" }]);
-  await database.destroy();
+});
+
+test("who waits for another process's lock stops nobody, and goes on when it is free; all wait for the same time", async () => {
+  await using database = openSqlite<ContractSchema>(join(folder, "test.db"), 300);
+  await using reader = await open();
+  await runMigrations(database, [CONTRACT_MIGRATION], 1);
+  const other = new DatabaseSync(join(folder, "test.db"));
+  const add = (id: string) =>
+    withTransaction(database, (transaction) =>
+      transaction.insertInto("owners").values({ id, name: id, enabled: 1 }).execute(),
+    );
+  const startedMs = performance.now();
+  other.exec("BEGIN IMMEDIATE");
+  const waiting = [add("o1"), database.insertInto("owners").values({ id: "o2", name: "o2", enabled: 1 }).execute()];
+  expect(await reader.selectFrom("owners").select("id").execute()).toEqual([]);
+  expect(performance.now() - startedMs).toBeLessThan(250);
+  other.exec("ROLLBACK");
+  await Promise.all(waiting);
+  other.exec("BEGIN IMMEDIATE");
+  const lockedMs = performance.now();
+  const failures = await Promise.allSettled(["o3", "o4", "o5", "o6", "o7", "o8"].map(add));
+  expect(new Set(failures.map(({ status }) => status))).toEqual(new Set(["rejected"]));
+  expect(performance.now() - lockedMs).toBeGreaterThan(250);
+  expect(performance.now() - lockedMs).toBeLessThan(1_200);
+  other.close();
+  await add("o9");
+  const ids = (await reader.selectFrom("owners").select("id").orderBy("id").execute()).map(({ id }) => id);
+  expect(ids).toEqual(["o1", "o2", "o9"]);
 });

@@ -1,20 +1,55 @@
 import { chmodSync, closeSync, openSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { AbortedTransactionError, CompiledQuery, type DatabaseConnection, Kysely } from "kysely";
+import { AbortedTransactionError, CompiledQuery, type DatabaseConnection, Kysely, type QueryResult } from "kysely";
 import { BaseSqliteDialect, GenericSqliteDriver, type IGenericSqlite } from "kysely-generic-sqlite";
 import { checkParameters } from "./dialect.ts";
-import { translateSqlError } from "./sql-errors.ts";
+import { isLocked, translateSqlError } from "./sql-errors.ts";
 
 /** Prepared statements kept per database. The services' queries are a few dozen fixed texts; more means generated SQL. */
 const STATEMENT_CACHE_COUNT = 256;
-/** How long a writer waits for another process's lock (a backup's, an operator's shell) before it fails. */
-const BUSY_TIMEOUT_MS = 5_000;
+/** How long a writer waits for another process's lock (an operator's shell) before it fails. */
+const LOCK_WAIT_MAX_MS = 5_000;
+/** How often it looks again. SQLite's own wait would stop the whole process, those who only read too. */
+const LOCK_POLL_MS = 10;
+/** Nobody found the lock taken for this long: whoever finds it taken now begins to wait anew. */
+const LOCK_FORGOTTEN_MS = 1_000;
 const ABORTED_MESSAGE = "the transaction is aborted: a statement of it failed before this one";
 
+/** Takes the lock for writing. */
+const BEGIN = "begin immediate";
 /** Ends a transaction or goes back within it; also a transaction that failed accepts these. */
 const ROLLBACK = /^rollback\b/;
 
-const executorOf = (database: DatabaseSync): IGenericSqlite<DatabaseSync> => {
+/** Waits for other processes. All who want the lock at the same time wait together, however many they are: the first one's time is theirs. */
+class LockWait {
+  readonly #maxMs: number;
+  #sinceMs = 0;
+  #seenMs = Number.NEGATIVE_INFINITY;
+
+  constructor(maxMs: number) {
+    this.#maxMs = maxMs;
+  }
+
+  /** Answers at once where there is no lock in the way: nobody who only reads should wait a turn. `takesLock`: `work` is nothing else. */
+  run<T>(work: () => T, takesLock: boolean): T | Promise<T> {
+    try {
+      const done = work();
+      // It was free: who finds it taken next finds another one's.
+      if (takesLock) this.#seenMs = Number.NEGATIVE_INFINITY;
+      return done;
+    } catch (thrown) {
+      if (!isLocked(thrown)) throw thrown;
+      const nowMs = performance.now();
+      if (nowMs - this.#seenMs > LOCK_FORGOTTEN_MS) this.#sinceMs = nowMs;
+      this.#seenMs = nowMs;
+      if (nowMs - this.#sinceMs >= this.#maxMs) throw thrown;
+    }
+    return sleep(LOCK_POLL_MS).then(() => this.run(work, takesLock));
+  }
+}
+
+const executorOf = (database: DatabaseSync, lockWait: LockWait): IGenericSqlite<DatabaseSync> => {
   const statements = new Map<string, StatementSync>();
   let isAborted = false;
 
@@ -50,20 +85,30 @@ const executorOf = (database: DatabaseSync): IGenericSqlite<DatabaseSync> => {
       return run();
     } catch (thrown) {
       isAborted = wasInTransaction;
-      throw translateSqlError(thrown);
+      throw thrown;
     }
   };
 
+  const execute = (sql: string, parameters: readonly unknown[]): QueryResult<unknown> =>
+    guarded(sql, parameters, () => {
+      const statement = prepare(sql);
+      const values = parameters as readonly SQLInputValue[];
+      if (statement.columns().length > 0) return { rows: statement.all(...values) };
+      const { changes, lastInsertRowid } = statement.run(...values);
+      return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
+    });
+
   return {
     db: database,
-    query: (_isSelect, sql, parameters) =>
-      guarded(sql, parameters ?? [], () => {
-        const statement = prepare(sql);
-        const values = parameters as readonly SQLInputValue[];
-        if (statement.columns().length > 0) return { rows: statement.all(...values) };
-        const { changes, lastInsertRowid } = statement.run(...values);
-        return { rows: [], numAffectedRows: BigInt(changes), insertId: BigInt(lastInsertRowid) };
-      }),
+    query: async (_isSelect, sql, parameters) => {
+      try {
+        // A transaction has its locks from its first statement on.
+        if (database.isTransaction) return execute(sql, parameters);
+        return await lockWait.run(() => execute(sql, parameters), sql === BEGIN);
+      } catch (thrown) {
+        throw translateSqlError(thrown);
+      }
+    },
     close: () => {
       statements.clear();
       database.close();
@@ -74,24 +119,27 @@ const executorOf = (database: DatabaseSync): IGenericSqlite<DatabaseSync> => {
 /** Takes the write lock when a transaction begins: one that read first and then wants to write would fail where another process wrote. */
 class ImmediateSqliteDriver extends GenericSqliteDriver {
   override async beginTransaction(connection: DatabaseConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw("begin immediate"));
+    await connection.executeQuery(CompiledQuery.raw(BEGIN));
   }
 }
 
 /**
  * Opens, or makes with mode 0600, the SQLite database at `path` (`:memory:` for tests). A committed transaction is on the
  * disk: the write-ahead log is synced at each commit. Transactions of one handle run one after the other (Kysely's
- * mutex for a single connection). The caller destroys the handle.
+ * mutex for a single connection). Who wants to write waits up to `lockWaitMaxMs` for other processes; who reads waits for nobody. The
+ * caller destroys the handle.
  */
-export const openSqlite = <Schema>(path: string): Kysely<Schema> => {
+export const openSqlite = <Schema>(path: string, lockWaitMaxMs = LOCK_WAIT_MAX_MS): Kysely<Schema> => {
   if (path !== ":memory:") {
     // SQLite gives the files beside it (-wal, -shm) the mode of the database.
     closeSync(openSync(path, "a", 0o600));
     chmodSync(path, 0o600);
   }
-  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: BUSY_TIMEOUT_MS });
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: true, timeout: LOCK_WAIT_MAX_MS });
   try {
     database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;");
+    // Only a start may stop the process.
+    database.exec("PRAGMA busy_timeout = 0;");
     // LIKE and LOWER as PostgreSQL has them: SQLite's own know the case of ASCII's letters only, and LIKE ignores it.
     database.exec("PRAGMA case_sensitive_like = ON;");
     database.function("lower", { deterministic: true }, (text: unknown) =>
@@ -101,7 +149,8 @@ export const openSqlite = <Schema>(path: string): Kysely<Schema> => {
     database.close();
     throw thrown;
   }
+  const lockWait = new LockWait(lockWaitMaxMs);
   return new Kysely<Schema>({
-    dialect: new BaseSqliteDialect(() => new ImmediateSqliteDriver(() => executorOf(database))),
+    dialect: new BaseSqliteDialect(() => new ImmediateSqliteDriver(() => executorOf(database, lockWait))),
   });
 };

@@ -218,6 +218,29 @@ test("a group of endpoints is associated as a whole, and what it lets through fo
   expect((await catalog(token))["grouped"]).toHaveLength(2);
 });
 
+test("a token's catalog is the one that its bearer is shown, follows changes at once, and has no projects' URLs without a project", async () => {
+  const id = await createService({ type: "both" });
+  const endpoint = await createEndpoint({ ...FACE, service_id: id, url: 'http://h/"q"/%(project_id)s/%(user_id)s' });
+  await createEndpoint({ ...FACE, service_id: id, interface: "admin", url: "http://h/%(user_id)s" });
+  const project = await service.create("project", { name: "both" });
+  const ofProject = await service.bearer(`/projects/${project}`, "reader");
+  const ofDomain = await service.bearer("/domains/default", "reader");
+  const inToken = async (token: string) => {
+    const answer = await service.call("GET", "/v3/auth/tokens", { token, subject: token });
+    const shown = await service.call("GET", "/v3/auth/catalog", { token });
+    expect(at(answer, "token.catalog")).toEqual(at(shown, "catalog"));
+    const services = listAt(answer, "token.catalog").filter(({ type }) => type === "both");
+    return services.flatMap(({ endpoints }) => (endpoints as { url: string }[]).map(({ url }) => url)).toSorted();
+  };
+  const [user, other] = [ofProject.id, ofDomain.id];
+  expect(await inToken(ofProject.token)).toEqual([`http://h/"q"/${project}/${user}`, `http://h/${user}`]);
+  expect(await inToken(ofDomain.token)).toEqual([`http://h/${other}`]);
+  await asAdmin("PATCH", `/endpoints/${endpoint}`, { endpoint: { url: "http://changed" } });
+  expect(await inToken(ofProject.token)).toEqual(["http://changed", `http://h/${user}`]);
+  await asAdmin("DELETE", `/services/${id}`);
+  expect(await inToken(ofProject.token)).toEqual([]);
+});
+
 test("endpoint groups need filters that endpoints have", async () => {
   for (const fields of [
     { name: "g" },

@@ -147,6 +147,7 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
       }
       const { id, ...values } = changed;
       await transaction.updateTable("credentials").set(values).where("id", "=", id).execute();
+      if (row.type === EC2_TYPE) change.revoke({ kind: "revoke", auditId: row.id });
       change.notify({ action: "update", resource: "credential", id: row.id });
       return changed;
     },
@@ -157,6 +158,7 @@ export const CREDENTIAL_ROUTES: readonly IdentityRoute[] = resourceRoutes({
       assertPrimary(caller);
       const gone = await transaction.deleteFrom("credentials").where("id", "=", row.id).executeTakeFirst();
       if (gone.numDeletedRows === 0n) throw notFound("credential", row.id);
+      if (row.type === EC2_TYPE) change.revoke({ kind: "revoke", auditId: row.id });
       change.notify({ action: "delete", resource: "credential", id: row.id });
     },
   },

@@ -1,11 +1,7 @@
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openSqlite } from "../../common/sql/sqlite.ts";
 import { openCredentialCipher } from "../store/credential-cipher.ts";
 import { domainConfiguration } from "../store/domain-configurations.ts";
 import { identityPaths } from "../store/paths.ts";
-import type { IdentitySchema } from "../store/schema.ts";
 import { startTestAdministrator, type TestAdministrator } from "../test-administrator.ts";
 import { type Answer, at } from "../test-client.ts";
 
@@ -96,14 +92,11 @@ test("a password is never shown, lies encrypted, and reaches the driver with the
   expect((await asAdmin("PATCH", `${path}/ldap/password`, { password: "other pass" })).body).toEqual({
     config: { ldap: { url: LDAP.url, page_size: "10", use_tls: "true" } },
   });
-  const { identityDir } = service.installation.paths;
-  const paths = identityPaths(identityDir);
-  const file = new DatabaseSync(join(identityDir, "identity.db"), { readOnly: true });
-  const rows = file.prepare("SELECT value FROM domain_configurations WHERE sensitive = 1").all();
-  file.close();
+  const paths = identityPaths(service.installation.paths.identityDir);
+  const rows = await service.installation.query("SELECT value FROM domain_configurations WHERE sensitive = 1");
   expect(rows).toHaveLength(1);
   expect(JSON.stringify(rows)).not.toContain("other pass");
-  const database = openSqlite<IdentitySchema>(paths.database);
+  const database = await service.installation.openDatabase();
   try {
     const cipher = await openCredentialCipher(paths.credentialKey);
     const configuration = await domainConfiguration(database, cipher, id);

@@ -216,10 +216,10 @@ const DEFAULT_DOMAIN_ID = "default";
 
 /** What users must know of the rules for passwords; these hold for all domains and are shown for the default one. */
 const complianceOf = ({ config }: IdentityContext, option: string | undefined): Config => {
-  const { regex, regexDescription } = config.passwords;
+  const { pattern } = config.passwords;
   const shown: Config = {
-    password_regex: regex?.source ?? null,
-    password_regex_description: regexDescription === "" ? null : regexDescription,
+    password_regex: pattern?.source ?? null,
+    password_regex_description: pattern?.description ?? null,
   };
   if (option === undefined) return { security_compliance: shown };
   if (Object.hasOwn(shown, option)) return { [option]: shown[option] };

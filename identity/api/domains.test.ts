@@ -1,5 +1,3 @@
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { startTestAdministrator, type TestAdministrator, USER_PASSWORD } from "../test-administrator.ts";
 import { type Answer, at, listAt, textAt, tokenOf } from "../test-client.ts";
@@ -19,18 +17,11 @@ const patchDomain = (id: string, fields: object): Promise<Answer> =>
   asAdmin("PATCH", `/domains/${id}`, { domain: fields });
 
 /** The value `n` of a query. */
-const count = (sql: string): unknown => {
-  const database = new DatabaseSync(join(service.installation.paths.identityDir, "identity.db"), { readOnly: true });
-  try {
-    return database.prepare(sql).get()?.["n"];
-  } finally {
-    database.close();
-  }
-};
+const count = async (sql: string): Promise<unknown> => (await service.installation.query(sql))[0]?.["n"];
 
 /** What the last write said of tokens. */
-const lastRevocations = (): unknown =>
-  JSON.parse(String(count("SELECT revocations AS n FROM changes ORDER BY id DESC LIMIT 1")));
+const lastRevocations = async (): Promise<unknown> =>
+  JSON.parse(String(await count("SELECT revocations AS n FROM changes ORDER BY id DESC LIMIT 1")));
 
 test("a domain is made with what was given, what was not, and what this service only keeps", async () => {
   const answer = await asAdmin("POST", "/domains", {
@@ -134,7 +125,7 @@ test("a disabled domain lets nobody in, and voids the tokens of its users and of
   const user = await service.bearer(`/domains/${id}`, "reader");
   expect((await call("GET", `/v3/domains/${id}`, { token: user.token })).status).toBe(200);
   expect((await patchDomain(id, { enabled: false })).status).toBe(200);
-  expect(lastRevocations()).toMatchObject([{ kind: "recheck", domainId: id }]);
+  expect(await lastRevocations()).toMatchObject([{ kind: "recheck", domainId: id }]);
   expect((await call("GET", `/v3/domains/${id}`, { token: user.token })).status).toBe(401);
   expect((await login(user.id)).status).toBe(401);
   expect((await patchDomain(id, { enabled: true })).status).toBe(200);
@@ -172,7 +163,7 @@ test("a deleted domain takes everything in it along and leaves what is outside, 
 
   expect((await patchDomain(id, { enabled: false })).status).toBe(200);
   expect((await asAdmin("DELETE", `/domains/${id}`)).status).toBe(204);
-  expect(lastRevocations()).toMatchObject([
+  expect(await lastRevocations()).toMatchObject([
     { kind: "recheck", projectId: work },
     { kind: "revoke", domainId: id },
   ]);
@@ -191,6 +182,6 @@ test("a deleted domain takes everything in it along and leaves what is outside, 
     ["passwords", ["user_id"]],
   ] as const) {
     const where = columns.map((column) => `${column} IN (${gone})`).join(" OR ");
-    expect(count(`SELECT COUNT(*) AS n FROM ${table} WHERE ${where}`), table).toBe(0);
+    expect(await count(`SELECT COUNT(*) AS n FROM ${table} WHERE ${where}`), table).toBe(0);
   }
 });

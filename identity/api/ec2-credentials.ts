@@ -132,6 +132,7 @@ export const EC2_CREDENTIAL_ROUTES: readonly IdentityRoute[] = [
       await context.changes.write(async (transaction, change) => {
         const gone = await transaction.deleteFrom("credentials").where("id", "=", id).executeTakeFirst();
         if (gone.numDeletedRows === 0n) throw notFound("credential", request.params.credential_id);
+        change.revoke({ kind: "revoke", auditId: id });
         change.notify({ action: "delete", resource: "credential", id });
       });
       return { status: 204 };

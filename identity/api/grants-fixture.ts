@@ -1,5 +1,3 @@
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
 import { createTestInstallation, type TestInstallation } from "../test-service.ts";
 import { type Answer, type CallOptions, createTestClient, listAt, textAt, tokenOf } from "../test-client.ts";
 
@@ -8,13 +6,13 @@ const PASSWORD = "another good password";
 /** A running service of a test, with short ways to make what grants are about. */
 export class GrantsFixture implements AsyncDisposable {
   readonly #installation: TestInstallation;
-  readonly #client: ReturnType<typeof createTestClient>;
+  readonly #client: ReturnType<typeof createTestClient<Answer["body"]>>;
   readonly admin: string;
   readonly #roleIds: ReadonlyMap<string, string>;
 
   private constructor(
     installation: TestInstallation,
-    client: ReturnType<typeof createTestClient>,
+    client: ReturnType<typeof createTestClient<Answer["body"]>>,
     admin: string,
     roleIds: ReadonlyMap<string, string>,
   ) {
@@ -81,16 +79,13 @@ export class GrantsFixture implements AsyncDisposable {
   }
 
   /** Beneath the service, which is told of nothing: what a directory's user leaves behind who goes there. */
-  sql(statement: string): Readonly<Record<string, unknown>> | undefined {
-    const database = new DatabaseSync(join(this.#installation.paths.identityDir, "identity.db"), { timeout: 5_000 });
-    const row = database.prepare(statement).get();
-    database.close();
-    return row;
+  async sql(statement: string): Promise<Readonly<Record<string, unknown>> | undefined> {
+    return (await this.#installation.query(statement))[0];
   }
 
   /** What verifiers were told by the newest write. */
-  revocations(): Readonly<Record<string, unknown>>[] {
-    const row = this.sql("SELECT revocations FROM changes ORDER BY id DESC LIMIT 1");
+  async revocations(): Promise<Readonly<Record<string, unknown>>[]> {
+    const row = await this.sql("SELECT revocations FROM changes ORDER BY id DESC LIMIT 1");
     const text = row?.["revocations"];
     const events = typeof text === "string" ? (JSON.parse(text) as Record<string, unknown>[]) : [];
     return events.map(({ issuedBeforeMs: _time, ...event }) => event);

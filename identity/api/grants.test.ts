@@ -115,9 +115,9 @@ test("tokens are looked at again as narrowly as the grant allows", async () => {
   const role = service.role("member");
   const told = async (scope: string, actor: string, suffix = "") => {
     await service.call("PUT", `/v3/${scope}/${actor}/roles/${role}${suffix}`);
-    const added = service.revocations();
+    const added = await service.revocations();
     await service.call("DELETE", `/v3/${scope}/${actor}/roles/${role}${suffix}`);
-    expect(service.revocations()).toEqual(added);
+    expect(await service.revocations()).toEqual(added);
     return added;
   };
   const [who, them] = [`users/${user}`, `groups/${group}`];
@@ -169,7 +169,7 @@ test("an application credential goes with the last of its roles, and does not co
   };
   const [strong, weak] = [await make("strong", "member"), await make("weak", "reader")];
   await service.call("DELETE", pathOf(roles[0]));
-  expect(service.revocations()).toEqual([
+  expect(await service.revocations()).toEqual([
     { kind: "recheck", userId: user, projectId: project },
     { kind: "revoke", applicationCredentialId: strong },
   ]);
@@ -194,7 +194,7 @@ test("taking a role from a trustor is told of the trusts that hand it on", async
   const made = await service.call("POST", "/v3/OS-TRUST/trusts", { token, body: { trust } });
   const trustId = textAt(made, "trust.id");
   await service.call("DELETE", path);
-  expect(service.revocations()).toEqual([
+  expect(await service.revocations()).toEqual([
     { kind: "recheck", userId: trustor, projectId: project },
     { kind: "recheck", trustId },
   ]);
@@ -204,7 +204,7 @@ test("taking a role from a trustor is told of the trusts that hand it on", async
 test("what is granted to a user who is gone can still be taken back", async () => {
   const project = await service.project("left behind");
   const role = service.role("member");
-  service.sql(
+  await service.sql(
     `INSERT INTO assignments VALUES ('user', 'gone', 'project', '${project}', '${role}', 0) RETURNING role_id`,
   );
   const path = `/v3/projects/${project}/users/gone/roles/${role}`;

@@ -1,5 +1,3 @@
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Answer, at, createTestClient, listAt, textAt, tokenOf } from "../test-client.ts";
 import { createTestInstallation, type TestInstallation } from "../test-service.ts";
@@ -17,11 +15,9 @@ const start = async (): Promise<void> => {
 };
 
 /** Beneath a service that is stopped. */
-const sql = async (statement: string): Promise<void> => {
+const sql = async (...statements: readonly string[]): Promise<void> => {
   await installation.stop();
-  const database = new DatabaseSync(join(installation.paths.identityDir, "identity.db"), { timeout: 5_000 });
-  database.exec(statement);
-  database.close();
+  for (const statement of statements) await installation.query(statement);
   await start();
 };
 
@@ -115,9 +111,10 @@ test("a membership that a provider gave ends by itself, and one that is given by
   const group = await newGroup("passing");
   const [gone, living] = [await newUser("gone"), await newUser("living")];
   const endsAtMs = Date.now() + 3_600_000;
-  await sql(`
-    INSERT INTO group_members VALUES ('${group}', '${gone}', ${Date.now() - 1});
-    INSERT INTO group_members VALUES ('${group}', '${living}', ${endsAtMs});`);
+  await sql(
+    `INSERT INTO group_members VALUES ('${group}', '${gone}', ${Date.now() - 1})`,
+    `INSERT INTO group_members VALUES ('${group}', '${living}', ${endsAtMs})`,
+  );
   expect(idsAt(await get(`/v3/groups/${group}/users`), "users")).toEqual([living]);
   expect((await member("GET", group, gone)).status).toBe(404);
   const ends = listAt(await get(`/v3/users/${living}/groups`), "groups")[0]?.["membership_expires_at"];

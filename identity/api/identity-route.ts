@@ -2,6 +2,7 @@ import type { Clock } from "../../common/clock.ts";
 import { codeOf } from "../../common/errors.ts";
 import type { HttpRequest, HttpResponse, RequestSchema, Route, TypedRoute } from "../../common/http/route.ts";
 import type { PolicyCredentials, PolicyEngine, PolicyTarget } from "../../common/policy/policy-engine.ts";
+import type { Audit } from "../audit.ts";
 import type { LoginLimiter } from "../authentication/login-limiter.ts";
 import type { OidcClient } from "../authentication/oidc-client.ts";
 import type { IdentityConfig } from "../config.ts";
@@ -33,6 +34,7 @@ export type IdentityContext = {
   readonly cipher: CredentialCipher;
   readonly hasher: PasswordHasher;
   readonly limiter: LoginLimiter;
+  readonly audit: Audit;
   /** Providers of OpenID Connect by the id of the identity provider. */
   readonly oidc: ReadonlyMap<string, OidcClient>;
   /** `http://HOST:PORT`, for a caller without a Host header. */

@@ -1,10 +1,10 @@
 import { readFile } from "node:fs/promises";
 import { Type } from "typebox";
+import { codeOf } from "../../common/errors.ts";
 import { DEFAULT_DOMAIN_ID } from "../bootstrap.ts";
 import { notFound, unauthorized } from "../core/identity-error.ts";
-import { effectiveRoles } from "../store/assignments.ts";
-import { ec2CredentialOf, findEc2Credential } from "../store/credentials.ts";
-import { findDomain, findProject } from "../authentication/references.ts";
+import { type Ec2Credential, ec2CredentialOf, findEc2Credential } from "../store/credentials.ts";
+import type { Issued } from "../token-service.ts";
 import {
   type Ec2Response,
   type PublicKeySet,
@@ -13,7 +13,11 @@ import {
   type V1AuthResponse,
   v1AuthRequest,
 } from "../wire.ts";
-import { type IdentityRoute, openRoute } from "./identity-route.ts";
+import { type IdentityContext, type IdentityRoute, openRoute } from "./identity-route.ts";
+import { ec2ScopeOf } from "./signed-tokens.ts";
+
+/** A verifier goes on with a key for this long without asking again; while it is told of revocations it asks long before. */
+const EC2_LIFETIME_MS = 24 * 3_600_000;
 
 /** v1 auth of the old Swift clients: `PROJECT:USER` and its password. The proxy answers the client. */
 const v1Auth = openRoute({
@@ -41,36 +45,36 @@ const v1Auth = openRoute({
   },
 });
 
+/** A right that a key gives, as it is now; undefined where nothing is left of it. */
+const rightOf = async (credential: Ec2Credential, context: IdentityContext): Promise<Issued | undefined> => {
+  // Before anything is read: a write that comes between is told to whoever is answered from the state before it.
+  const startedAtMs = context.changes.issueTimeMs();
+  const user = await context.directory.findUser(credential.userId);
+  if (user === undefined) return undefined;
+  try {
+    return await context.tokens.issueFor({ user }, ["ec2credential"], ec2ScopeOf(credential), startedAtMs);
+  } catch (thrown) {
+    if (codeOf(thrown) === "unauthorized" || codeOf(thrown) === "forbidden") return undefined;
+    throw thrown;
+  }
+};
+
+/** A key gives no more than its user, or who trusted its user, has now. */
 const showEc2 = openRoute({
   method: "GET",
   path: "/internal/ec2/:access",
   request: { params: Type.Object({ access: Type.String() }) },
   handler: async ({ params: { access } }, context) => {
-    const { database, cipher, directory } = context;
-    const credential = await findEc2Credential(database, cipher, access);
-    if (credential === undefined) throw notFound("credential", access);
-    const { userId, projectId, secret } = credential;
-    const user = await directory.findUser(userId);
-    const project = await findProject(context, projectId);
-    const groupIds = await directory.groupIdsOf(userId);
-    const roles = await effectiveRoles(context, { userId, groupIds }, { kind: "project", id: projectId });
-    // A key gives no more than its user has now.
-    if (user?.enabled !== true || project?.enabled !== 1 || roles.length === 0) throw notFound("credential", access);
-    const domainId = project.domain_id ?? project.id;
-    for (const id of new Set([user.domainId, domainId])) {
-      const domain = await findDomain(context, { id });
-      if (domain?.enabled !== 1) throw notFound("credential", access);
-    }
-    const answer: Ec2Response = {
-      access,
-      secret,
-      userId,
-      userName: user.name,
-      projectId,
-      projectName: project.name,
-      domainId,
-      roles: roles.map(({ name }) => name),
-    };
+    const credential = await findEc2Credential(context.database, context.cipher, access);
+    const right = credential && (await rightOf(credential, context));
+    if (credential === undefined || right === undefined) throw notFound("credential", access);
+    const { details } = right;
+    const claims = context.tokens.claimsOf({
+      ...details,
+      auditId: credential.id,
+      expiresAtMs: Math.min(details.issuedAtMs + EC2_LIFETIME_MS, details.delegation?.expiresAtMs ?? Infinity),
+    });
+    const answer: Ec2Response = { access, secret: credential.secret, claims };
     return { status: 200, body: answer };
   },
 });

@@ -98,6 +98,54 @@ describe.skipIf(reason !== undefined)(`a domain with a directory${reason === und
     expect((await loginAs("alice")).status).toBe(201);
   });
 
+  test("while it is away role assignments are listed without its names and members, and say so; what decides on rights answers 503", async () => {
+    const role = String(listAt(await get("/v3/roles?name=reader"), "roles")[0]?.["id"]);
+    const project = textAt(await send("POST", "/v3/projects", { project: { name: "listed" } }), "project.id");
+    const group = String(listAt(await get(`/v3/groups?domain_id=${domainId}&name=staff`), "groups")[0]?.["id"]);
+    const [alice, alan, bob] = [await userId("alice"), await userId("Alan"), await userId("bob")];
+    const local = textAt(await send("POST", "/v3/users", { user: { name: "local too" } }), "user.id");
+    for (const actor of [`groups/${group}`, `users/${alice}`, `users/${local}`]) {
+      expect((await send("PUT", `/v3/projects/${project}/${actor}/roles/${role}`)).status).toBe(204);
+    }
+    const path = `/v3/role_assignments?scope.project.id=${project}&include_names`;
+    const actorsOf = (answer: Answer) =>
+      listAt(answer, "role_assignments").map((one) => {
+        const actor = (one["user"] ?? one["group"]) as { id: string; name: string };
+        return `${actor.id} ${actor.name}`;
+      });
+    const granted = [`${group} staff`, `${alice} alice`, `${local} local too`];
+    const effective = [`${alan} Alan`, `${alice} alice`, `${alice} alice`, `${bob} bob`, `${local} local too`].sort();
+    const session = tokenOf(await loginAs("Alan", { project: { id: project } }));
+    expect(session).not.toBe("");
+    expect(actorsOf(await get(path)).sort()).toEqual(granted.sort());
+    expect(actorsOf(await get(`${path}&effective`)).sort()).toEqual(effective);
+    await server.stop();
+    try {
+      // What was read a moment ago is known for a second.
+      const nameless = [`${group} `, `${alice} `, `${local} local too`].sort();
+      await expect.poll(async () => actorsOf(await get(path)).sort(), { timeout: 5_000 }).toEqual(nameless);
+      const listed = await get(path);
+      expect([listed.status, at(listed, "truncated")]).toEqual([200, true]);
+      const expanded = await get(`${path}&effective`);
+      expect([expanded.status, at(expanded, "truncated")]).toEqual([200, true]);
+      expect(actorsOf(expanded).sort()).toEqual([`${alice} `, `${local} local too`].sort());
+      // Grants as they were made need no directory.
+      const bare = await get(`/v3/role_assignments?scope.project.id=${project}`);
+      expect([listAt(bare, "role_assignments").length, at(bare, "truncated")]).toEqual([3, undefined]);
+      // One user's rights, and a token, are whole or not given.
+      expect((await get(`/v3/role_assignments?user.id=${alan}&effective`)).status).toBe(503);
+      const own = () => call("GET", "/v3/auth/tokens", { token: session, subject: session });
+      await expect.poll(async () => (await own()).status, { timeout: 5_000 }).toBe(503);
+      expect((await loginAs("Alan", { project: { id: project } })).status).toBe(503);
+    } finally {
+      await server.run();
+    }
+    await expect
+      .poll(async () => actorsOf(await get(`${path}&effective`)).sort(), { timeout: 10_000 })
+      .toEqual(effective);
+    expect(at(await get(`${path}&effective`), "truncated")).toBeUndefined();
+  });
+
   test("while it is away its users are answered 503, everybody else is served", async () => {
     const alice = await userId("alice");
     const session = tokenOf(await loginAs("alice"));

@@ -101,6 +101,7 @@ export const listQueryOf = (filters: Filters, query: Query): ListQuery => {
   return {
     conditions: conditionsOf(filters, query),
     sortColumn,
+    sortsNumbers: sortFilter !== undefined && sortFilter.kind !== "text",
     descending: String(query["sort_dir"]).toLowerCase() === "desc",
     limit: (limit ?? LIST_MAX) + 1,
     marker: typeof marker === "string" ? marker : undefined,

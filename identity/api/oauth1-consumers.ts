@@ -4,7 +4,7 @@ import { identityError } from "../core/identity-error.ts";
 import { type Consumer, removeConsumer, sealedSecret } from "../store/oauth1.ts";
 import { newId, parsed } from "../store/records.ts";
 import { baseUrl, guardedRoute, type IdentityContext, type IdentityRoute } from "./identity-route.ts";
-import { extraOf, resourceRoutes, tableReading } from "./resource-routes.ts";
+import { extraOf, recordOrNotFound, resourceRoutes, tableReading } from "./resource-routes.ts";
 
 const PATH = "/v3/OS-OAUTH1/consumers";
 
@@ -54,10 +54,12 @@ export const OAUTH1_CONSUMER_ROUTES: readonly IdentityRoute[] = [
     update: {
       operation: "identity:update_consumer",
       schema: Type.Object(schema.properties, { minProperties: 1 }),
-      run: async (row, fields, { transaction, change }) => {
+      run: async ({ id }, fields, { transaction, change }) => {
         if (Object.hasOwn(fields, "secret")) {
           throw identityError("bad-request", "Invalid input for field 'consumer': the secret cannot be changed.");
         }
+        // As it is now: another change may have come between.
+        const row = await recordOrNotFound(transaction, "consumers", "consumer", id);
         const changed: Consumer = {
           ...row,
           description: fields.description === undefined ? row.description : fields.description,

@@ -51,12 +51,12 @@ const createRequestToken = openRoute({
     const projectId = request.header("requested-project-id");
     if (projectId === undefined || projectId === "") throw missingParameter("Requested-Project-Id");
     const keys = [`consumer ${consumerId}`, `address ${request.remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    using attempt = await context.limiter.begin(keys);
     if ((await findConsumer(context.database, consumerId)) === undefined) throw absent("Consumer");
     try {
       await assertSigned(context, signed, parameters, { consumerId, token: undefined });
     } catch (thrown) {
-      context.limiter.failed(keys);
+      attempt.failed();
       throw thrown;
     }
     if ((await findRecord(context.database, "projects", projectId)) === undefined) {
@@ -151,14 +151,14 @@ const createAccessToken = openRoute({
     const requestId = requiredParameter(parameters, "oauth_token");
     const verifier = requiredParameter(parameters, "oauth_verifier");
     const keys = [`consumer ${consumerId}`, `address ${request.remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    using attempt = await context.limiter.begin(keys);
     const token = await livingRequestToken(requestId, context);
     try {
       if (token.consumer_id !== consumerId) throw unauthorized("request token is another consumer's");
       await assertSigned(context, signed, parameters, { consumerId, token });
       if (token.verifier === null || token.verifier !== verifier) throw unauthorized("wrong verifier");
     } catch (thrown) {
-      context.limiter.failed(keys);
+      attempt.failed();
       throw thrown;
     }
     const { authorizing_user_id: userId, role_ids: roleIds } = token;

@@ -1,6 +1,5 @@
 import { request as httpRequest } from "node:http";
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
+import { type RawBuilder, sql } from "kysely";
 import { afterAll, beforeEach, expect, test } from "vitest";
 import { type Answer, at, createTestClient, textAt, tokenOf } from "../test-client.ts";
 import { createTestInstallation } from "../test-service.ts";
@@ -44,12 +43,8 @@ const show = async (id: string): Promise<Answer> => call("GET", `/v3/users/${id}
 const expiresAtMs = async (id: string): Promise<number> =>
   Date.parse(`${textAt(await show(id), "user.password_expires_at")}Z`);
 
-const rowOf = async (statement: string, id: string): Promise<Record<string, unknown> | undefined> => {
-  const database = new DatabaseSync(join(installation.paths.identityDir, "identity.db"), { timeout: 5_000 });
-  const row = database.prepare(statement).get(id);
-  database.close();
-  return row;
-};
+const rowOf = async (statement: RawBuilder<Record<string, unknown>>): Promise<Record<string, unknown> | undefined> =>
+  (await installation.query(statement))[0];
 
 test("who knows a password changes it without a token, and tokens got with the old one are void", async () => {
   await startWith({});
@@ -123,7 +118,7 @@ test("a password that was used before is refused as long as the history reaches"
   expect((await change(id, "second-pw-2", "third-pw-3")).status).toBe(204);
   expect((await change(id, "third-pw-3", "second-pw-2")).status).toBe(400);
   expect((await change(id, "third-pw-3", "first-pw-1")).status).toBe(204);
-  expect(await rowOf("SELECT COUNT(*) AS count FROM passwords WHERE user_id = ?", id)).toEqual({ count: 2 });
+  expect(await rowOf(sql`SELECT COUNT(*) AS count FROM passwords WHERE user_id = ${id}`)).toEqual({ count: 2 });
   // An administrator is not held to it.
   expect((await update(id, { password: "first-pw-1" })).status).toBe(200);
 });
@@ -183,7 +178,7 @@ test("too many failed logins lock a user for a while, the right password too, an
   await startWith({ lockout_failure_attempts: 3, lockout_duration_seconds: 600 });
   const id = await newUser();
   const exempt = await newUser({ options: { ignore_lockout_failure_attempts: true } });
-  const count = () => rowOf("SELECT failed_login_count AS count FROM users WHERE id = ?", id);
+  const count = () => rowOf(sql`SELECT failed_login_count AS count FROM users WHERE id = ${id}`);
   for (let index = 0; index < 2; index += 1) expect(await loginStatus(id, "wrong")).toBe(401);
   expect(await count()).toEqual({ count: 2 });
   expect(await loginStatus(id, "first-pw-1")).toBe(201);
@@ -283,7 +278,7 @@ test("failed logins from one address are limited, whoever is named", async () =>
 test("a password that was hashed with less than is asked for now is hashed anew at the next login", async () => {
   await startWith({ password_hash_passes: 2 });
   const id = await newUser();
-  const hashOf = async () => String((await rowOf("SELECT hash FROM passwords WHERE user_id = ?", id))?.["hash"]);
+  const hashOf = async () => String((await rowOf(sql`SELECT hash FROM passwords WHERE user_id = ${id}`))?.["hash"]);
   expect(await hashOf()).toContain("m=19456,t=2,p=1");
   await startWith({ password_hash_passes: 3 });
   expect(await loginStatus(id, "wrong")).toBe(401);

@@ -10,6 +10,7 @@ import {
 } from "../core/password-rules.ts";
 import type { DirectoryUser } from "../store/directory.ts";
 import { latestPasswords, NO_PASSWORD, storePassword, type StoredPassword } from "../store/passwords.ts";
+import { actingFor } from "../initiator.ts";
 import { assertWritable } from "./directory-writes.ts";
 import { type IdentityContext, type IdentityRoute, openRoute } from "./identity-route.ts";
 
@@ -20,17 +21,29 @@ const ownerOf = async (
   { userId, original, remoteAddress }: { userId: string; original: string; remoteAddress: string },
   context: IdentityContext,
 ): Promise<DirectoryUser> => {
-  const keys = [`user ${userId}`, `address ${remoteAddress}`];
-  context.limiter.assertAllowed(keys);
+  using attempt = await context.limiter.begin([`user ${userId}`, `address ${remoteAddress}`]);
   const user = await context.directory.findUser(userId);
   const verdict = await context.directory.verifyPassword(user?.id, original);
   if (user === undefined || verdict === "wrong" || verdict === "locked") {
-    context.limiter.failed(keys);
+    attempt.failed();
     throw unauthorized(verdict === "locked" ? "locked out" : "wrong user or password");
   }
   const domain = await findDomain(context, { id: user.domainId });
   if (!user.enabled || domain?.enabled !== 1) throw unauthorized("user or domain is disabled");
   return user;
+};
+
+/** As `ownerOf`; who is refused is told of like a failed login. */
+const watchedOwnerOf = async (
+  claim: { userId: string; original: string; remoteAddress: string },
+  context: IdentityContext,
+): Promise<DirectoryUser> => {
+  try {
+    return await ownerOf(claim, context);
+  } catch (thrown) {
+    context.audit.loginFailed({ user: claim.userId, error: thrown, remoteAddress: claim.remoteAddress });
+    throw thrown;
+  }
 };
 
 /** Throws `bad-request` where the new password is one of those that it must differ from. */
@@ -60,10 +73,10 @@ const changeOwnPassword = openRoute({
       user: Type.Object({ original_password: password, password }, { additionalProperties: false }),
     }),
   },
-  handler: async ({ params, body, remoteAddress }, context) => {
+  handler: async ({ params, body, remoteAddress, requestId }, context) => {
     const { config, clock, changes } = context;
     const { original_password: original, password: chosen } = body.user;
-    const user = await ownerOf({ userId: params.user_id, original, remoteAddress }, context);
+    const user = await watchedOwnerOf({ userId: params.user_id, original, remoteAddress }, context);
     await assertWritable(context, user.domainId);
     assertAcceptable(chosen, config.passwords);
     assertOwnerMayChoose(user.options);
@@ -72,20 +85,23 @@ const changeOwnPassword = openRoute({
     if (current !== undefined) assertOldEnough(config.passwords, current, clock.nowMs());
     await assertNew(chosen, known, context);
     const hash = await context.hasher.hash(chosen);
-    await changes.write(async (transaction, change) => {
-      const [now] = await latestPasswords(transaction, user.id, 1);
-      // Another change came between: what was proven is not the password any more.
-      if (now === undefined || now.id !== current?.id) throw unauthorized("the password was changed meanwhile");
-      const atMs = clock.nowMs();
-      const expiresAtMs = expiryOf(config.passwords, user.options, "owner", atMs);
-      await storePassword(
-        transaction,
-        { userId: user.id, hash, atMs, expiresAtMs, selfService: true },
-        config.passwords.uniqueLastCount,
-      );
-      change.revoke({ kind: "revoke", userId: user.id });
-      change.notify({ action: "update", resource: "user", id: user.id });
-    });
+    const initiator = { userId: user.id, projectId: undefined, remoteAddress, requestId };
+    await actingFor(initiator, () =>
+      changes.write(async (transaction, change) => {
+        const [now] = await latestPasswords(transaction, user.id, 1);
+        // Another change came between: what was proven is not the password any more.
+        if (now === undefined || now.id !== current?.id) throw unauthorized("the password was changed meanwhile");
+        const atMs = clock.nowMs();
+        const expiresAtMs = expiryOf(config.passwords, user.options, "owner", atMs);
+        await storePassword(
+          transaction,
+          { userId: user.id, hash, atMs, expiresAtMs, selfService: true },
+          config.passwords.uniqueLastCount,
+        );
+        change.revoke({ kind: "revoke", userId: user.id });
+        change.notify({ action: "update", resource: "user", id: user.id });
+      }),
+    );
     return { status: 204 };
   },
 });

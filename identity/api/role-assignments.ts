@@ -2,6 +2,7 @@ import type { HttpRequest } from "../../common/http/route.ts";
 import type { EffectiveAssignment, GrantedRole } from "../core/assignment-expansion.ts";
 import { identityError } from "../core/identity-error.ts";
 import { type AssignmentNames, readAssignmentNames } from "../store/assignment-names.ts";
+import { passOverAway } from "../store/away-directories.ts";
 import { createMembershipSource } from "../store/memberships.ts";
 import { findRecord } from "../store/records.ts";
 import { type AssignmentFilter, type EffectivePlace, listEffective, listGrants } from "../store/role-assignments.ts";
@@ -69,7 +70,7 @@ const bodyOf = (item: Listed, names: AssignmentNames | typeof IDS_ONLY, base: st
   };
 };
 
-const namesOf = (items: readonly Listed[], context: IdentityContext): Promise<AssignmentNames> => {
+const namesOf = (items: readonly Listed[], context: ListContext): Promise<AssignmentNames> => {
   const users = new Set<string>();
   const groups = new Set<string>();
   const projects = new Set<string>();
@@ -81,6 +82,9 @@ const namesOf = (items: readonly Listed[], context: IdentityContext): Promise<As
   }
   return readAssignmentNames(context, context.directory, { users, groups, projects });
 };
+
+/** With directories that are passed over while they are away. */
+type ListContext = Pick<IdentityContext, "database" | "cache" | "clock" | "directory">;
 
 type Key = readonly [string, string, string, string, string, boolean];
 
@@ -185,7 +189,7 @@ type PageQuery = {
   readonly marker: string | undefined;
 };
 
-const readPage = async (context: IdentityContext, query: PageQuery): Promise<readonly Listed[]> => {
+const readPage = async (context: ListContext, query: PageQuery): Promise<readonly Listed[]> => {
   const { filter, isEffective, limit, marker } = query;
   if (isEffective) {
     const after = marker === undefined ? undefined : placeOfMarker(marker);
@@ -209,17 +213,24 @@ const list = openRoute({
     if (filter.projectId !== undefined && isAboutProjects) {
       await recordOrNotFound(context.database, "projects", "project", filter.projectId);
     }
+    let isWhole = true;
+    const onAway = (): void => {
+      isWhole = false;
+    };
+    const directory = { ...context.directory, ...passOverAway(context.directory, onAway) };
+    const lenient: ListContext = { ...context, directory };
     const { limit } = listQueryOf({}, parameters["limit"] === undefined ? {} : { limit: parameters["limit"] });
-    const rows = await readPage(context, { filter, isEffective, limit, marker: given(request.query, "marker") });
+    const rows = await readPage(lenient, { filter, isEffective, limit, marker: given(request.query, "marker") });
     const shown = rows.slice(0, limit - 1);
     const base = baseUrl(request, context);
-    const names = isSet(request.query, "include_names") ? await namesOf(shown, context) : IDS_ONLY;
+    const names = isSet(request.query, "include_names") ? await namesOf(shown, lenient) : IDS_ONLY;
     const items = shown.map((item) => bodyOf(item, names, base));
-    return { status: 200, body: { role_assignments: items, ...pageLinks(parameters, rows, shown, base) } };
+    const links = pageLinks(parameters, rows, shown, base);
+    return { status: 200, body: { role_assignments: items, ...links, ...(isWhole ? {} : { truncated: true }) } };
   },
 });
 
-/** As with other lists: a client's own limit brings a link to what follows, the service's says `truncated`. */
+/** As with other lists: a client's own limit brings a link to what follows, the service's says `truncated`; so does a directory that is away. */
 const pageLinks = (
   parameters: Readonly<Record<string, string>>,
   rows: readonly Listed[],

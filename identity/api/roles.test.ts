@@ -129,7 +129,7 @@ test("a role that goes takes its grants, implications and delegations, and the r
   const credential = await service.call("POST", `/v3/users/${user}/application_credentials`, { token, body });
   const applicationCredentialId = textAt(credential, "application_credential.id");
   expect(await service.status("DELETE", `/v3/roles/${role}`)).toBe(204);
-  expect(service.revocations()).toEqual(
+  expect(await service.revocations()).toEqual(
     expect.arrayContaining([
       { kind: "recheck", userId: user, projectId: project },
       { kind: "recheck", userId: user, domainId: "default" },
@@ -201,7 +201,7 @@ test("an implication that goes ends rights of tokens under way", async () => {
   const token = await service.token(user, { project: { id: project } });
   expect(await service.status("GET", "/v3/auth/catalog", { token })).toBe(200);
   await service.call("DELETE", `/v3/roles/${local}/implies/${service.role("reader")}`);
-  expect(service.revocations()).toEqual([{ kind: "recheck", userId: user, projectId: project }]);
+  expect(await service.revocations()).toEqual([{ kind: "recheck", userId: user, projectId: project }]);
   expect(await service.status("GET", "/v3/auth/catalog", { token })).toBe(401);
   expect(listAt(await service.call("GET", `/v3/users/${user}/projects`), "projects")).toEqual([]);
 });

@@ -1,5 +1,7 @@
 import { Type } from "typebox";
 import { isSignedBy, isTextSignedBy, type SignedRequest, signedAtMs } from "../authentication/ec2-signature.ts";
+import { assertBearable } from "../bearable-token.ts";
+import type { ScopeRequest } from "../core/authentication-request.ts";
 import { unauthorized } from "../core/identity-error.ts";
 import { type Ec2Credential, findEc2Credential } from "../store/credentials.ts";
 import type { Issued } from "../token-service.ts";
@@ -62,6 +64,10 @@ const assertRecent = (given: Signed, { clock }: IdentityContext): void => {
   if (clock.nowMs() > atMs + SIGNATURE_LIFETIME_MS) throw unauthorized("a signature that is too old");
 };
 
+/** What a key is for: its project, or what the trust that it was made with gives. */
+export const ec2ScopeOf = ({ projectId, trustId }: Ec2Credential): ScopeRequest =>
+  trustId === undefined ? { kind: "project", project: { id: projectId } } : { kind: "trust", trustId };
+
 type Check = (given: Signed, credential: Ec2Credential) => boolean;
 
 const isEc2Signed: Check = (given, { secret }) => isSignedBy(requestOf(given), secret);
@@ -82,11 +88,7 @@ const authenticate = async (
   assertRecent(given, context);
   const user = await context.directory.findUser(credential.userId);
   if (user === undefined) throw unauthorized(`user ${credential.userId} is gone`);
-  const scope =
-    credential.trustId === undefined
-      ? ({ kind: "project", project: { id: credential.projectId } } as const)
-      : ({ kind: "trust", trustId: credential.trustId } as const);
-  return context.tokens.issueFor({ user }, ["ec2credential"], scope);
+  return context.tokens.issueFor({ user }, ["ec2credential"], ec2ScopeOf(credential));
 };
 
 const answerOf = async ({ details }: Issued, { tokens }: IdentityContext): Promise<object> =>
@@ -101,6 +103,7 @@ export const SIGNED_TOKEN_ROUTES: readonly IdentityRoute[] = [
     request: { body },
     handler: async (request, context) => {
       const issued = await authenticate(request, context, isEc2Signed);
+      assertBearable(issued);
       return { status: 200, headers: { "x-subject-token": issued.token }, body: await answerOf(issued, context) };
     },
   }),

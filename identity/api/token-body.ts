@@ -84,3 +84,14 @@ export const tokenBody = (
     },
   };
 };
+
+/** As `tokenBody`, as JSON, with a catalog that is JSON already. */
+export const tokenText = (
+  details: TokenDetails,
+  catalogText: string | undefined,
+  serviceProviders: readonly object[],
+): string => {
+  const text = JSON.stringify(tokenBody(details, undefined, serviceProviders));
+  // Before the two brackets that end the token and the whole; the token is never empty.
+  return catalogText === undefined ? text : `${text.slice(0, -2)},"catalog":${catalogText}}}`;
+};

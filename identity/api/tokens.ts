@@ -16,17 +16,23 @@ import {
 } from "./identity-route.ts";
 import { isSet } from "./list-parameters.ts";
 import { enabledServiceProviders } from "../store/federation.ts";
-import { tokenBody } from "./token-body.ts";
+import { tokenText } from "./token-body.ts";
 
 /** `?nocatalog`, with or without a value. */
 const query = Type.Object({ nocatalog: Type.Optional(Type.String()), allow_expired: Type.Optional(Type.String()) });
 
-const answerBody = async (details: TokenDetails, asked: Static<typeof query>, context: IdentityContext) => {
+const answerText = async (
+  details: TokenDetails,
+  asked: Static<typeof query>,
+  context: IdentityContext,
+): Promise<string> => {
   const { scope, user } = details;
-  if (asked.nocatalog !== undefined || scope.kind === "unscoped") return tokenBody(details, undefined);
-  const catalog = await context.tokens.catalog(user.id, scope);
-  return tokenBody(details, catalog, await enabledServiceProviders(context));
+  if (asked.nocatalog !== undefined || scope.kind === "unscoped") return tokenText(details, undefined, []);
+  const catalog = await context.tokens.catalogText(user.id, scope);
+  return tokenText(details, catalog, await enabledServiceProviders(context));
 };
+
+const answerHeaders = (token: string) => ({ "x-subject-token": token, "content-type": "application/json" });
 
 const subjectToken = (request: Pick<HttpRequest, "header">): string => {
   const token = request.header("x-subject-token");
@@ -61,8 +67,8 @@ const issueToken = openRoute({
     const { token, details } = await context.tokens.authenticate(authenticationRequest(request));
     return {
       status: 201,
-      headers: { "x-subject-token": token },
-      body: await answerBody(details, request.query, context),
+      headers: answerHeaders(token),
+      body: await answerText(details, request.query, context),
     };
   },
 });
@@ -78,8 +84,8 @@ const validateToken = openRoute({
     enforce(context, caller, "identity:validate_token", subjectTarget(details));
     return {
       status: 200,
-      headers: { "x-subject-token": token },
-      body: await answerBody(details, request.query, context),
+      headers: answerHeaders(token),
+      body: await answerText(details, request.query, context),
     };
   },
 });

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
+import { sql } from "kysely";
 import { performance } from "node:perf_hooks";
+import { withTransaction } from "../../common/sql/transaction.ts";
+import type { IdentityDatabase } from "../store/records.ts";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ADMIN_SCOPE, ADMIN_USER, type Answer, at, createTestClient, listAt, textAt, tokenOf } from "../test-client.ts";
 import { createTestInstallation, type TestInstallation } from "../test-service.ts";
@@ -37,13 +38,13 @@ const roleId = async (name: string): Promise<string> =>
   String(listAt(await call("GET", `/v3/roles?name=${name}`, { token: admin }), "roles")[0]?.["id"]);
 
 /** Beneath a service that is stopped, so that it has nothing in mind of before. */
-const withDatabase = async <Result>(work: (database: DatabaseSync) => Result): Promise<Result> => {
+const withDatabase = async <Result>(work: (database: IdentityDatabase) => Promise<Result>): Promise<Result> => {
   await installation.stop();
-  const database = new DatabaseSync(join(installation.paths.identityDir, "identity.db"), { timeout: 5_000 });
+  const database = await installation.openDatabase();
   try {
-    return work(database);
+    return await work(database);
   } finally {
-    database.close();
+    await database.destroy();
     await start();
   }
 };
@@ -77,7 +78,7 @@ test("a user is created with what a client gives, and nothing that answers says 
   });
   expect((await call("GET", `/v3/users/${id}`, { token: admin })).body).toEqual(created.body);
   expect((await loginAs(id)).status).toBe(201);
-  const kept = await withDatabase((database) => database.prepare("SELECT * FROM users WHERE id = ?").get(id));
+  const kept = await installation.query(sql`SELECT * FROM users WHERE id = ${id}`);
   expect(JSON.stringify(kept)).not.toContain("mistake");
 });
 
@@ -204,12 +205,11 @@ test("nothing of a deleted user is left in any table, and the user's tokens are 
     await call("POST", "/v3/projects", { token: admin, body: { project: { name: "of-going" } } }),
     "project.id",
   );
-  await withDatabase((database) => {
-    database.exec(`
+  const rows = `
       INSERT INTO groups VALUES ('g1', 'default', 'g1', '', '{}');
       INSERT INTO group_members VALUES ('g1', '${id}', NULL);
       INSERT INTO assignments VALUES ('user', '${id}', 'project', '${project}', '${reader}', 0);
-      INSERT INTO credentials VALUES ('c1', 'cert', '${id}', NULL, NULL, x'00', '{}');
+      INSERT INTO credentials VALUES ('c1', 'cert', '${id}', NULL, NULL, '', '{}');
       INSERT INTO access_rules VALUES ('r1', '${id}', 'object-store', 'GET', '/v1');
       INSERT INTO application_credentials VALUES ('a1', '${id}', '${project}', 'a1', NULL, 'x', NULL, 0, NULL);
       INSERT INTO application_credential_rules VALUES ('a1', 'r1');
@@ -221,7 +221,9 @@ test("nothing of a deleted user is left in any table, and the user's tokens are 
       INSERT INTO consumers VALUES ('k1', NULL, 's', '{}');
       INSERT INTO access_tokens VALUES ('o1', 's', '${id}', '${project}', '[]', 'k1', NULL);
       INSERT INTO identity_providers VALUES ('idp', 1, NULL, 'default', NULL, '{}');
-      INSERT INTO federated_users VALUES ('${id}', 'idp', 'p', 'u', 'n');`);
+      INSERT INTO federated_users VALUES ('${id}', 'idp', 'p', 'u', 'n')`;
+  await withDatabase(async (database) => {
+    for (const row of rows.split(";")) await sql.raw(row).execute(database);
   });
   const shown = await call("GET", `/v3/users/${id}`, { token: admin });
   expect(at(shown, "user.federated")).toEqual([{ idp_id: "idp", protocols: [{ protocol_id: "p", unique_id: "u" }] }]);
@@ -234,12 +236,13 @@ test("nothing of a deleted user is left in any table, and the user's tokens are 
   expect((await call("GET", `/v3/users/${id}`, { token })).status).toBe(401);
   expect((await call("GET", `/v3/users/${id}`, { token: admin })).status).toBe(404);
   expect((await call("DELETE", `/v3/users/${id}`, { token: admin })).status).toBe(404);
-  const left = await withDatabase((database) => {
-    const tables = database.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'changes'").all();
-    return tables.flatMap(({ name }) => {
-      const rows = JSON.stringify(database.prepare(`SELECT * FROM ${String(name)}`).all());
-      return rows.includes(id) || rows.includes('"t3"') ? [String(name)] : [];
-    });
+  const left = await withDatabase(async (database) => {
+    const found: string[] = [];
+    for (const { name } of await database.introspection.getTables()) {
+      const kept = JSON.stringify((await sql`SELECT * FROM ${sql.table(name)}`.execute(database)).rows);
+      if (name !== "changes" && (kept.includes(id) || kept.includes('"t3"'))) found.push(name);
+    }
+    return found;
   });
   expect(left).toEqual([]);
 });
@@ -268,9 +271,9 @@ test("a token for a domain sees, makes and changes users of that domain only", a
   const domainId = await newDomain("managed");
   const manager = await newUser("manager-of-managed", { domain_id: domainId });
   const role = await roleId("manager");
-  await withDatabase((database) =>
-    database.exec(`INSERT INTO assignments VALUES ('user', '${manager}', 'domain', '${domainId}', '${role}', 0)`),
-  );
+  await installation.stop();
+  await installation.query(sql`INSERT INTO assignments VALUES ('user', ${manager}, 'domain', ${domainId}, ${role}, 0)`);
+  await start();
   const token = tokenOf(await loginAs(manager, PASSWORD, { domain: { id: domainId } }));
   const seen = await call("GET", "/v3/users", { token });
   expect(listAt(seen, "users").map((user) => user["id"])).toEqual([manager]);
@@ -298,19 +301,23 @@ test("who is nobody's administrator sees himself and no other", async () => {
 });
 
 test("among ten thousand users a page of a thousand takes less than a tenth of a second", async () => {
-  await withDatabase((database) => {
-    const user = database.prepare("INSERT INTO users VALUES (?, 'default', ?, NULL, 1, '{}', '{}', 0, NULL, 0, NULL)");
-    const password = database.prepare(
-      "INSERT INTO passwords (user_id, hash, created_at_ms, expires_at_ms, self_service) VALUES (?, 'x', 0, NULL, 0)",
-    );
-    database.exec("BEGIN");
-    for (let index = 0; index < 10_000; index += 1) {
-      const id = randomBytes(16).toString("hex");
-      user.run(id, `many-${index}`);
-      for (let count = 0; count < 3; count += 1) password.run(id);
-    }
-    database.exec("COMMIT");
-  });
+  const ids = Array.from({ length: 10_000 }, () => randomBytes(16).toString("hex"));
+  const users = ids.map((id, index) => ({ id, domain_id: "default", name: `many-${index}` }));
+  const rest = { default_project_id: null, enabled: 1, options: "{}", extra: "{}", created_at_ms: 0 };
+  const password = { hash: "x", created_at_ms: 0, expires_at_ms: null, self_service: 0 };
+  await withDatabase((database) =>
+    withTransaction(database, async (transaction) => {
+      for (let start = 0; start < users.length; start += 500) {
+        const slice = users.slice(start, start + 500);
+        await transaction
+          .insertInto("users")
+          .values(slice.map((user) => ({ ...user, ...rest, last_active_at_ms: null, failed_login_count: 0 })))
+          .execute();
+        const passwords = slice.flatMap(({ id }) => Array.from({ length: 3 }, () => ({ user_id: id, ...password })));
+        await transaction.insertInto("passwords").values(passwords).execute();
+      }
+    }),
+  );
   let next = "/v3/users?limit=1000&name__startswith=many-";
   let count = 0;
   const times: number[] = [];

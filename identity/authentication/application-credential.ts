@@ -27,9 +27,9 @@ export const applicationCredentialMethod: AuthenticationMethod = {
       row = await rows.where("id", "=", id).executeTakeFirst();
     }
     const keys = [`application credential ${row?.id ?? id ?? ""}`, `address ${remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    using attempt = await context.limiter.begin(keys);
     if (!(await context.hasher.verify(secret, row?.secret_hash)) || row === undefined) {
-      context.limiter.failed(keys);
+      attempt.failed();
       throw unauthorized("wrong application credential or secret");
     }
     const delegation = await loadDelegation(context, { applicationCredentialId: row.id });

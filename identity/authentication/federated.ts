@@ -172,7 +172,7 @@ const federatedMethod = (name: string, clients: ReadonlyMap<string, OidcClient>)
       throw identityError("bad-request", `Expecting to find identity_provider and protocol in ${name}.`);
     }
     const keys = [`address ${attempt.remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    using login = await context.limiter.begin(keys);
     const { remoteIdAttribute, ...place } = await placeOf(context, idpId, protocolId);
     const client = clients.get(idpId);
     if (client === undefined) throw unauthorized(`cluster.toml has no table [identity.oidc.${idpId}]`);
@@ -181,7 +181,7 @@ const federatedMethod = (name: string, clients: ReadonlyMap<string, OidcClient>)
       assertion = await assertionOf(client, payload);
     } catch (thrown) {
       // A provider that is away is nobody's wrong guess.
-      if (codeOf(thrown) === "unauthorized") context.limiter.failed(keys);
+      if (codeOf(thrown) === "unauthorized") login.failed();
       throw thrown;
     }
     await assertRemoteId(context, idpId, assertion, remoteIdAttribute);

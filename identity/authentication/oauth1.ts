@@ -75,13 +75,13 @@ export const oauth1Method: AuthenticationMethod = {
     const consumerId = requiredParameter(parameters, "oauth_consumer_key");
     const tokenId = requiredParameter(parameters, "oauth_token");
     const keys = [`consumer ${consumerId}`, `address ${remoteAddress}`];
-    context.limiter.assertAllowed(keys);
+    using attempt = await context.limiter.begin(keys);
     const token = await findAccessToken(context.database, tokenId);
     try {
       if (token?.consumer_id !== consumerId) throw unauthorized("access token is not the consumer's");
       await assertSigned(context, signed, parameters, { consumerId, token });
     } catch (thrown) {
-      context.limiter.failed(keys);
+      attempt.failed();
       throw thrown;
     }
     const delegation = await loadDelegation(context, { accessTokenId: tokenId });

@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { createRemoteJWKSet, customFetch, errors, type JWTVerifyGetKey, jwtVerify } from "jose";
+import type { JWTVerifyGetKey } from "jose";
 import { Type } from "typebox";
 import { Compile } from "typebox/compile";
 import type { Clock } from "../../common/clock.ts";
@@ -67,6 +67,9 @@ type Redirection = {
   readonly codeChallenge: string;
 };
 
+/** Loaded with the first token of a provider: it costs a process 5 MB. */
+const jose = () => import("jose");
+
 /** Codes of jose for keys that could not be fetched or read; all others are about the token. */
 const KEYS_UNREADABLE: ReadonlySet<string> = new Set(["ERR_JOSE_GENERIC", "ERR_JWKS_TIMEOUT", "ERR_JWKS_INVALID"]);
 
@@ -124,6 +127,7 @@ const createOidcClient = (config: OidcConfig, clock: Clock): OidcClient => {
     if (document.issuer !== config.issuer) throw unavailable(config, `the document is of ${document.issuer}`);
     const jwksUri = urlOf(document.jwks_uri);
     if (jwksUri === undefined) throw unavailable(config, "no keys");
+    const { createRemoteJWKSet, customFetch } = await jose();
     return {
       authorization: urlOf(document.authorization_endpoint),
       token: urlOf(document.token_endpoint),
@@ -133,7 +137,7 @@ const createOidcClient = (config: OidcConfig, clock: Clock): OidcClient => {
       keys: createRemoteJWKSet(jwksUri, {
         cooldownDuration: KEYS_COOLDOWN_MS,
         cacheMaxAge: DISCOVERY_LIFETIME_MS,
-        [customFetch]: (url) => providerFetch(new URL(url)),
+        [customFetch]: (url: string) => providerFetch(new URL(url)),
       }),
     };
   };
@@ -163,6 +167,7 @@ const createOidcClient = (config: OidcConfig, clock: Clock): OidcClient => {
   const verify: OidcClient["verify"] = async (token, nonce) => {
     if (token.length > TOKEN_MAX) throw unauthorized("token of the provider is too long");
     const { keys } = await discovery();
+    const { errors, jwtVerify } = await jose();
     const audience = nonce === undefined ? [config.clientId, ...config.audiences] : [config.clientId];
     try {
       const { payload, protectedHeader } = await jwtVerify(token, keys, {

@@ -21,7 +21,7 @@ export const passwordMethod: AuthenticationMethod = {
     const user = await findUser(context, context.directory, named);
     // One count for a user, named by id or by name.
     const keys = [user === undefined ? keyOf(named) : `user ${user.id}`, address];
-    context.limiter.assertAllowed(keys);
+    using attempt = await context.limiter.begin(keys);
     const verdict = await context.directory.verifyPassword(user?.id, password);
     if (verdict === "right" && user !== undefined) return { user };
     switch (verdict) {
@@ -35,7 +35,7 @@ export const passwordMethod: AuthenticationMethod = {
       case "locked":
       case "right":
       case "wrong":
-        context.limiter.failed(keys);
+        attempt.failed();
         throw unauthorized(verdict === "locked" ? "locked out" : "wrong user or password");
     }
   },

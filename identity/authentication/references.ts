@@ -49,7 +49,7 @@ export const requiredMember = (value: unknown, name: string, what: string): unkn
 };
 
 /** A project or domain by id. */
-export const findProject = ({ database, cache }: Reader, id: string): Promise<Project | undefined> =>
+const findProject = ({ database, cache }: Reader, id: string): Promise<Project | undefined> =>
   cache.get(`project ${id}`, () => database.selectFrom("projects").selectAll().where("id", "=", id).executeTakeFirst());
 
 export const findDomain = async (reader: Reader, named: DomainReference): Promise<Project | undefined> => {

@@ -91,10 +91,9 @@ export const totpMethod: AuthenticationMethod = {
     context.limiter.assertAllowed([address]);
     const user = await findUser(context, context.directory, named);
     const key = `totp ${user?.id ?? JSON.stringify(named)}`;
-    context.limiter.assertAllowed([key]);
+    using attempt = await context.limiter.begin([address, [key, FAILURE_WEIGHT]]);
     if (user !== undefined && (await isAccepted(context, user.id, passcode))) return { user };
-    context.limiter.failed([address]);
-    for (let count = 0; count < FAILURE_WEIGHT; count += 1) context.limiter.failed([key]);
+    attempt.failed();
     throw unauthorized("wrong user or passcode, or one that was used before");
   },
 };

@@ -70,3 +70,41 @@ export const renderCatalog = (
         return [{ id, interface: endpoint.interface, region: regionId, region_id: regionId, url }];
       }),
   }));
+
+/** Texts that stand for the ids in a catalog's text until it is filled in; nothing else may hold them. */
+export type CatalogMarks = { readonly userId: string; readonly projectId: string };
+
+/** What catalogs are made of. */
+export type OfferedCatalog = {
+  render(scope: CatalogScope): Catalog;
+  /** The same as JSON. It is made once for all scopes of a kind: a token is answered with its catalog, which is most of the answer. */
+  text(scope: CatalogScope): string;
+};
+
+/** Ids that stand in JSON as they are. */
+const PLAIN = /^[A-Za-z0-9_-]*$/;
+
+/** What stands between the quotes of a JSON string. */
+const quoted = (id: string): string => (PLAIN.test(id) ? id : JSON.stringify(id).slice(1, -1));
+
+export const offeredCatalog = (
+  services: readonly CatalogService[],
+  endpoints: readonly CatalogEndpoint[],
+  marks: CatalogMarks,
+): OfferedCatalog => {
+  let ofProjects: string | undefined;
+  let ofOthers: string | undefined;
+  const textFor = (scope: CatalogScope): string => JSON.stringify(renderCatalog(services, endpoints, scope));
+  const filled = (text: string, mark: string, id: string): string => text.split(mark).join(quoted(id));
+  return {
+    render: (scope) => renderCatalog(services, endpoints, scope),
+    text: ({ userId, projectId }) => {
+      if (projectId === undefined) {
+        ofOthers ??= textFor({ ...marks, projectId });
+        return filled(ofOthers, marks.userId, userId);
+      }
+      ofProjects ??= textFor(marks);
+      return filled(filled(ofProjects, marks.userId, userId), marks.projectId, projectId);
+    },
+  };
+};

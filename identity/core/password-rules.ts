@@ -6,14 +6,21 @@ export const PASSWORD_MAX = 4_096;
 
 const DAY_MS = 86_400_000;
 
+/** The operator's expression, with what it is called in a refusal. `isMatchedBy` throws `bad-request` where that cannot be told in time. */
+export type PasswordPattern = {
+  readonly source: string;
+  readonly description: string;
+  isMatchedBy(password: string): boolean;
+};
+
 /** What the operator asks of passwords and their owners; 0 turns a rule off. Keystone's `[security_compliance]`. */
 export type PasswordRules = {
   readonly inactiveDays: number;
   readonly expiresDays: number;
   readonly uniqueLastCount: number;
   readonly minimumAgeDays: number;
-  readonly regex: RegExp | undefined;
-  readonly regexDescription: string;
+  /** What a new password must be like, beside its length. */
+  readonly pattern: PasswordPattern | undefined;
   readonly changeUponFirstUse: boolean;
 };
 
@@ -30,13 +37,12 @@ export type PasswordState = {
 };
 
 /** Throws `bad-request` for a password that the rules do not take, with the operator's description. */
-export const assertAcceptable = (password: string, { regex, regexDescription }: PasswordRules): void => {
+export const assertAcceptable = (password: string, { pattern }: Pick<PasswordRules, "pattern">): void => {
   if (password.length > PASSWORD_MAX) {
     throw identityError("bad-request", `Invalid input for field 'password': longer than ${PASSWORD_MAX} characters`);
   }
-  // Where it begins counts, as in Keystone; where it ends, the expression says itself.
-  if (regex !== undefined && regex.exec(password)?.index !== 0) {
-    throw identityError("bad-request", `The password does not match the requirements: ${regexDescription}.`);
+  if (pattern !== undefined && !pattern.isMatchedBy(password)) {
+    throw identityError("bad-request", `The password does not match the requirements: ${pattern.description}.`);
   }
 };
 

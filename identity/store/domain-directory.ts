@@ -6,8 +6,8 @@ import type { CredentialCipher } from "./credential-cipher.ts";
 import type { Directory } from "./directory.ts";
 import { domainConfiguration } from "./domain-configurations.ts";
 import { createIdMappings, type Mapping, type MappedKind } from "./id-mappings.ts";
-import { createLdapConnection, type LdapConnection } from "./ldap-connection.ts";
-import { createLdapDirectory, type LdapDirectory } from "./ldap-directory.ts";
+import type { LdapConnection } from "./ldap-connection.ts";
+import type { LdapDirectory } from "./ldap-directory.ts";
 import type { PasswordHasher } from "./password-hasher.ts";
 import type { ReadCache } from "./read-cache.ts";
 import type { IdentityDatabase, ListQuery } from "./records.ts";
@@ -32,6 +32,8 @@ type Running = {
 };
 
 const SQL_DRIVER: Driver = { kind: "sql" };
+
+const loadLdap = async () => ({ ...(await import("./ldap-connection.ts")), ...(await import("./ldap-directory.ts")) });
 
 const sameOptions = (left: ReadonlyMap<string, unknown>, right: ReadonlyMap<string, unknown>): boolean =>
   left.size === right.size &&
@@ -73,8 +75,10 @@ export const createDomainDirectory = (options: DomainDirectoryOptions): Director
   /** The domain's directory; undefined where SQL has its users. */
   const ldapOf = async (domainId: string): Promise<LdapDirectory | undefined> => {
     const driver = await driverOf(domainId);
+    // Loaded with the first directory: it costs a process 4 MB. Nothing is waited for below, so that a domain has one connection.
+    const library = driver.kind === "sql" ? undefined : await loadLdap();
     const known = running.get(domainId);
-    if (driver.kind === "sql") {
+    if (library === undefined || driver.kind === "sql") {
       if (known !== undefined) stop(domainId);
       return undefined;
     }
@@ -85,8 +89,8 @@ export const createDomainDirectory = (options: DomainDirectoryOptions): Director
       if (/^ldaps?:\/\//.test(url) && URL.canParse(url)) continue;
       throw identityError("directory-unavailable", "The directory of this domain is not configured well.", { url });
     }
-    const connection = createLdapConnection(settings, clock);
-    const directory = createLdapDirectory({ domainId, settings, connection, mappings, hasher });
+    const connection = library.createLdapConnection(settings, clock);
+    const directory = library.createLdapDirectory({ domainId, settings, connection, mappings, hasher });
     running.set(domainId, { options: driver.options, connection, directory });
     return directory;
   };

@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from "kysely";
 import type { LimitSurroundings, OwnedLimit } from "../core/limit-model.ts";
-import { conditionSql, type IdentityDatabase, type IdentityTransaction, type ListQuery } from "./records.ts";
+import { conditionSql, type IdentityDatabase, type IdentityTransaction, type ListQuery, listRows } from "./records.ts";
 
 /** A limit with what its registered limit says of it. */
 export type Limit = {
@@ -39,21 +39,8 @@ const scopeSql = (scope: LimitScope): RawBuilder<unknown>[] => {
 };
 
 /** Limits as `query` asks for them, of those that `scope` shows. */
-export const listLimits = async (database: IdentityDatabase, query: ListQuery, scope: LimitScope): Promise<Limit[]> => {
-  const conditions: RawBuilder<unknown>[] = [...query.conditions.map(conditionSql), ...scopeSql(scope)];
-  const column = sql.ref(query.sortColumn);
-  if (query.marker !== undefined) {
-    const sign = sql.raw(query.descending ? "<" : ">");
-    conditions.push(
-      sql`(${column}, id) ${sign} (SELECT ${column}, id FROM ${ALL} AS marked WHERE id = ${query.marker})`,
-    );
-  }
-  const where = conditions.length === 0 ? sql`` : sql` WHERE ${sql.join(conditions, sql` AND `)}`;
-  const direction = sql.raw(query.descending ? "DESC" : "ASC");
-  const rows = sql<Limit>`
-    SELECT * FROM ${ALL} AS listed${where} ORDER BY ${column} ${direction}, id ${direction} LIMIT ${query.limit}`;
-  return (await rows.execute(database)).rows;
-};
+export const listLimits = (database: IdentityDatabase, query: ListQuery, scope: LimitScope): Promise<Limit[]> =>
+  listRows(database, ALL, query, [...query.conditions.map(conditionSql), ...scopeSql(scope)]);
 
 /** The limit with this id. */
 export const findLimit = async (database: IdentityDatabase, id: string): Promise<Limit | undefined> =>

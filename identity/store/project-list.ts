@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from "kysely";
-import { conditionSql, type IdentityDatabase, type ListQuery } from "./records.ts";
+import { conditionSql, type IdentityDatabase, type ListQuery, listRows } from "./records.ts";
 import type { Project } from "./schema.ts";
 
 /** Which tags projects must have or must not have; all that is given must hold. */
@@ -31,21 +31,5 @@ const tagConditions = ({ all, any, notAll, notAny }: TagFilter): RawBuilder<bool
 };
 
 /** Projects as `query` and `tags` ask for them: `listRecords` with more conditions. An unknown marker is the list's end. */
-export const listProjects = async (
-  database: IdentityDatabase,
-  query: ListQuery,
-  tags: TagFilter,
-): Promise<Project[]> => {
-  const conditions = [...query.conditions.map(conditionSql), ...tagConditions(tags)];
-  const { marker, sortColumn } = query;
-  const column = sql.ref(sortColumn);
-  if (marker !== undefined) {
-    const sign = sql.raw(query.descending ? "<" : ">");
-    conditions.push(sql`(${column}, id) ${sign} (SELECT ${column}, id FROM projects WHERE id = ${marker})`);
-  }
-  const where = conditions.length === 0 ? sql`` : sql` WHERE ${sql.join(conditions, sql` AND `)}`;
-  const direction = sql.raw(query.descending ? "DESC" : "ASC");
-  const rows = sql<Project>`
-    SELECT * FROM projects${where} ORDER BY ${column} ${direction}, id ${direction} LIMIT ${query.limit}`;
-  return (await rows.execute(database)).rows;
-};
+export const listProjects = (database: IdentityDatabase, query: ListQuery, tags: TagFilter): Promise<Project[]> =>
+  listRows(database, sql.table("projects"), query, [...query.conditions.map(conditionSql), ...tagConditions(tags)]);

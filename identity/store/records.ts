@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type Kysely, type RawBuilder, type Selectable, sql, type Transaction } from "kysely";
+import { isPostgres } from "../../common/sql/dialect.ts";
 import { likePattern } from "../../common/sql/like.ts";
 import type { IdentitySchema } from "./schema.ts";
 
@@ -27,6 +28,8 @@ export type Condition = {
 export type ListQuery = {
   readonly conditions: readonly Condition[];
   readonly sortColumn: string;
+  /** Where `sortColumn` has numbers; else it has texts, which are sorted by their bytes. */
+  readonly sortsNumbers?: boolean;
   readonly descending: boolean;
   readonly limit: number;
   readonly marker: string | undefined;
@@ -68,29 +71,62 @@ export const conditionSql = ({ column, comparison, ignoresCase, value }: Conditi
   return sql`${left} ${sql.raw(SIGNS[comparison])} ${right}`;
 };
 
+/** On PostgreSQL `Anton` would come after `anna` with one locale and before it with another. Ids look the same in all. */
+const sortedBy = (database: IdentityDatabase, { sortColumn, sortsNumbers }: ListQuery): RawBuilder<unknown> => {
+  const column = sql.ref(sortColumn);
+  return sortsNumbers !== true && sortColumn !== "id" && isPostgres(database) ? sql`${column} COLLATE "C"` : column;
+};
+
+/** What comes after the marker; nothing where there is no such row. */
+const afterMarker = async (
+  database: IdentityDatabase,
+  source: RawBuilder<unknown>,
+  query: ListQuery,
+  marker: string,
+): Promise<RawBuilder<boolean>> => {
+  const sign = sql.raw(query.descending ? "<" : ">");
+  if (query.sortColumn === "id") return sql`id ${sign} ${marker}`;
+  const column = sql.ref(query.sortColumn);
+  const marked = sql<{
+    value: string | number | null;
+  }>`SELECT ${column} AS value FROM ${source} AS marked WHERE id = ${marker}`;
+  const row = (await marked.execute(database)).rows[0];
+  if (row === undefined) return sql`1 = 0`;
+  // Null is neither more nor less than anything; the order below has it before everything.
+  if (row.value === null) {
+    const others = sql`${column} IS NULL AND id ${sign} ${marker}`;
+    return query.descending ? sql`(${others})` : sql`(${others} OR ${column} IS NOT NULL)`;
+  }
+  const beyond = sql<boolean>`(${sortedBy(database, query)}, id) ${sign} (${row.value}, ${marker})`;
+  return query.descending ? sql`(${beyond} OR ${column} IS NULL)` : beyond;
+};
+
+/**
+ * Rows of `source`, a table or a query in parentheses, as `query` asks for them, of those for which `conditions` hold (`query.conditions` is the
+ * caller's). In the same order on both databases: nulls first, or last where it descends.
+ */
+export const listRows = async <Row>(
+  database: IdentityDatabase,
+  source: RawBuilder<unknown>,
+  query: ListQuery,
+  conditions: readonly RawBuilder<unknown>[],
+): Promise<Row[]> => {
+  const after = query.marker === undefined ? [] : [await afterMarker(database, source, query, query.marker)];
+  const all = [...conditions, ...after];
+  const where = all.length === 0 ? sql`` : sql` WHERE ${sql.join(all, sql` AND `)}`;
+  const ids = sql.raw(query.descending ? "id DESC" : "id ASC");
+  const order = sql.raw(query.descending ? "DESC NULLS LAST" : "ASC NULLS FIRST");
+  const sorted = query.sortColumn === "id" ? ids : sql`${sortedBy(database, query)} ${order}, ${ids}`;
+  const rows = sql<Row>`SELECT * FROM ${source} AS listed${where} ORDER BY ${sorted} LIMIT ${query.limit}`;
+  return (await rows.execute(database)).rows;
+};
+
 /** Rows of `table` as `query` asks for them. An unknown marker is the list's end. */
-export const listRecords = async <Name extends RecordTable>(
+export const listRecords = <Name extends RecordTable>(
   database: IdentityDatabase,
   table: Name,
   query: ListQuery,
-): Promise<RecordOf<Name>[]> => {
-  const conditions = query.conditions.map(conditionSql);
-  if (query.marker !== undefined) {
-    const sign = sql.raw(query.descending ? "<" : ">");
-    const column = sql.ref(query.sortColumn);
-    conditions.push(
-      query.sortColumn === "id"
-        ? sql`id ${sign} ${query.marker}`
-        : sql`(${column}, id) ${sign} (SELECT ${column}, id FROM ${sql.table(table)} WHERE id = ${query.marker})`,
-    );
-  }
-  const where = conditions.length === 0 ? sql`` : sql` WHERE ${sql.join(conditions, sql` AND `)}`;
-  const direction = sql.raw(query.descending ? "DESC" : "ASC");
-  const order =
-    query.sortColumn === "id" ? sql`id ${direction}` : sql`${sql.ref(query.sortColumn)} ${direction}, id ${direction}`;
-  const rows = sql<RecordOf<Name>>`SELECT * FROM ${sql.table(table)}${where} ORDER BY ${order} LIMIT ${query.limit}`;
-  return (await rows.execute(database)).rows;
-};
+): Promise<RecordOf<Name>[]> => listRows(database, sql.table(table), query, query.conditions.map(conditionSql));
 
 /** The row with this id. */
 export const findRecord = async <Name extends RecordTable>(

@@ -5,7 +5,15 @@ import { inactiveSinceMs } from "../core/password-rules.ts";
 import type { Changes } from "./changes.ts";
 import type { Directory, DirectoryGroup, DirectoryUser } from "./directory.ts";
 import type { PasswordHasher } from "./password-hasher.ts";
-import { type Condition, conditionSql, findRecord, type IdentityDatabase, type ListQuery, parsed } from "./records.ts";
+import {
+  type Condition,
+  conditionSql,
+  findRecord,
+  type IdentityDatabase,
+  type ListQuery,
+  listRows,
+  parsed,
+} from "./records.ts";
 import type { Group } from "./schema.ts";
 import { createPasswordCheck } from "./sql-password-check.ts";
 
@@ -51,8 +59,8 @@ const groupOf = (row: Group): DirectoryGroup => ({
 /** Columns of conditions that are about another table, and the ids which that one gives. */
 type Elsewhere = Readonly<Record<string, (conditions: readonly RawBuilder<boolean>[]) => RawBuilder<unknown>>>;
 
-/** Rows of `source`, a table or a query in parentheses, as `query` asks for them. */
-const selectSql = <Row>(source: RawBuilder<unknown>, query: ListQuery, elsewhere: Elsewhere): RawBuilder<Row> => {
+/** What rows must fulfil for `query`. */
+const conditionsOf = (query: ListQuery, elsewhere: Elsewhere): RawBuilder<unknown>[] => {
   const own: RawBuilder<unknown>[] = [];
   const others = new Map<Elsewhere[string], RawBuilder<boolean>[]>();
   for (const condition of query.conditions) {
@@ -61,16 +69,7 @@ const selectSql = <Row>(source: RawBuilder<unknown>, query: ListQuery, elsewhere
     else others.set(other, [...(others.get(other) ?? []), conditionSql(condition)]);
   }
   for (const [idsWhere, conditions] of others) own.push(sql`id IN (${idsWhere(conditions)})`);
-  const { sortColumn, descending, marker, limit } = query;
-  const order = sortColumn === "id" ? sql`id` : sql`${sql.ref(sortColumn)}, id`;
-  if (marker !== undefined) {
-    const sign = sql.raw(descending ? "<" : ">");
-    own.push(sql`(${order}) ${sign} (SELECT ${order} FROM ${source} AS marked WHERE id = ${marker})`);
-  }
-  const where = own.length === 0 ? sql`` : sql` WHERE ${sql.join(own, sql` AND `)}`;
-  const direction = sql.raw(descending ? "DESC" : "ASC");
-  const sorted = sortColumn === "id" ? sql`id ${direction}` : sql`${sql.ref(sortColumn)} ${direction}, id ${direction}`;
-  return sql<Row>`SELECT * FROM ${source} AS listed${where} ORDER BY ${sorted} LIMIT ${limit}`;
+  return own;
 };
 
 /** The driver that keeps users and groups in the database. */
@@ -96,7 +95,8 @@ export const createSqlDirectory = (options: SqlDirectoryOptions): Directory => {
     const members: Elsewhere[string] = (conditions) =>
       sql`SELECT user_id FROM group_members WHERE ${livingSql()} AND ${sql.join(conditions, sql` AND `)}`;
     const elsewhere: Elsewhere = { idp_id: federated, protocol_id: federated, unique_id: federated, group_id: members };
-    return (await selectSql<UserRow>(usersSql(), query, elsewhere).execute(database)).rows.map(userOf);
+    const rows = await listRows<UserRow>(database, usersSql(), query, conditionsOf(query, elsewhere));
+    return rows.map(userOf);
   };
   const firstUser = async (...conditions: Condition[]): Promise<DirectoryUser | undefined> =>
     (await usersWhere({ conditions, sortColumn: "id", descending: false, limit: 1, marker: undefined }))[0];
@@ -125,8 +125,8 @@ export const createSqlDirectory = (options: SqlDirectoryOptions): Directory => {
     listGroups: async (query) => {
       const ofUser: Elsewhere[string] = (conditions) =>
         sql`SELECT group_id FROM group_members WHERE ${livingSql()} AND ${sql.join(conditions, sql` AND `)}`;
-      const rows = selectSql<Group>(sql.table("groups"), query, { user_id: ofUser });
-      return (await rows.execute(database)).rows.map(groupOf);
+      const conditions = conditionsOf(query, { user_id: ofUser });
+      return (await listRows<Group>(database, sql.table("groups"), query, conditions)).map(groupOf);
     },
     groupIdsOf: async (userId) => {
       const rows = sql<{ id: string }>`

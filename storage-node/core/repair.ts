@@ -80,6 +80,6 @@ export const judgeJoin = (
   if (voting < readQuorum && !isWhole) return { kind: "pulling" };
   const isFounding = isWhole && ownEntries === 0 && pulledFrom.every((one) => one.entries === 0 && !one.hasPromised);
   // One that began when nobody had voted, this replica neither: since then it has not voted either.
-  const hasNeverVoted = isFounding || (pulledFrom.length > 0 && pulledFrom.some(({ isFounder }) => isFounder));
+  const hasNeverVoted = isFounding || pulledFrom.some(({ isFounder }) => isFounder);
   return isSafe || hasNeverVoted ? { kind: "joined", isFounding } : { kind: "waiting" };
 };

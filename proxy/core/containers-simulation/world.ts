@@ -83,7 +83,7 @@ export type PoweredReplica = {
 };
 
 /** A question of one replica to another; only the storage node knows what is in it. */
-export type RepairQuestion = readonly unknown[];
+type RepairQuestion = readonly unknown[];
 
 /** How a replica repairs itself, and helps others to. */
 export type RepairSide = {
