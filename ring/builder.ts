@@ -1,6 +1,7 @@
 import { RingsteadError } from "../common/errors.ts";
 import { NO_DEVICE, RING_LIMITS, type RingData, type RingDevice } from "./device.ts";
 import { deviceFault } from "./format.ts";
+import { nearestReplicas, replicasFault, tableShape } from "./table-shape.ts";
 import { createRing, type Ring } from "./ring.ts";
 
 /**
@@ -9,8 +10,9 @@ import { createRing, type Ring } from "./ring.ts";
  */
 export type Builder = {
   readonly hashSeed: bigint;
-  readonly partitionPower: number;
-  readonly replicas: number;
+  partitionPower: number;
+  /** May be a fraction, see `tableShape`. */
+  replicas: number;
   /** A partition gives up no second replica by choice within this many hours. */
   minPartHours: number;
   /** Fraction by which a device may exceed its weight's share where that brings replicas further apart; 0 = never. */
@@ -19,14 +21,15 @@ export type Builder = {
   version: number;
   /** Index = device id; `undefined` where a device was removed. Ids are never given out twice. */
   readonly devices: (RingDevice | undefined)[];
-  /** As in `RingData`, with `NO_DEVICE` where a replica waits for the next rebalance. */
-  readonly assignments: Uint16Array;
+  /** As in `RingData`, with `NO_DEVICE` also where a replica waits for the next rebalance. */
+  assignments: Uint16Array;
   /** Per partition the second since 1970 when a replica of it last moved; 0 = never. */
-  readonly movedAtSeconds: Uint32Array;
+  movedAtSeconds: Uint32Array;
 };
 
 export type BuilderOptions = {
   partitionPower: number;
+  /** From 1 to 16; a fraction is rounded to a whole number of partition replicas. */
   replicas: number;
   minPartHours: number;
   /** Seed of the placement hash, 64 bits: random, and never to change once data is stored. */
@@ -43,24 +46,35 @@ const checkWhole = (what: string, value: number, min: number, max: number): void
     refuse(`${what} must be a whole number from ${min} to ${max}, not ${value}`, { what, value, min, max });
 };
 
+/** @throws RingsteadError `ring-invalid` */
+export const checkReplicas = (replicas: number): void => {
+  const fault = replicasFault(replicas);
+  if (fault !== undefined) refuse(fault, { replicas });
+};
+
+const checkOverload = (overload: number): void => {
+  if (!(overload >= 0 && overload <= RING_LIMITS.overloadMax))
+    refuse(`overload must be a number from 0 to ${RING_LIMITS.overloadMax}, not ${overload}`, { overload });
+};
+
 /** @throws RingsteadError `ring-invalid` when a number is out of `RING_LIMITS` */
 export const createBuilder = (options: BuilderOptions): Builder => {
   const { partitionPower, replicas, minPartHours, seed, overload = 0 } = options;
   checkWhole("partition power", partitionPower, RING_LIMITS.partitionPowerMin, RING_LIMITS.partitionPowerMax);
-  checkWhole("replicas", replicas, 1, RING_LIMITS.replicasMax);
+  checkReplicas(replicas);
   checkWhole("min_part_hours", minPartHours, 0, RING_LIMITS.minPartHoursMax);
-  if (!(overload >= 0 && overload <= RING_LIMITS.overloadMax))
-    refuse(`overload must be a number from 0 to ${RING_LIMITS.overloadMax}, not ${overload}`, { overload });
+  checkOverload(overload);
   const partitionCount = 2 ** partitionPower;
+  const count = nearestReplicas(partitionPower, replicas);
   return {
     hashSeed: BigInt.asUintN(64, seed),
     partitionPower,
-    replicas,
+    replicas: count,
     minPartHours,
     overload,
     version: 0,
     devices: [],
-    assignments: new Uint16Array(partitionCount * replicas).fill(NO_DEVICE),
+    assignments: new Uint16Array(partitionCount * Math.ceil(count)).fill(NO_DEVICE),
     movedAtSeconds: new Uint32Array(partitionCount),
   };
 };
@@ -109,13 +123,32 @@ export const setWeight = (builder: Builder, id: number, weight: number): void =>
   builder.version += 1;
 };
 
+/** Takes effect with the next rebalance. @throws RingsteadError `ring-invalid` */
+export const setOverload = (builder: Builder, overload: number): void => {
+  checkOverload(overload);
+  builder.overload = overload;
+  builder.version += 1;
+};
+
+/** Partition replicas that each device holds, by device id. */
+export const countHeld = ({ devices, assignments }: Pick<RingData, "devices" | "assignments">): Int32Array => {
+  const held = new Int32Array(devices.length);
+  for (const device of assignments) if (device !== NO_DEVICE) held[device] = (held[device] ?? 0) + 1;
+  return held;
+};
+
+/** Replicas that wait for the next rebalance to get a device. */
+export const countHoles = ({ partitionPower, replicas, devices, assignments }: Builder): number =>
+  tableShape(partitionPower, replicas).replicaCount -
+  countHeld({ devices, assignments }).reduce((sum, count) => sum + count, 0);
+
 /**
  * The ring as it stands; later changes of the builder do not touch it.
  * @throws RingsteadError `ring-needs-rebalance` while replicas have no device
  */
 export const buildRing = (builder: Builder): Ring => {
   const { version, hashSeed, partitionPower, replicas, assignments } = builder;
-  if (assignments.includes(NO_DEVICE))
+  if (countHoles(builder) > 0)
     throw new RingsteadError("ring-needs-rebalance", "some replicas have no device yet; rebalance first");
   const data: RingData = {
     version,

@@ -41,7 +41,7 @@ class ChainSearch {
     this.#receivers = [...ofDevice.keys()].filter((id) => (ofDevice[id] ?? 0) > 0);
     this.#slots = Array.from(ofDevice, () => []);
     for (const partition of order)
-      for (let slot = partition * layout.replicas; slot < (partition + 1) * layout.replicas; slot += 1)
+      for (let slot = layout.firstOf(partition); slot < layout.endOf(partition); slot += 1)
         this.#slots[layout.deviceAt(slot)]?.push(slot);
   }
 
@@ -71,7 +71,7 @@ class ChainSearch {
   disperse(partition: number): void {
     const layout = this.#layout;
     const candidates: (Step & { cost: number; uneven: number })[] = [];
-    for (let slot = partition * layout.replicas; slot < (partition + 1) * layout.replicas; slot += 1) {
+    for (let slot = layout.firstOf(partition); slot < layout.endOf(partition); slot += 1) {
       if (!layout.isMovable(slot)) continue;
       const from = layout.deviceAt(slot);
       for (const to of this.#receivers) {
@@ -81,7 +81,7 @@ class ChainSearch {
         if (cost < 0) candidates.push({ slot, from, to, cost, uneven });
       }
     }
-    this.#checksLeft -= layout.replicas * this.#receivers.length;
+    this.#checksLeft -= layout.shape.width * this.#receivers.length;
     candidates.sort((a, b) => a.cost - b.cost || a.uneven - b.uneven);
     for (const candidate of candidates) {
       if (this.isExhausted) return;
@@ -151,7 +151,7 @@ class ChainSearch {
       const cost = layout.hasMoved(slot) ? 0 : 1;
       const candidates = open[cost];
       if (candidates === undefined || candidates.length === 0 || banned.has(slot) || !layout.isMovable(slot)) continue;
-      const partition = Math.floor(slot / layout.replicas);
+      const partition = layout.partitionOf(slot);
       let reached = false;
       for (const to of candidates) {
         if (!isOpen(to, cost)) continue;
@@ -176,7 +176,7 @@ class ChainSearch {
     const layout = this.#layout;
     const stepsBefore = this.#steps.length;
     for (const step of chain) {
-      const partition = Math.floor(step.slot / layout.replicas);
+      const partition = layout.partitionOf(step.slot);
       const possible =
         layout.deviceAt(step.slot) === step.from &&
         layout.isMovable(step.slot) &&

@@ -78,6 +78,126 @@ describe("ringstead ring", () => {
     expect(new Set(loadBuilder(builder).assignments)).toEqual(new Set([0, 1, 2]));
   });
 
+  it("sets replicas, fractions too, and says how many partitions have how many", async () => {
+    await createRingOf(5);
+    expect((await run("set-replicas", builderPath(), "2.5")).out).toMatch(
+      /2\.5 replicas \(3 of 32 partitions, 2 of 32\)/,
+    );
+    expect((await run("rebalance", builderPath(), "--force")).code).toBe(0);
+    const ring = loadRing(ringPath());
+    expect(ring.replicas).toBe(2.5);
+    expect([ring.primaries(0).length, ring.primaries(63).length]).toEqual([3, 2]);
+    const [first = ""] = (await run("show", ringPath())).out.split("\n");
+    expect(first).toContain("replicas 2.5");
+    const percent = [...(await run("show", ringPath())).out.matchAll(/ ([0-9.]+)$/gm)].map((match) => Number(match[1]));
+    expect(percent.reduce((sum, one) => sum + one, 0)).toBeCloseTo(100, 0);
+    expect(await run("set-replicas", builderPath(), "17")).toMatchObject({
+      code: 1,
+      error: "replicas must be a number from 1 to 16, not 17\n",
+    });
+  });
+
+  it("sets the overload, in force with the next rebalance", async () => {
+    await createRingOf(4);
+    expect((await run("set-overload", builderPath(), "0.1")).out).toMatch(/may take 10 % over its share/);
+    expect(loadBuilder(builderPath()).overload).toBe(0.1);
+    expect((await run("set-overload", builderPath(), "11")).error).toBe(
+      "overload must be a number from 0 to 10, not 11\n",
+    );
+  });
+
+  it("doubles the partitions and writes the ring, also under an installation, for nothing moves", async () => {
+    mkdirSync(join(folder, "rings"));
+    const builder = join(folder, "rings/object.builder");
+    const ring = join(folder, "rings/object.ring");
+    await run("create", builder, "--partition-power", "4", "--replicas", "2");
+    const add = (name: string) => run("add", builder, "--node", "n", "--device", name, "--weight", "1");
+    for (const name of ["d1", "d2", "d3"]) await add(name);
+    await run("rebalance", builder);
+    writeFileSync(join(folder, "layout-version"), "1\n");
+    const before = loadRing(ring);
+    const increased = await run("increase-part-power", builder);
+    expect(increased).toMatchObject({ code: 0, error: "" });
+    expect(increased.out).toMatch(/partition power 5, nothing moves/);
+    const after = loadRing(ring);
+    expect(after.version).toBeGreaterThan(before.version);
+    for (let partition = 0; partition < 32; partition += 1)
+      expect(after.primaries(partition)).toEqual(before.primaries(partition >> 1));
+    await add("d4");
+    await run("rebalance", builder, "--force", "--plan");
+    expect((await run("increase-part-power", builder)).error).toContain("data would have to move");
+    expect(loadBuilder(builder).partitionPower).toBe(5);
+  });
+
+  it("gives each ring that it writes a higher version, also from an older copy of the builder", async () => {
+    await createRingOf(4);
+    const old = readFileSync(builderPath());
+    await run("weight", builderPath(), "0", "50");
+    await run("weight", builderPath(), "1", "300");
+    await run("rebalance", builderPath(), "--force");
+    const { version } = loadRing(ringPath());
+    writeFileSync(builderPath(), old);
+    await run("weight", builderPath(), "3", "500");
+    expect(loadBuilder(builderPath()).version).toBeLessThan(version);
+    await run("rebalance", builderPath(), "--force");
+    expect(loadRing(ringPath()).version).toBe(version + 1);
+    expect(loadBuilder(builderPath()).version).toBe(version + 1);
+  });
+
+  it("does not write over the ring of another builder, but over a damaged one", async () => {
+    await createRingOf(4);
+    const other = join(folder, "other.builder");
+    await run("create", other, "--partition-power", "6", "--replicas", "1", "--hash-seed", "def");
+    await run("add", other, "--node", "n", "--device", "d1", "--weight", "1");
+    expect((await run("rebalance", other, "--ring", ringPath())).error).toMatch(/different hash seeds/);
+    expect(loadRing(ringPath()).hashSeed).toBe(0xabcn);
+    writeFileSync(ringPath(), readFileSync(ringPath()).subarray(0, -1));
+    expect((await run("rebalance", builderPath())).code).toBe(0);
+    expect(loadRing(ringPath()).replicas).toBe(3);
+  });
+
+  it("a device that is removed and added again is a new one, and only its own share moves", async () => {
+    await createRingOf(5);
+    const held = loadBuilder(builderPath()).assignments.filter((id) => id === 4).length;
+    await run("remove", builderPath(), "4");
+    const again = ["--zone", "5", "--node", "n1", "--device", "d5", "--weight", "100"];
+    expect((await run("add", builderPath(), ...again)).out).toMatch(/device 5 added/);
+    expect((await run("rebalance", builderPath(), "--seed", "2")).out).toContain(`, ${held} replicas moved`);
+    expect(loadBuilder(builderPath()).assignments.filter((id) => id === 5)).toHaveLength(held);
+    expect((await run("add", builderPath(), ...again)).error).toBe("device n1/d5 is there already, as device 5\n");
+  });
+
+  it("reports dispersion, as a table and as JSON", async () => {
+    await createRingOf(4);
+    const { out } = await run("dispersion", builderPath());
+    expect(out).toMatch(
+      /0\.00 % of partitions are not as far apart as the weights allow; the weights allow what the devices allow/,
+    );
+    expect(out).toMatch(/^region 1 zone 4 +0 to 1 +0 +16 +48 +0 +0$/m);
+    expect(out).not.toContain("n1");
+    expect((await run("dispersion", builderPath(), "--nodes")).out).toMatch(/^region 1 zone 4 n1 +0 to 1/m);
+    const report = JSON.parse((await run("dispersion", builderPath(), "--json")).out);
+    expect(report.tiers).toHaveLength(9);
+    for (const id of ["0", "1"]) await run("weight", builderPath(), id, "0");
+    expect((await run("dispersion", builderPath())).error).toMatch(/3 replicas cannot be spread over .* there are 2/);
+  });
+
+  it("validates builders, with exit code 1 where one is wrong", async () => {
+    await createRingOf(4);
+    expect(await run("validate", builderPath())).toMatchObject({ code: 0, out: `${builderPath()} is right\n` });
+    await run("weight", builderPath(), "3", "0");
+    const noted = await run("validate", builderPath());
+    expect(noted).toMatchObject({ code: 0 });
+    expect(noted.out).toMatch(/^note: device 3 \(n1\/d4\) is to be emptied and holds 48$/m);
+    await run("remove", builderPath(), "0");
+    const wrong = await run("validate", builderPath());
+    expect(wrong).toMatchObject({ code: 1 });
+    expect(wrong.out).toMatch(/^wrong: 48 of 192 replicas have no device: rebalance$/m);
+    expect(wrong.out).toMatch(/^wrong: 3 replicas need 3 devices with weight, there are 2$/m);
+    expect(wrong.out).toMatch(/: 2 to put right$/m);
+    expect((await run("validate", builderPath(), "--ring", join(folder, "none.ring"))).error).toMatch(/cannot read/);
+  });
+
   it("weighs and removes devices", async () => {
     await createRingOf(5);
     expect((await run("weight", builderPath(), "0", "0")).code).toBe(0);
@@ -123,6 +243,12 @@ describe("ringstead ring", () => {
       ["weight", builderPath(), "0"],
       ["weight", builderPath(), "0", "heavy"],
       ["rebalance", builderPath(), "extra"],
+      ["set-replicas", builderPath()],
+      ["set-replicas", builderPath(), "three"],
+      ["set-overload", builderPath(), "much"],
+      ["increase-part-power"],
+      ["dispersion", builderPath(), "--tier", "1"],
+      ["validate"],
       ["lookup", ringPath()],
       ["lookup", ringPath(), "a/c"],
       ["handoffs", ringPath(), "64"],

@@ -21,14 +21,18 @@ export type RingData = {
   /** Seed of the placement hash, 64 bits; the same for the whole life of a ring. */
   readonly hashSeed: bigint;
   readonly partitionPower: number;
+  /** May be a fraction: some partitions then have one replica more than the others (`tableShape`). */
   readonly replicas: number;
   /** Index = device id; `undefined` where a device was removed. */
   readonly devices: readonly (RingDevice | undefined)[];
-  /** Device ids, partition after partition: replica r of partition p is at p × replicas + r. */
+  /**
+   * Device ids, partition after partition: replica r of partition p is at p × width + r, where width is `replicas` rounded up.
+   * Where a partition has a replica fewer, its last place is `NO_DEVICE`.
+   */
   readonly assignments: Uint16Array;
 };
 
-/** In a builder's table: no device yet. Never in a ring; kept free so that fractional replica counts can come later. */
+/** No device: not yet in a builder's table, and never in the last place of a partition with fewer replicas than others. */
 export const NO_DEVICE = 0xffff;
 
 /** Bounds of everything a ring or builder file may say; whatever is outside is refused. */

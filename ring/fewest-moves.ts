@@ -1,13 +1,14 @@
+import { endOfRow, replicasIn, type TableShape } from "./table-shape.ts";
 import type { Targets } from "./targets.ts";
-import { TIER_LEVELS } from "./targets.ts";
+import { TIER_LEVELS } from "./tier-tree.ts";
 
 /**
  * The fewest moves that lead from `assignments` to the targets with every partition in bounds: a minimum-cost flow from each
  * partition through its regions, zones and nodes to the devices. An oracle for tests, exact and slow; it shares nothing
  * with the rebalance that it judges. Holes count as moves.
  */
-export const fewestMoves = (assignments: Uint16Array, replicas: number, targets: Targets): number => {
-  const partitionCount = assignments.length / replicas;
+export const fewestMoves = (assignments: Uint16Array, shape: TableShape, targets: Targets): number => {
+  const { partitionCount, replicaCount } = shape;
   const network = new Network();
   const sink = network.node();
   const devices = Array.from(targets.ofDevice, (target) => {
@@ -18,8 +19,8 @@ export const fewestMoves = (assignments: Uint16Array, replicas: number, targets:
   let floors = 0;
   for (let partition = 0; partition < partitionCount; partition += 1) {
     const root = network.node();
-    network.edge(SOURCE, root, replicas, 0);
-    const holders = assignments.subarray(partition * replicas, (partition + 1) * replicas);
+    network.edge(SOURCE, root, replicasIn(shape, partition), 0);
+    const holders = assignments.subarray(partition * shape.width, endOfRow(shape, partition));
     const tiers = new Map<string, number>();
     for (const [device, target] of targets.ofDevice.entries()) {
       if (target === 0) continue;
@@ -44,7 +45,7 @@ export const fewestMoves = (assignments: Uint16Array, replicas: number, targets:
   }
   const { flow, cost } = network.cheapestFlow(sink);
   const moves = cost + floors * FLOOR_REWARD;
-  if (flow !== assignments.length || moves >= FLOOR_REWARD) throw new Error("targets and bounds exclude each other");
+  if (flow !== replicaCount || moves >= FLOOR_REWARD) throw new Error("targets and bounds exclude each other");
   return moves;
 };
 

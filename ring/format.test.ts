@@ -1,14 +1,16 @@
+import { readFileSync } from "node:fs";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { RingsteadError } from "../common/errors.ts";
 import { seededRandom } from "../common/random.ts";
-import { buildRing } from "./builder.ts";
+import { buildRing, countHoles } from "./builder.ts";
 import { BUILDER_FILE, decodeBuilder, encodeBuilder } from "./builder-format.ts";
 import type { RingData } from "./device.ts";
 import { decodeRing, encodeRing, RING_FILE } from "./format.ts";
 import { encodeFrame, frameChecksum } from "./frame.ts";
 import { builderFrom, builderPlan } from "./random-builder.ts";
 import { rebalance } from "./rebalance.ts";
+import { setReplicas } from "./set-replicas.ts";
 
 const SMALL_RING: RingData = {
   version: 3,
@@ -39,6 +41,20 @@ const SMALL_BUILDER_HEX = [
   "7d2c6e756c6c2c7b22726567696f6e223a312c227a6f6e65223a322c226e6f6465223a2262222c22646576696365223a",
   "226431222c22776569676874223a302e352c226d657461223a227261636b20c3bc227d5d7d000002000200ffff000002",
   "00020000000000000000f1536500000000000000004b8e3bf13e3199ea",
+].join("");
+
+const FRACTIONAL_RING: RingData = {
+  ...SMALL_RING,
+  replicas: 1.25,
+  assignments: Uint16Array.of(0, 2, 2, 0xffff, 0, 0xffff, 2, 0xffff),
+};
+const FRACTIONAL_RING_HEX = [
+  "5253544452494e4702000000e80000007b2276657273696f6e223a332c226861736853656564223a2230313233343536",
+  "373839616263646566222c22706172746974696f6e506f776572223a322c227265706c69636173223a312e32352c2264",
+  "657669636573223a5b7b22726567696f6e223a312c227a6f6e65223a312c226e6f6465223a2261222c22646576696365",
+  "223a226431222c22776569676874223a3130307d2c6e756c6c2c7b22726567696f6e223a312c227a6f6e65223a322c22",
+  "6e6f6465223a2262222c22646576696365223a226431222c22776569676874223a302e352c226d657461223a22726163",
+  "6b20c3bc227d5d7d000002000200ffff0000ffff0200ffff2a8134b52120c95c",
 ].join("");
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -81,6 +97,19 @@ describe("the ring file", () => {
   it("has the bytes that FORMAT.md describes", () => {
     expect(hexOf(encodeRing(SMALL_RING))).toBe(SMALL_RING_HEX);
     expect(decodeRing(Buffer.from(SMALL_RING_HEX, "hex"))).toEqual(SMALL_RING);
+  });
+
+  it("has the bytes that FORMAT.md describes where some partitions have a replica fewer", () => {
+    expect(hexOf(encodeRing(FRACTIONAL_RING))).toBe(FRACTIONAL_RING_HEX);
+    expect(decodeRing(Buffer.from(FRACTIONAL_RING_HEX, "hex"))).toEqual(FRACTIONAL_RING);
+  });
+
+  it("of format 1, as an earlier Ringstead wrote it, is read and written again byte for byte", () => {
+    const bytes = readFileSync(new URL("fixtures/format-1.ring", import.meta.url));
+    const ring = decodeRing(bytes);
+    expect(ring).toMatchObject({ version: 10, partitionPower: 5, replicas: 3, hashSeed: 0x123456789abcdefn });
+    expect(ring.devices.map((one) => one?.node)).toEqual(["n1", "n2", "n3", undefined, "n5", "n7"]);
+    expect(hexOf(encodeRing(ring))).toBe(hexOf(bytes));
   });
 
   it("comes back as it was written, for any ring", () => {
@@ -139,6 +168,7 @@ describe("the ring file", () => {
       { ...header, partitionPower: 25 },
       { ...header, replicas: 0 },
       { ...header, replicas: 1.5 },
+      { ...header, replicas: 0.5 },
       { ...header, replicas: 17 },
       { ...header, devices: {} },
       { ...header, devices: [{ ...device, weight: -1 }] },
@@ -165,10 +195,27 @@ describe("the ring file", () => {
       expect(refusal(decodeRing, frameOf(head, assignments)).code).toBe("ring-file-damaged");
   });
 
+  it("of a fractional replica count is refused where it cannot be right", () => {
+    const kind = { ...RING_FILE, formatVersion: 2 };
+    const fractional = { ...header, replicas: 1.5 };
+    expect(decodeRing(frameOf(fractional, [0, 2, 2, 0xffff], kind)).replicas).toBe(1.5);
+    for (const [head, assignments] of [
+      // A third of two partitions; a replica too many; one too few; twice the same; cells that are not there.
+      [{ ...header, replicas: 1 + 1 / 3 }, [0, 2, 2, 0xffff]],
+      [fractional, [0, 2, 2, 0]],
+      [fractional, [0, 0xffff, 2, 0xffff]],
+      [fractional, [2, 2, 2, 0xffff]],
+      [fractional, [0, 2, 2]],
+    ] as const)
+      expect(refusal(decodeRing, frameOf(head, assignments, kind)).code).toBe("ring-file-damaged");
+    const message = refusal(decodeRing, frameOf(fractional, [0, 2, 2, 0xffff], { ...kind, formatVersion: 1 })).message;
+    expect(message).toMatch(/has 1.5 replicas, which its format 1 does not know/);
+  });
+
   it("is refused by name when a newer Ringstead has written it", () => {
-    const error = refusal(decodeRing, frameOf(header, [0, 2], { ...RING_FILE, formatVersion: 2 }));
+    const error = refusal(decodeRing, frameOf(header, [0, 2], { ...RING_FILE, formatVersion: 3 }));
     expect(error.code).toBe("ring-file-too-new");
-    expect(error.fields).toMatchObject({ formatVersion: 2, supported: 1 });
+    expect(error.fields).toMatchObject({ formatVersion: 3, supported: 2 });
     expect(refusal(decodeRing, frameOf(header, [0, 2], { ...RING_FILE, formatVersion: 0 })).code).toBe(
       "ring-file-damaged",
     );
@@ -192,6 +239,18 @@ describe("the checksum", () => {
 });
 
 describe("the builder file", () => {
+  it("of format 1, as an earlier Ringstead wrote it, is read, written again byte for byte, and goes on", () => {
+    const bytes = readFileSync(new URL("fixtures/format-1.builder", import.meta.url));
+    const builder = decodeBuilder(bytes);
+    expect(hexOf(encodeBuilder(builder))).toBe(hexOf(bytes));
+    expect(builder).toMatchObject({ version: 12, replicas: 3, overload: 0.1, minPartHours: 1 });
+    expect(countHoles(builder)).toBe(11);
+    setReplicas(builder, 2.5);
+    rebalance(builder, { random: seededRandom(1n), nowMs: 2_000_000_000_000 });
+    expect(decodeBuilder(encodeBuilder(builder))).toEqual(builder);
+    expect(encodeBuilder(builder)[8]).toBe(2);
+  });
+
   it("has the bytes that FORMAT.md describes", () => {
     expect(hexOf(encodeBuilder(smallBuilder()))).toBe(SMALL_BUILDER_HEX);
     expect(decodeBuilder(Buffer.from(SMALL_BUILDER_HEX, "hex"))).toEqual(smallBuilder());

@@ -6,9 +6,9 @@ import { messageOf, RingsteadError } from "../common/errors.ts";
  *
  *     magic 8 | version u16 | zero u16 | header length u32 | header (JSON) | body | xxh64 u64        little endian
  */
-export type Frame = { readonly header: unknown; readonly body: Uint8Array };
+export type Frame = { readonly formatVersion: number; readonly header: unknown; readonly body: Uint8Array };
 
-/** What a kind of file is called in messages, and how it begins. */
+/** What a kind of file is called in messages, how it begins, and the newest version of its format; all from 1 on are read. */
 export type FrameKind = { readonly name: string; readonly magic: string; readonly formatVersion: number };
 
 const FRAME_PREFIX_BYTES = 16;
@@ -31,7 +31,7 @@ export const frameChecksum = (bytes: Uint8Array): bigint => {
 
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
-/** `writeBody` fills exactly `bodyBytes` bytes of the view it is given. */
+/** `writeBody` fills exactly `bodyBytes` bytes of the view it is given. `kind.formatVersion` is the version that is written. */
 export const encodeFrame = (
   kind: FrameKind,
   header: unknown,
@@ -76,20 +76,20 @@ export const decodeFrame = (kind: FrameKind, bytes: Uint8Array): Frame => {
   const sound = view.getBigUint64(trailerOffset, true) === frameChecksum(bytes.subarray(0, trailerOffset));
   if (sound && formatVersion > kind.formatVersion) throw tooNew(kind, formatVersion);
   if (!sound) throw damaged(kind, "is cut short or altered: its checksum does not fit", { sizeBytes: size });
-  if (formatVersion !== kind.formatVersion) throw damaged(kind, `has the unknown format version ${formatVersion}`);
+  if (formatVersion < 1) throw damaged(kind, `has the unknown format version ${formatVersion}`);
   if (view.getUint16(10, true) !== 0) throw damaged(kind, "has a reserved field that is not zero");
   const headerLength = view.getUint32(12, true);
   if (headerLength > FRAME_HEADER_BYTES_MAX || FRAME_PREFIX_BYTES + headerLength > trailerOffset)
     throw damaged(kind, `says that its header has ${headerLength} bytes`);
   const bodyOffset = FRAME_PREFIX_BYTES + headerLength;
   const header = parseHeader(kind, bytes.subarray(FRAME_PREFIX_BYTES, bodyOffset));
-  return { header, body: bytes.subarray(bodyOffset, trailerOffset) };
+  return { formatVersion, header, body: bytes.subarray(bodyOffset, trailerOffset) };
 };
 
 const tooNew = (kind: FrameKind, formatVersion: number): RingsteadError =>
   new RingsteadError(
     "ring-file-too-new",
-    `this ${kind.name} was written by a newer Ringstead (format ${formatVersion}; this one reads ${kind.formatVersion})`,
+    `this ${kind.name} was written by a newer Ringstead (format ${formatVersion}; this one reads up to ${kind.formatVersion})`,
     { kind: kind.name, formatVersion, supported: kind.formatVersion },
   );
 

@@ -1,39 +1,61 @@
 import { NO_DEVICE } from "./device.ts";
-import { type Targets, TIER_LEVELS } from "./targets.ts";
+import { endOfRow, type TableShape } from "./table-shape.ts";
+import type { Targets } from "./targets.ts";
+import { TIER_LEVELS } from "./tier-tree.ts";
 
 /** What it costs to be one replica outside a tier's bounds: an outer level outweighs all inner ones together. */
-const LEVEL_COSTS = [16, 4, 1] as const;
+export const LEVEL_COSTS = [16, 4, 1] as const;
 
-/** For `slot`: the device it came from before this rebalance is `origins[slot]`. */
 const NOTHING_MOVED = -1;
+/** Of a slot that holds no device: no tier's number, and other than that of a device without a tier. */
+const NO_TIER = -2;
 
 /**
  * The table of assignments while a rebalance changes it: who holds what, how far from the targets, and which replica may
- * still move. A partition gives up at most one replica per rebalance and `minPartHours`; that one replica may be sent
- * elsewhere again within the same rebalance, for nobody has seen the first choice yet.
+ * still move. A partition gives up at most one replica per rebalance and `minPartHours`, and none while a hole of it is
+ * filled. What has moved or filled a hole may be sent elsewhere again within the same rebalance, for nobody has seen the
+ * first choice yet.
  */
 export class Layout {
   readonly assignments: Uint16Array;
-  readonly replicas: number;
-  readonly partitionCount: number;
+  readonly shape: TableShape;
   readonly targets: Targets;
   /** Replicas that each device holds now. */
   readonly held: Int32Array;
+  /** The table before this rebalance. */
   readonly #origins: Uint16Array;
-  /** 1 = moved less than `minPartHours` ago. */
+  /** 1 = moved less than `minPartHours` ago, or a replica is missing. */
   readonly #locked: Uint8Array;
   /** Per partition the slot moved in this rebalance. */
   readonly #movedSlot: Int32Array;
 
-  constructor(assignments: Uint16Array, replicas: number, targets: Targets, held: Int32Array, locked: Uint8Array) {
+  constructor(assignments: Uint16Array, shape: TableShape, targets: Targets, held: Int32Array, locked: Uint8Array) {
     this.assignments = assignments;
-    this.replicas = replicas;
-    this.partitionCount = assignments.length / replicas;
+    this.shape = shape;
     this.targets = targets;
     this.held = held;
     this.#origins = assignments.slice();
-    this.#locked = locked;
-    this.#movedSlot = new Int32Array(this.partitionCount).fill(NOTHING_MOVED);
+    this.#locked = locked.slice();
+    this.#movedSlot = new Int32Array(shape.partitionCount).fill(NOTHING_MOVED);
+    for (let partition = 0; partition < shape.partitionCount; partition += 1) {
+      const end = this.endOf(partition);
+      for (let slot = this.firstOf(partition); slot < end; slot += 1)
+        if (this.isEmpty(slot)) this.#locked[partition] = 1;
+    }
+  }
+
+  /** The slot of a partition's first replica. */
+  firstOf(partition: number): number {
+    return partition * this.shape.width;
+  }
+
+  /** One past the slot of its last replica. */
+  endOf(partition: number): number {
+    return endOfRow(this.shape, partition);
+  }
+
+  partitionOf(slot: number): number {
+    return Math.floor(slot / this.shape.width);
   }
 
   deviceAt(slot: number): number {
@@ -51,20 +73,20 @@ export class Layout {
 
   /** Whether the replica may go elsewhere in this rebalance. Holes are filled whatever this says. */
   isMovable(slot: number): boolean {
-    const partition = Math.floor(slot / this.replicas);
+    if (this.#origins[slot] === NO_DEVICE) return true;
+    const partition = this.partitionOf(slot);
     const moved = this.#movedSlot[partition];
     return moved === NOTHING_MOVED ? this.#locked[partition] === 0 : moved === slot;
   }
 
-  /** Whether the replica was moved in this rebalance, so that sending it elsewhere costs no further move. */
+  /** Whether the replica was moved or placed in this rebalance, so that sending it elsewhere costs no further move. */
   hasMoved(slot: number): boolean {
-    return this.#movedSlot[Math.floor(slot / this.replicas)] === slot;
+    return this.#origins[slot] === NO_DEVICE || this.#movedSlot[this.partitionOf(slot)] === slot;
   }
 
   holds(partition: number, device: number): boolean {
-    const end = (partition + 1) * this.replicas;
-    for (let slot = partition * this.replicas; slot < end; slot += 1)
-      if (this.assignments[slot] === device) return true;
+    const end = this.endOf(partition);
+    for (let slot = this.firstOf(partition); slot < end; slot += 1) if (this.assignments[slot] === device) return true;
     return false;
   }
 
@@ -74,14 +96,15 @@ export class Layout {
     if (previous !== NO_DEVICE) this.held[previous] = (this.held[previous] ?? 0) - 1;
     this.held[device] = (this.held[device] ?? 0) + 1;
     this.assignments[slot] = device;
-    this.#movedSlot[Math.floor(slot / this.replicas)] = this.#origins[slot] === device ? NOTHING_MOVED : slot;
+    const origin = this.#origins[slot];
+    if (origin !== NO_DEVICE) this.#movedSlot[this.partitionOf(slot)] = origin === device ? NOTHING_MOVED : slot;
   }
 
   /** By how much the partition's dispersion gets worse (or better, if negative) when `slot` goes to `device`. */
   costOfMove(slot: number, device: number): number {
     const { bounds, tierOf } = this.targets;
     const from = this.deviceAt(slot);
-    const first = slot - (slot % this.replicas);
+    const first = slot - (slot % this.shape.width);
     let cost = 0;
     for (let level = 0; level < TIER_LEVELS; level += 1) {
       const tiers = tierOf[level];
@@ -93,7 +116,7 @@ export class Layout {
       if (fromTier === toTier) continue;
       let fromCount = 0;
       let toCount = 0;
-      for (let other = first; other < first + this.replicas; other += 1) {
+      for (let other = first; other < first + this.shape.width; other += 1) {
         const tier = this.#tierAt(other, tiers);
         if (tier === fromTier) fromCount += 1;
         else if (tier === toTier) toCount += 1;
@@ -112,21 +135,33 @@ export class Layout {
     return cost;
   }
 
-  /** Whether every tier holds as many replicas of the partition as it should. */
-  isDispersed(partition: number): boolean {
-    const first = partition * this.replicas;
+  /** Whether a tier holds fewer replicas of the partition than it should. */
+  lacksTier(partition: number): boolean {
+    const first = this.firstOf(partition);
     for (let level = 0; level < TIER_LEVELS; level += 1) {
       const tiers = this.targets.tierOf[level];
       const levelBounds = this.targets.bounds[level];
       if (tiers === undefined || levelBounds === undefined) continue;
-      for (let slot = first; slot < first + this.replicas; slot += 1) {
+      for (const tier of this.#tiersWithFloor(level))
+        if (this.#countOf(first, tier, tiers) < (levelBounds[tier]?.floor ?? 0)) return true;
+    }
+    return false;
+  }
+
+  /** Whether every tier holds as many replicas of the partition as it should. */
+  isDispersed(partition: number): boolean {
+    const first = this.firstOf(partition);
+    const end = this.endOf(partition);
+    for (let level = 0; level < TIER_LEVELS; level += 1) {
+      const tiers = this.targets.tierOf[level];
+      const levelBounds = this.targets.bounds[level];
+      if (tiers === undefined || levelBounds === undefined) continue;
+      for (let slot = first; slot < end; slot += 1) {
         const tier = this.#tierAt(slot, tiers);
         if (this.#countOf(first, tier, tiers) > (levelBounds[tier]?.ceiling ?? 0)) return false;
       }
-      for (const tier of this.#tiersWithFloor(level))
-        if (this.#countOf(first, tier, tiers) < (levelBounds[tier]?.floor ?? 0)) return false;
     }
-    return true;
+    return !this.lacksTier(partition);
   }
 
   /** Replicas that are on another device than before; filled holes count. */
@@ -140,7 +175,7 @@ export class Layout {
   /** Partitions of which a replica is on another device than before. */
   *movedPartitions(): Generator<number, void, undefined> {
     for (let slot = 0; slot < this.assignments.length; slot += 1)
-      if (this.assignments[slot] !== this.#origins[slot]) yield Math.floor(slot / this.replicas);
+      if (this.assignments[slot] !== this.#origins[slot]) yield this.partitionOf(slot);
   }
 
   readonly #floors: number[][] = [];
@@ -157,12 +192,13 @@ export class Layout {
 
   #tierAt(slot: number, tiers: Int32Array): number {
     const device = this.assignments[slot] ?? NO_DEVICE;
-    return device === NO_DEVICE ? -2 : (tiers[device] ?? -2);
+    return device === NO_DEVICE ? NO_TIER : (tiers[device] ?? NO_TIER);
   }
 
   #countOf(first: number, tier: number, tiers: Int32Array): number {
     let count = 0;
-    for (let slot = first; slot < first + this.replicas; slot += 1) if (this.#tierAt(slot, tiers) === tier) count += 1;
+    for (let slot = first; slot < first + this.shape.width; slot += 1)
+      if (this.#tierAt(slot, tiers) === tier) count += 1;
     return count;
   }
 }

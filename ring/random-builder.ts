@@ -4,6 +4,7 @@ import { addDevice, type Builder, createBuilder } from "./builder.ts";
 /** What tests make builders from: a small ring with devices spread over tiers at random. */
 export type BuilderPlan = {
   readonly partitionPower: number;
+  /** A fraction in some plans. */
   readonly replicas: number;
   readonly overload: number;
   readonly devices: readonly PlannedDevice[];
@@ -28,7 +29,7 @@ export const plannedDevice: fc.Arbitrary<PlannedDevice> = fc.record({
 export const builderPlan: fc.Arbitrary<BuilderPlan> = fc.integer({ min: 1, max: 4 }).chain((replicas) =>
   fc.record({
     partitionPower: fc.integer({ min: 3, max: 7 }),
-    replicas: fc.constant(replicas),
+    replicas: fc.constantFrom(replicas, replicas, Math.max(1, replicas - 0.5), Math.max(1, replicas - 0.125)),
     overload: fc.constantFrom(0, 0, 0.1),
     devices: fc.array(plannedDevice, { minLength: replicas, maxLength: replicas + 7 }),
     seed: fc.bigInt({ min: 0n, max: (1n << 64n) - 1n }),

@@ -7,6 +7,7 @@ import { NO_DEVICE } from "./device.ts";
 import { fewestMoves } from "./fewest-moves.ts";
 import { addPlanned, builderFrom, builderPlan, type PlannedDevice, plannedDevice } from "./random-builder.ts";
 import { rebalance } from "./rebalance.ts";
+import { endOfRow, replicasIn, type TableShape, tableShape } from "./table-shape.ts";
 import { computeTargets, type Targets } from "./targets.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -20,6 +21,8 @@ const heldBy = (builder: Builder): Int32Array => {
   return held;
 };
 
+const shapeOf = ({ partitionPower, replicas }: Builder): TableShape => tableShape(partitionPower, replicas);
+
 const targetsOf = (builder: Builder): Targets =>
   computeTargets(builder.devices, {
     partitionCount: 2 ** builder.partitionPower,
@@ -30,13 +33,13 @@ const targetsOf = (builder: Builder): Targets =>
 
 const partitionsOf = (builder: Builder): number[][] =>
   Array.from({ length: 2 ** builder.partitionPower }, (_, p) => [
-    ...builder.assignments.subarray(p * builder.replicas, (p + 1) * builder.replicas),
+    ...builder.assignments.subarray(p * shapeOf(builder).width, endOfRow(shapeOf(builder), p)),
   ]);
 
 const expectDistinctDevices = (builder: Builder): void => {
-  for (const replicas of partitionsOf(builder)) {
+  for (const [partition, replicas] of partitionsOf(builder).entries()) {
     expect(replicas).not.toContain(NO_DEVICE);
-    expect(new Set(replicas).size).toBe(builder.replicas);
+    expect(new Set(replicas).size).toBe(replicasIn(shapeOf(builder), partition));
   }
 };
 
@@ -68,7 +71,7 @@ const applyChange = (builder: Builder, next: Change): void => {
   const usable = builder.devices.filter((device) => device !== undefined && device.weight > 0);
   const id = usable[next.which % usable.length]!.id;
   if (next.kind === "weigh") setWeight(builder, id, next.weight);
-  else if (usable.length <= builder.replicas) return;
+  else if (usable.length <= Math.ceil(builder.replicas)) return;
   else if (next.kind === "empty") setWeight(builder, id, 0);
   else removeDevice(builder, id);
 };
@@ -165,7 +168,7 @@ describe("a later rebalance", () => {
         rebalance(builder, { random, nowMs });
         for (const next of changes) {
           applyChange(builder, next);
-          fewest += fewestMoves(builder.assignments.slice(), builder.replicas, targetsOf(builder));
+          fewest += fewestMoves(builder.assignments.slice(), shapeOf(builder), targetsOf(builder));
           for (let round = 1; ; round += 1) {
             nowMs += HOUR_MS;
             const { moved, dispersion } = rebalance(builder, { random, nowMs });
@@ -219,7 +222,8 @@ describe("a later rebalance", () => {
           const before = builder.assignments.slice();
           rebalance(builder, { random, nowMs });
           for (const [partition, replicas] of partitionsOf(builder).entries()) {
-            const old = before.subarray(partition * builder.replicas, (partition + 1) * builder.replicas);
+            const shape = shapeOf(builder);
+            const old = before.subarray(partition * shape.width, endOfRow(shape, partition));
             const chosen = replicas.filter((id, index) => id !== old[index] && old[index] !== NO_DEVICE).length;
             const forced = old.filter((id) => id === NO_DEVICE).length;
             expect(chosen).toBeLessThanOrEqual(1);

@@ -1,25 +1,26 @@
 import type { Random } from "../common/random.ts";
 import { RingsteadError } from "../common/errors.ts";
+import { type Assessment, assess } from "./assessment.ts";
 import { NO_DEVICE } from "./device.ts";
-import type { Builder } from "./builder.ts";
+import { type Builder, countHeld } from "./builder.ts";
 import { fastRandom, type FastRandom, shuffledIndices } from "./fast-random.ts";
 import { fillFirstLayout } from "./first-layout.ts";
 import { Layout } from "./layout.ts";
 import { improveByChains } from "./chains.ts";
-import { computeTargets, type Targets } from "./targets.ts";
+import { tableShape } from "./table-shape.ts";
+import { computeTargets } from "./targets.ts";
 
 /** What a rebalance did and how good the ring is now. */
-export type RebalanceResult = {
+export type RebalanceResult = Assessment & {
   /** Replicas that are on another device than before; the first fill counts none. */
   readonly moved: number;
-  /** The device furthest from its share: 100 × |held − share| ÷ share; 0 is perfect. A device to be emptied counts with what it holds. */
-  readonly balance: number;
-  /** Per cent of partitions whose replicas are less far apart than the devices and weights allow; 0 is perfect. */
-  readonly dispersion: number;
 };
 
-/** Devices below their target that are looked at for one replica in the first passes; a sample when there are more. */
-const RECEIVERS_SAMPLED = 64;
+/**
+ * Devices below their target that are looked at for one replica in the first passes; a sample when there are more. The neediest of
+ * some keeps all near each other, and what finds no place in a sample meets all of them in the last pass.
+ */
+const RECEIVERS_SAMPLED = 12;
 const SECONDS_PER_HOUR = 3600;
 
 /**
@@ -34,25 +35,20 @@ const SECONDS_PER_HOUR = 3600;
  *   device would be two votes of one disk.
  */
 export const rebalance = (builder: Builder, options: { random: Random; nowMs: number }): RebalanceResult => {
-  const { replicas, devices, assignments } = builder;
-  const usable = devices.filter((device) => device !== undefined && device.weight > 0).length;
-  if (usable < replicas)
-    throw new RingsteadError(
-      "ring-too-few-devices",
-      `${replicas} replicas need ${replicas} devices with weight; there ${usable === 1 ? "is" : "are"} ${usable}`,
-      { replicas, devices: usable },
-    );
-  const partitionCount = assignments.length / replicas;
+  const { replicas, partitionPower, devices, assignments } = builder;
+  const shape = tableShape(partitionPower, replicas);
+  const { partitionCount } = shape;
+  requireDevices(builder, shape.width);
   const random = fastRandom(options.random);
   const held = countHeld(builder);
   const targets = computeTargets(devices, { partitionCount, replicas, overload: builder.overload, held });
   if (held.every((count) => count === 0) && builder.movedAtSeconds.every((second) => second === 0)) {
-    fillFirstLayout(assignments, replicas, targets, random);
+    fillFirstLayout(assignments, shape, targets, random);
     builder.version += 1;
-    return { moved: 0, ...assess(builder, targets) };
+    return { moved: 0, ...assess(builder, shape, targets) };
   }
   const nowSeconds = Math.floor(options.nowMs / 1000);
-  const layout = new Layout(assignments, replicas, targets, held, lockedPartitions(builder, nowSeconds));
+  const layout = new Layout(assignments, shape, targets, held, lockedPartitions(builder, nowSeconds));
   const order = shuffledIndices(partitionCount, random);
   fillHoles(layout, order, random);
   moveDirectly(layout, order, random, { costMax: -1, receiversTried: RECEIVERS_SAMPLED });
@@ -62,37 +58,23 @@ export const rebalance = (builder: Builder, options: { random: Random; nowMs: nu
   const moved = layout.countMoves();
   for (const partition of layout.movedPartitions()) builder.movedAtSeconds[partition] = nowSeconds;
   if (moved > 0) builder.version += 1;
-  return { moved, ...assess(builder, targets) };
+  return { moved, ...assess(builder, shape, targets) };
 };
 
-const countHeld = (builder: Builder): Int32Array => {
-  const held = new Int32Array(builder.devices.length);
-  for (const device of builder.assignments) if (device !== NO_DEVICE) held[device] = (held[device] ?? 0) + 1;
-  return held;
+const requireDevices = ({ devices, replicas }: Builder, needed: number): void => {
+  const usable = devices.filter((device) => device !== undefined && device.weight > 0).length;
+  if (usable >= needed) return;
+  throw new RingsteadError(
+    "ring-too-few-devices",
+    `${replicas} replicas need ${needed} devices with weight; there ${usable === 1 ? "is" : "are"} ${usable}`,
+    { replicas, devices: usable },
+  );
 };
 
 /** A moment in the future (the clock was set back) counts as just now: the cautious reading. */
 const lockedPartitions = (builder: Builder, nowSeconds: number): Uint8Array => {
   const window = builder.minPartHours * SECONDS_PER_HOUR;
   return Uint8Array.from(builder.movedAtSeconds, (second) => (second > 0 && nowSeconds - second < window ? 1 : 0));
-};
-
-const assess = (builder: Builder, targets: Targets): { balance: number; dispersion: number } => {
-  const held = countHeld(builder);
-  const partitionCount = builder.assignments.length / builder.replicas;
-  let balance = 0;
-  for (const device of builder.devices) {
-    if (device === undefined) continue;
-    const share = targets.shareOfDevice[device.id] ?? 0;
-    const count = held[device.id] ?? 0;
-    const off = share > 0 ? Math.abs(count - share) / share : count;
-    balance = Math.max(balance, off * 100);
-  }
-  const layout = new Layout(builder.assignments, builder.replicas, targets, held, new Uint8Array(partitionCount));
-  let undispersed = 0;
-  for (let partition = 0; partition < partitionCount; partition += 1)
-    if (!layout.isDispersed(partition)) undispersed += 1;
-  return { balance, dispersion: (undispersed / partitionCount) * 100 };
 };
 
 /** Devices that are below their target, forgetting those that have reached it. */
@@ -106,12 +88,14 @@ class Receivers {
     this.#layout = layout;
     this.#random = random;
     this.#tried = tried;
-    this.#ids = [...layout.held.keys()].filter((id) => layout.surplus(id) < 0);
+    // In random order, so that some next to each other are a sample of all tiers.
+    const ids = [...layout.held.keys()].filter((id) => layout.surplus(id) < 0);
+    this.#ids = Array.from(shuffledIndices(ids.length, random), (index) => ids[index] ?? NO_DEVICE);
   }
 
   /** The best of them for `slot` and what it costs in dispersion; the one most in need among equals. */
   bestFor(slot: number): { device: number; cost: number } | undefined {
-    const partition = Math.floor(slot / this.#layout.replicas);
+    const partition = this.#layout.partitionOf(slot);
     let best: { device: number; cost: number; need: number } | undefined;
     let index = this.#ids.length > this.#tried ? this.#random.below(this.#ids.length) : 0;
     for (let tries = Math.min(this.#ids.length, this.#tried); tries > 0; tries -= 1) {
@@ -139,16 +123,24 @@ class Receivers {
 }
 
 /**
- * Places the replicas of removed devices. Where no device below its target fits, one with weight takes it all the same: a
- * missing replica is worse than an uneven device.
+ * Places the replicas of removed devices and of a higher replica count: first on the best of some devices below their target, as
+ * long as that keeps the replicas apart, then on the best of all of them. Where none of them fits, one with weight takes
+ * it all the same: a missing replica is worse than an uneven device.
  */
 const fillHoles = (layout: Layout, order: Uint32Array, random: FastRandom): void => {
-  if (!layout.assignments.includes(NO_DEVICE)) return;
+  const holes = holesOf(layout, order);
+  if (holes.length === 0) return;
+  const sample = new Receivers(layout, random, RECEIVERS_SAMPLED);
+  for (const slot of holes) {
+    const best = sample.bestFor(slot);
+    if (best !== undefined && best.cost <= (layout.lacksTier(layout.partitionOf(slot)) ? -1 : 0))
+      layout.assign(slot, best.device);
+  }
   const receivers = new Receivers(layout, random, Infinity);
   const { ofDevice } = layout.targets;
   const usable = [...ofDevice.keys()].filter((id) => (ofDevice[id] ?? 0) > 0);
   const bestOfAll = (slot: number): number => {
-    const partition = Math.floor(slot / layout.replicas);
+    const partition = layout.partitionOf(slot);
     const free = usable.filter((id) => !layout.holds(partition, id));
     const rated = free.map((device) => ({
       device,
@@ -158,9 +150,16 @@ const fillHoles = (layout: Layout, order: Uint32Array, random: FastRandom): void
     rated.sort((a, b) => a.cost - b.cost || a.over - b.over);
     return rated[0]?.device ?? NO_DEVICE;
   };
+  for (const slot of holes)
+    if (layout.isEmpty(slot)) layout.assign(slot, receivers.bestFor(slot)?.device ?? bestOfAll(slot));
+};
+
+const holesOf = (layout: Layout, order: Uint32Array): number[] => {
+  const holes: number[] = [];
   for (const partition of order)
-    for (let slot = partition * layout.replicas; slot < (partition + 1) * layout.replicas; slot += 1)
-      if (layout.isEmpty(slot)) layout.assign(slot, receivers.bestFor(slot)?.device ?? bestOfAll(slot));
+    for (let slot = layout.firstOf(partition); slot < layout.endOf(partition); slot += 1)
+      if (layout.isEmpty(slot)) holes.push(slot);
+  return holes;
 };
 
 /** One pass of moves from devices above their target to devices below it; `costMax` −1 takes only what improves dispersion. */
@@ -174,7 +173,7 @@ const moveDirectly = (
   for (const partition of order) {
     if (receivers.isEmpty) return;
     let best: { slot: number; device: number; cost: number; surplus: number } | undefined;
-    for (let slot = partition * layout.replicas; slot < (partition + 1) * layout.replicas; slot += 1) {
+    for (let slot = layout.firstOf(partition); slot < layout.endOf(partition); slot += 1) {
       const surplus = layout.surplus(layout.deviceAt(slot));
       if (surplus <= 0 || layout.hasMoved(slot) || !layout.isMovable(slot)) continue;
       const receiver = receivers.bestFor(slot);

@@ -1,5 +1,6 @@
 import type { RingData, RingDevice } from "./device.ts";
 import { handoffsOf } from "./handoffs.ts";
+import { endOfRow, tableShape } from "./table-shape.ts";
 import { hash32Of, partitionOfHash32, type Placement, placementHash } from "./placement.ts";
 
 /**
@@ -18,7 +19,7 @@ export type Ring = RingData & {
   partitionOfHash(hash: bigint): number;
   /** Takes the top 32 bits of the placement hash, which is what keys begin with. */
   partitionOfHash32(hash32: number): number;
-  /** The devices of a partition, replica 0 first; the same array each time. Requires: 0 ≤ partition < partitionCount. */
+  /** The devices of a partition, replica 0 first; their number is what its quorums are counted from. The same array each time. Requires: 0 ≤ partition < partitionCount. */
   primaries(partition: number): readonly RingDevice[];
   /** All other devices with weight, in the order in which they stand in for primaries; the same on every node. */
   handoffs(partition: number): Iterable<RingDevice>;
@@ -30,14 +31,15 @@ const PREBUILT_POWER_MAX = 17;
 /** Requires: `data` came from `decodeRing` or `buildRing`, which check it. */
 export const createRing = (data: RingData): Ring => {
   const { assignments, devices, hashSeed, partitionPower, replicas } = data;
-  const partitionCount = 2 ** partitionPower;
+  const shape = tableShape(partitionPower, replicas);
+  const { partitionCount, width } = shape;
   const shift = 32 - partitionPower;
   const rows: (readonly RingDevice[] | undefined)[] = Array.from({ length: partitionCount });
 
   const buildRow = (partition: number): readonly RingDevice[] => {
     const row: RingDevice[] = [];
-    const end = (partition + 1) * replicas;
-    for (let slot = partition * replicas; slot < end; slot += 1) {
+    const end = endOfRow(shape, partition);
+    for (let slot = partition * width; slot < end; slot += 1) {
       const device = devices[assignments[slot] ?? -1];
       if (device !== undefined) row.push(device);
     }

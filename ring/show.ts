@@ -1,8 +1,10 @@
 import { codeOf } from "../common/errors.ts";
 import type { Builder } from "./builder.ts";
 import { loadBuilder } from "./builder-file.ts";
+import { table } from "./command-words.ts";
 import type { RingData } from "./device.ts";
 import { loadRing } from "./ring-file.ts";
+import { tableShape } from "./table-shape.ts";
 
 /** What builder and ring file have in common, and what only a builder has. */
 type Shown = RingData & Partial<Pick<Builder, "minPartHours" | "overload">>;
@@ -22,12 +24,13 @@ export const showFile = (path: string, asJson: boolean): string => {
   const summary = { version, partitionPower, replicas, minPartHours, overload, hashSeed: shown.hashSeed.toString(16) };
   if (asJson) return `${JSON.stringify({ ...summary, devices }, undefined, 2)}\n`;
 
+  const { replicaCount } = tableShape(partitionPower, replicas);
   const totalWeight = devices.reduce((sum, device) => sum + device.weight, 0);
   const rows = devices.map((device) => [
     ...[device.id, device.region, device.zone, device.node, device.device, device.weight].map(String),
     `${(totalWeight > 0 ? (100 * device.weight) / totalWeight : 0).toFixed(2)}`,
     `${device.partitionReplicas}`,
-    `${((100 * device.partitionReplicas) / shown.assignments.length).toFixed(2)}`,
+    `${((100 * device.partitionReplicas) / replicaCount).toFixed(2)}`,
     device.meta ?? "",
   ]);
   const head = ["id", "region", "zone", "node", "device", "weight", "weight %", "replicas", "replicas %", "meta"];
@@ -42,19 +45,4 @@ const load = (path: string): Shown => {
     if (codeOf(error) !== "ring-file-foreign") throw error;
     return loadBuilder(path);
   }
-};
-
-const table = (rows: readonly (readonly string[])[]): string => {
-  const widths: number[] = [];
-  for (const row of rows)
-    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, cell.length);
-  return rows
-    .map(
-      (row) =>
-        `${row
-          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
 };

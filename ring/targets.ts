@@ -1,7 +1,6 @@
 import type { RingDevice } from "./device.ts";
-
-/** The three kinds of failure domain above the device, outermost first. */
-export const TIER_LEVELS = 3;
+import { ceilingOf, floorOf, roundShares, SHARE_EPSILON } from "./rounding.ts";
+import { buildTree, type Tree } from "./tier-tree.ts";
 
 /** How many replicas of one partition a failure domain should hold: at least `floor`, at most `ceiling`. */
 type TierBounds = { readonly floor: number; readonly ceiling: number };
@@ -18,18 +17,11 @@ export type Targets = {
   readonly bounds: readonly (readonly TierBounds[])[];
 };
 
-type Tree = { readonly tier: number; readonly deviceId: number; readonly children: readonly Tree[] };
-
-/** Shares within this of a whole number are taken for it, so that rounding errors do not loosen a bound. */
-const SHARE_EPSILON = 1e-6;
-const floorOf = (share: number): number => Math.floor(share + SHARE_EPSILON);
-const ceilingOf = (share: number): number => Math.ceil(share - SHARE_EPSILON);
-
 /**
  * The share of each device is its weight's, except that no device can hold more than one replica of a partition; what it
  * cannot take goes to the others by weight. `overload` lets a device exceed that by this fraction where it brings
  * replicas further apart. Rounding goes down the tree of tiers, so that the total of every tier is its share rounded up or
- * down, and prefers up for what holds more already (`held`), which saves moves.
+ * down, and prefers up for what holds more already (`held`), which saves moves (`rounding.ts`).
  *
  * The bounds of a tier are its share per partition, rounded down and up. All of them can always be kept together with all
  * device targets: the shares spread evenly over the partitions keep both, both families of constraints are laminar, so the
@@ -45,11 +37,10 @@ export const computeTargets = (
   const { root, tierOf, tierCounts } = buildTree(devices);
   const weights = devices.map((device) => device?.weight ?? 0);
   const perPartition = sharesByWeight(weights, replicas);
-  if (overload > 0) spreadShares(root, weights, perPartition, replicas, overload);
+  if (overload > 0) spreadShares(spreadEvenly(root, weights, replicas), perPartition, overload);
 
   const shareOfDevice = Float64Array.from(perPartition, (share) => share * partitionCount);
-  const ofDevice = new Int32Array(devices.length);
-  roundDown(root, partitionCount * replicas, { shareOfDevice, held, ofDevice });
+  const ofDevice = roundShares(root, partitionCount * replicas, { shareOfDevice, held });
 
   const bounds = tierCounts.map((count, level) => {
     const shares = new Float64Array(count);
@@ -61,33 +52,6 @@ export const computeTargets = (
     return Array.from(shares, (share) => ({ floor: floorOf(share), ceiling: ceilingOf(share) }));
   });
   return { ofDevice, shareOfDevice, tierOf, bounds };
-};
-
-const buildTree = (devices: readonly (RingDevice | undefined)[]) => {
-  type Branch = { tier: number; deviceId: number; children: Branch[]; byName: Map<string, Branch> };
-  const tierOf = Array.from({ length: TIER_LEVELS }, () => new Int32Array(devices.length).fill(-1));
-  const tierCounts: number[] = Array.from({ length: TIER_LEVELS }, () => 0);
-  const branch = (tier: number, deviceId: number): Branch => ({ tier, deviceId, children: [], byName: new Map() });
-  const root = branch(0, -1);
-  for (const device of devices) {
-    if (device === undefined) continue;
-    let parent = root;
-    for (const [level, name] of [`${device.region}`, `${device.zone}`, device.node].entries()) {
-      let child = parent.byName.get(name);
-      if (child === undefined) {
-        const tier = tierCounts[level] ?? 0;
-        tierCounts[level] = tier + 1;
-        child = branch(tier, -1);
-        parent.byName.set(name, child);
-        parent.children.push(child);
-      }
-      const levelTiers = tierOf[level];
-      if (levelTiers !== undefined) levelTiers[device.id] = child.tier;
-      parent = child;
-    }
-    parent.children.push(branch(-1, device.id));
-  }
-  return { root: root as Tree, tierOf, tierCounts };
 };
 
 /** Splits `total` by weight with at most 1 for each; what the capped cannot take goes to the others. */
@@ -146,15 +110,9 @@ const devicesBelow = (tree: Tree, weights: readonly number[]): number[] =>
       : []
     : tree.children.flatMap((child) => devicesBelow(child, weights));
 
-/** Moves shares towards even ones between tiers, as far as `overload` permits, by one factor for all devices (as Swift does). */
-const spreadShares = (
-  root: Tree,
-  weights: readonly number[],
-  shares: Float64Array,
-  replicas: number,
-  overload: number,
-): void => {
-  const spread = new Float64Array(shares.length);
+/** The shares that put replicas as far apart as the devices allow, and keep to weights only within that. */
+const spreadEvenly = (root: Tree, weights: readonly number[], replicas: number): Float64Array => {
+  const spread = new Float64Array(weights.length);
   const descend = (tree: Tree, total: number): void => {
     if (tree.deviceId >= 0) {
       spread[tree.deviceId] = total;
@@ -172,6 +130,25 @@ const spreadShares = (
     for (const [index, child] of tree.children.entries()) descend(child, parts[index] ?? 0);
   };
   descend(root, replicas);
+  return spread;
+};
+
+/**
+ * The smallest overload with which every partition is spread as far as the devices allow, whatever their weights; 0 where the weights alone
+ * bring that about. Requires: at least `replicas` devices have weight.
+ */
+export const overloadToSpread = (devices: readonly (RingDevice | undefined)[], replicas: number): number => {
+  const weights = devices.map((device) => device?.weight ?? 0);
+  const shares = sharesByWeight(weights, replicas);
+  const spread = spreadEvenly(buildTree(devices).root, weights, replicas);
+  let overload = 0;
+  for (const [id, share] of shares.entries())
+    if (share > 0) overload = Math.max(overload, ((spread[id] ?? 0) - share) / share);
+  return overload > SHARE_EPSILON ? overload : 0;
+};
+
+/** Moves shares towards even ones between tiers, as far as `overload` permits, by one factor for all devices (as Swift does). */
+const spreadShares = (spread: Float64Array, shares: Float64Array, overload: number): void => {
   let factor = 1;
   for (const [id, share] of shares.entries()) {
     const more = (spread[id] ?? 0) - share;
@@ -191,32 +168,3 @@ const evenLevel = (total: number, capacities: readonly number[]): number => {
   }
   return ascending.at(-1) ?? 0;
 };
-
-type Rounding = { shareOfDevice: Float64Array; held: Int32Array; ofDevice: Int32Array };
-
-/** Gives `total` to the devices below `tree`, each child its share rounded down or up. */
-const roundDown = (tree: Tree, total: number, rounding: Rounding): void => {
-  if (tree.deviceId >= 0) {
-    rounding.ofDevice[tree.deviceId] = total;
-    return;
-  }
-  const parts = tree.children.map((child) => {
-    const share = sumBelow(child, rounding.shareOfDevice);
-    const whole = floorOf(share);
-    return { child, whole, fraction: Math.max(0, share - whole), surplus: sumBelow(child, rounding.held) - whole };
-  });
-  let rest = total - parts.reduce((sum, part) => sum + part.whole, 0);
-  const mayRoundUp = parts.filter((part) => part.fraction > SHARE_EPSILON);
-  mayRoundUp.sort((a, b) => Number(b.surplus > 0) - Number(a.surplus > 0) || b.fraction - a.fraction);
-  for (const part of mayRoundUp) {
-    if (rest <= 0) break;
-    part.whole += 1;
-    rest -= 1;
-  }
-  for (const part of parts) roundDown(part.child, part.whole, rounding);
-};
-
-const sumBelow = (tree: Tree, values: Float64Array | Int32Array): number =>
-  tree.deviceId >= 0
-    ? (values[tree.deviceId] ?? 0)
-    : tree.children.reduce((sum, child) => sum + sumBelow(child, values), 0);

@@ -13,6 +13,7 @@ import { buildRing, setWeight } from "../ring/builder.ts";
 import { ringCommand } from "../ring/command.ts";
 import type { Ring } from "../ring/ring.ts";
 import { loadRing } from "../ring/ring-file.ts";
+import { setReplicas } from "../ring/set-replicas.ts";
 import { DeviceReplica } from "../storage-node/device-replica.ts";
 import type { NewBody } from "../storage-node/engine/device-engine.ts";
 import { openDevice } from "../storage-node/engine/open-device.ts";
@@ -261,6 +262,39 @@ it("a data move that meets a device of another node with the same name is refuse
   );
   expect(ring().version).toBe(before.version);
   await expectReadable(3);
+});
+
+it("a start takes over a higher partition power, and every read quorum finds what it found before", {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  await grow(4);
+  await fill(4);
+  const quiet = { out: () => {}, error: (text: string) => expect.fail(text) };
+  for (const name of ["object-0", "container", "account"])
+    expect(await ringCommand(["increase-part-power", paths.builderFile(name), "--plan"], quiet)).toBe(0);
+  expect(ring().partitionPower).toBe(5);
+  await grow(4);
+  expect(ring()).toMatchObject({ partitionPower: 6, partitionCount: 64 });
+  await expectReadable(4);
+  // Data moves at the new power as it did at the old one.
+  await grow(6);
+  await expectReadable(6);
+});
+
+it("a start refuses a planned replica count, which it cannot bring about, and says how to take it back", async () => {
+  await grow(4);
+  const file = paths.builderFile("container");
+  const builder = loadBuilder(file);
+  setReplicas(builder, 2.5);
+  saveBuilder(file, builder);
+  expect(() => checkRings(paths, configOf(4), ALL)).toThrowError(
+    expect.objectContaining({
+      code: "replicas-refused",
+      message: expect.stringContaining(`${file} plans 2.5 replicas, ${paths.dataDir} keeps 3`),
+    }),
+  );
+  await expect(prepareRings(paths, configOf(4), silentLog)).rejects.toMatchObject({ code: "replicas-refused" });
+  expect(ring("container").replicas).toBe(3);
 });
 
 it("two starts of one installation make its rings once", async () => {

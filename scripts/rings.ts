@@ -7,9 +7,8 @@ import { RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import { seededRandom } from "../common/random.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import { addDevice, type Builder, buildRing, createBuilder } from "../ring/builder.ts";
+import { addDevice, type Builder, buildRing, countHoles, createBuilder } from "../ring/builder.ts";
 import { loadBuilder, saveBuilder } from "../ring/builder-file.ts";
-import { NO_DEVICE } from "../ring/device.ts";
 import { rebalance } from "../ring/rebalance.ts";
 import { loadRing, saveRing } from "../ring/ring-file.ts";
 import type { Space } from "../storage-node/wire.ts";
@@ -37,7 +36,7 @@ const deviceCountOf = (builder: Builder, node: string): number =>
   Math.max(0, ...builder.devices.map((device) => (device?.node === node ? Number(device.device.slice(1)) : 0)));
 
 /** Throws RingsteadError `devices-refused` or `replicas-refused` where the configuration asks for what only a ring command may do. */
-const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConfig): void => {
+const checkAgainst = (builder: Builder, paths: RuntimePaths, name: RingName, config: ClusterConfig): void => {
   const had = deviceCountOf(builder, config.node);
   if (config.devices.length < had) {
     const id = builder.devices.findLastIndex((device) => device?.node === config.node);
@@ -50,10 +49,20 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, config: ClusterConf
       { had, asked: config.devices.length },
     );
   }
+  const served = existsSync(paths.ringFile(name)) ? loadRing(paths.ringFile(name)).replicas : builder.replicas;
+  if (config.replicas === served && served !== builder.replicas) {
+    const file = paths.builderFile(name);
+    throw new RingsteadError(
+      "replicas-refused",
+      `${file} plans ${builder.replicas} replicas, ${paths.dataDir} keeps ${served}: a data move at the start brings no replica more or fewer to what is ` +
+        `stored. Take the plan back: "./scripts/ringstead ring set-replicas ${file} ${served}" and "ring rebalance ${file} --plan"`,
+      { had: served, asked: builder.replicas },
+    );
+  }
   if (config.replicas !== builder.replicas) {
     throw new RingsteadError(
       "replicas-refused",
-      `${paths.dataDir} keeps ${builder.replicas} replicas, ${config.replicas} are asked for; a ring keeps its replica count: start an ` +
+      `${paths.dataDir} keeps ${builder.replicas} replicas, ${config.replicas} are asked for; an installation keeps its replica count: start an ` +
         `installation of its own, ./scripts/start --data DIR2 --replicas ${config.replicas}, and copy the objects with rclone`,
       { had: builder.replicas, asked: config.replicas },
     );
@@ -94,9 +103,9 @@ export const checkRings = (paths: RuntimePaths, config: ClusterConfig, roles: re
     );
   }
   for (const name of RING_NAMES) {
-    if (existsSync(paths.builderFile(name))) checkAgainst(loadBuilder(paths.builderFile(name)), paths, config);
     // A damaged ring file is told here, once and by name, rather than by whichever process meets it.
     if (existsSync(paths.ringFile(name))) loadRing(paths.ringFile(name));
+    if (existsSync(paths.builderFile(name))) checkAgainst(loadBuilder(paths.builderFile(name)), paths, name, config);
   }
 };
 
@@ -125,8 +134,7 @@ const currentBuilder = (paths: RuntimePaths, name: RingName, config: ClusterConf
         seed: hashSeed,
       });
   const had = exists ? deviceCountOf(builder, config.node) : 0;
-  const hasHoles = builder.assignments.includes(NO_DEVICE);
-  if (config.devices.length > had || hasHoles) {
+  if (config.devices.length > had || countHoles(builder) > 0) {
     addDevices(builder, config, had);
     settle(builder);
     saveBuilder(file, builder);
