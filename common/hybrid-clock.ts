@@ -16,7 +16,7 @@ export const timestampAfter = (timestamp: HybridTimestamp, aheadMs: number): Hyb
   timestampOf(millisecondsOf(timestamp) + aheadMs, 0);
 
 /** The first timestamp of a millisecond. */
-export const timestampAt = (ms: number): HybridTimestamp => timestampOf(ms, 0);
+export const timestampAt = (ms: number): HybridTimestamp => timestampOf(Math.floor(ms), 0);
 
 /** The milliseconds part, since 1970-01-01T00:00:00Z. */
 export const millisecondsOf = (timestamp: HybridTimestamp): number => Number.parseInt(timestamp.slice(0, 12), 16);

@@ -11,11 +11,11 @@ const TAKES_WRITES: ReadonlySet<DeviceStatus["state"]> = new Set(["served", "ful
 
 /** In how many partitions fewer than W = floor(N/2)+1 replicas take writes. Devices of other nodes are taken to. */
 export const partitionsWithoutQuorum = (ring: Ring, node: string, writable: ReadonlySet<string>): number => {
-  const quorum = Math.floor(ring.replicas / 2) + 1;
   let count = 0;
   for (let partition = 0; partition < ring.partitionCount; partition++) {
-    const able = ring.primaries(partition).filter((one) => one.node !== node || writable.has(one.device)).length;
-    if (able < quorum) count++;
+    const members = ring.primaries(partition);
+    const able = members.filter((one) => one.node !== node || writable.has(one.device)).length;
+    if (able < Math.floor(members.length / 2) + 1) count++;
   }
   return count;
 };

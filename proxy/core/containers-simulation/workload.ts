@@ -7,7 +7,9 @@ import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
 const TIMEOUT_MS = 60;
-const OPERATION_LIMIT = 13;
+/** How much is done in a life, how often something fails, and how much longer than the other it takes. */
+const SHORT = { operations: 13, faults: 4, spreadFactor: 1 };
+const LONG = { operations: 26, faults: 10, spreadFactor: 2 };
 const REPAIR_EVERY_MS = 60;
 /** A network on a good day, and on a bad one. */
 const FAULTS: readonly NetworkFaults[] = [
@@ -64,7 +66,8 @@ export const run = async (
   const replicaCount = oneOf(random, REPLICA_COUNTS);
   for (let index = 0; index < replicaCount; index++)
     world.replicas.push(new SimulatedReplica(world, index, makeReplica));
-  const spreadMs = oneOf(random, SPREADS_MS);
+  const { operations, faults, spreadFactor } = disks === "lost" ? LONG : SHORT;
+  const spreadMs = spreadFactor * oneOf(random, SPREADS_MS);
   const life = new ContainersLife(world);
   const proxies = [life.newProxy(), life.newProxy(), life.newProxy()];
 
@@ -77,13 +80,13 @@ export const run = async (
   };
 
   queue.after(0, () => operate(0, "create", ""));
-  for (let index = 1; index < OPERATION_LIMIT; index++) {
+  for (let index = 1; index < operations; index++) {
     const kind = oneOf(random, KINDS);
     const isOfContainer = kind === "create" || kind === "drop" || kind === "look" || kind === "list";
     const name = isOfContainer ? "" : oneOf(random, NAMES);
     queue.after(5 + random.unit() * spreadMs, () => operate(index, kind, name));
   }
-  for (let fault = 0; fault < 4; fault++) {
+  for (let fault = 0; fault < faults; fault++) {
     const atMs = random.unit() * spreadMs;
     const endMs = atMs + 1 + random.unit() * 60;
     const replica = oneOf(random, world.replicas);
@@ -92,7 +95,9 @@ export const run = async (
       queue.after(atMs, () => replica.crash());
       queue.after(endMs, () => replica.restart());
     } else if (choice < 0.7) {
-      const link = `${(1 + random.below(3)).toString(16).padStart(8, "0")} ${replica.index}`;
+      const proxy = (1 + random.below(3)).toString(16).padStart(8, "0");
+      const from = disks === "lost" && random.below(2) === 0 ? `replica ${random.below(replicaCount)}` : proxy;
+      const link = `${from} ${replica.index}`;
       queue.after(atMs, () => cuts.add(link));
       queue.after(endMs, () => cuts.delete(link));
     }
@@ -111,7 +116,8 @@ const loseDisks = ({ queue, random, replicas }: World, spreadMs: number): void =
   const count = 1 + random.below(spare);
   for (let lost = 0; lost < count; lost++) {
     const replica = replicas[(first + lost) % replicas.length];
-    const atMs = 5 + random.unit() * spreadMs;
+    // Early enough that it votes again before all is over.
+    const atMs = 5 + (random.unit() * spreadMs) / 2;
     queue.after(atMs, () => replica?.lose());
     queue.after(atMs + random.unit() * 30, () => replica?.restart());
   }
