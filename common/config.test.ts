@@ -20,6 +20,7 @@ describe("cluster.toml", () => {
       detach: false,
       identity: {},
       revocationGraceSeconds: 300,
+      scrubDays: 7,
     });
   });
 

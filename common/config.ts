@@ -88,6 +88,8 @@ const fileSchema = Type.Object(
      * tokens are refused at once.
      */
     revocation_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400 })),
+    /** Days in which every byte of every device is read and checked once; 0: only when an operator asks for it. */
+    scrub_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
     /** Checked by the identity service: identity/config.ts. */
     identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   },
@@ -128,6 +130,7 @@ export type ClusterConfig = {
   /** Absent where each service of the control plane has a SQLite file. */
   readonly database?: DatabaseServer;
   readonly revocationGraceSeconds: number;
+  readonly scrubDays: number;
   /** The table `[identity]` as it stands in the file. */
   readonly identity: Readonly<Record<string, unknown>>;
   /** Absent where all is on one machine: then nothing internal has a TCP port. */
@@ -226,6 +229,7 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     detach: merged.detach ?? false,
     ...(file.database === undefined ? {} : { database: databaseServerOf(file.database) }),
     revocationGraceSeconds: merged.revocation_grace_seconds ?? 300,
+    scrubDays: merged.scrub_days ?? 7,
     identity: merged.identity ?? {},
     ...(cluster === undefined ? {} : { cluster }),
   });

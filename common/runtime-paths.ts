@@ -22,6 +22,8 @@ export type RuntimePaths = {
   ringFile(name: string): string;
   builderFile(name: string): string;
   readonly devicesDir: string;
+  /** What an operator says of the repair of devices; not there as long as nobody said anything. */
+  readonly repairSettings: string;
   readonly identityDir: string;
   readonly policyDir: string;
   /** Where an operator overrides rules of `service` (`identity`, …); not there as long as nobody wrote it. */
@@ -64,6 +66,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     ringFile: (name) => join(root, "rings", `${name}.ring`),
     builderFile: (name) => join(root, "rings", `${name}.builder`),
     devicesDir: join(root, "devices"),
+    repairSettings: join(root, "repair.json"),
     identityDir: join(root, "identity"),
     policyDir: join(root, "policy"),
     policyFile: (service) => join(root, "policy", `${service}.yaml`),

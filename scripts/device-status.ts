@@ -9,7 +9,7 @@ const FAILED_AT = "failed_seconds";
 export type DeviceStatus = {
   readonly device: string;
   readonly path: string;
-  readonly state: "served" | "not-served" | "failed" | "full" | "read-only" | "missing" | "stopped";
+  readonly state: "served" | "catching-up" | "not-served" | "failed" | "full" | "read-only" | "missing" | "stopped";
   /** Of the file system. */
   readonly sizeBytes: number | undefined;
   readonly freeBytes: number | undefined;
@@ -38,15 +38,44 @@ export const deviceFigures = (page: string): Map<string, Record<string, number>>
   return figures;
 };
 
+/** A label as it was before it was written on the page. */
+const unescaped = (label: string): string =>
+  label.replaceAll(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter));
+
 /** Why and since when devices have failed, from a storage node's metrics page. */
 export const deviceFailures = (page: string): Map<string, { readonly reason: string; readonly at: string }> => {
   const failures = new Map<string, { readonly reason: string; readonly at: string }>();
   const series = /^ringstead_device_failed_seconds\{.*\bdevice="([^"]+)",reason="(.*)"\} (\d+)$/gm;
   for (const [, device = "", reason = "", seconds = ""] of page.matchAll(series)) {
-    const text = reason.replaceAll(/\\(.)/g, (_, letter: string) => (letter === "n" ? "\n" : letter));
-    failures.set(device, { reason: text, at: new Date(Number(seconds) * 1000).toISOString() });
+    failures.set(device, { reason: unescaped(reason), at: new Date(Number(seconds) * 1000).toISOString() });
   }
   return failures;
+};
+
+/** Why a device's repair last failed, and when. */
+export type RepairFailure = { readonly reason: string; readonly at: string };
+
+/** The last failure of each device's repair, from a storage node's metrics page. */
+export const lastRepairFailures = (page: string): Map<string, RepairFailure> => {
+  const failures = new Map<string, RepairFailure>();
+  const series = /^ringstead_repair_failed_seconds\{.*\bdevice="([^"]+)",reason="(.*)"\} (\d+)$/gm;
+  for (const [, device = "", reason = "", seconds = ""] of page.matchAll(series)) {
+    const at = new Date(Number(seconds) * 1000).toISOString();
+    if (at >= (failures.get(device)?.at ?? "")) failures.set(device, { reason: unescaped(reason), at });
+  }
+  return failures;
+};
+
+/** Those of the storage nodes that run. */
+export const repairFailures = async (
+  paths: RuntimePaths,
+  storageNodes: readonly string[],
+): Promise<Map<string, RepairFailure>> => lastRepairFailures(await pagesOf(paths, storageNodes));
+
+/** The metrics pages of storage nodes, one behind the other; of one that does not answer nothing. */
+const pagesOf = async (paths: RuntimePaths, storageNodes: readonly string[]): Promise<string> => {
+  const asked = storageNodes.map((name) => getOverSocket(paths.socket(`metrics-${name}`), "/metrics").catch(() => ""));
+  return (await Promise.all(asked)).join("\n");
 };
 
 /** A storage node names its figures as its engine does; one that it does not have is not there. */
@@ -63,7 +92,8 @@ export const deviceState = (
   // A read-only device has failed too, for a reason that has a remedy of its own.
   if (isSet(figures, "is_read_only")) return "read-only";
   if (isSet(figures, "is_failed") || isSet(figures, "failed")) return "failed";
-  return isSet(figures, "is_full") || isSet(figures, "full") ? "full" : "served";
+  if (isSet(figures, "is_full") || isSet(figures, "full")) return "full";
+  return isSet(figures, "joining_partitions") ? "catching-up" : "served";
 };
 
 /** What is known of each device, from the file system and from its storage node; `storageNodes`: the names of the sockets of those that run. */
@@ -73,8 +103,7 @@ export const devicesOf = async (
   storageNodes: readonly string[],
 ): Promise<DeviceStatus[]> => {
   const isUp = storageNodes.length > 0;
-  const asked = storageNodes.map((name) => getOverSocket(paths.socket(`metrics-${name}`), "/metrics").catch(() => ""));
-  const page = (await Promise.all(asked)).join("\n");
+  const page = await pagesOf(paths, storageNodes);
   const figures = deviceFigures(page);
   const failures = deviceFailures(page);
   return devices.map((path, index) => {

@@ -6,8 +6,11 @@ import type { DeviceStatus } from "./device-status.ts";
 import type { Unavailable } from "./ready-file.ts";
 import { RING_NAMES } from "./rings.ts";
 
-/** A full device answers for itself: 507 for what needs space, and it takes what frees some. */
-const TAKES_WRITES: ReadonlySet<DeviceStatus["state"]> = new Set(["served", "full"]);
+/**
+ * A full device answers for itself: 507 for what needs space, and it takes what frees some. One that catches up votes in more partitions each
+ * moment: what it means is said of the device.
+ */
+const TAKES_WRITES: ReadonlySet<DeviceStatus["state"]> = new Set(["served", "full", "catching-up"]);
 
 /** In how many partitions fewer than W = floor(N/2)+1 replicas take writes. Devices of other nodes are taken to. */
 export const partitionsWithoutQuorum = (ring: Ring, node: string, writable: ReadonlySet<string>): number => {

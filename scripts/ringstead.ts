@@ -9,8 +9,11 @@ const HELP = `ringstead COMMAND [--data DIR] …
             --only identity,object,… --admin-password P --tls-cert F --tls-key F
   down      drain and stop; exit 0 also when nothing ran; --keep-running leaves exports and guests
   status    every process, device and service; --json; exit 0 all well, 1 degraded, 2 down
+  repair    status | pause | resume | limit: how devices catch up with each other: ringstead repair help
   serve     ROLE[,ROLE…] --node NAME --config cluster.toml [--key-file F]: roles of a bigger installation
   ring      devices and partitions: ringstead ring help
+  scrub     reads every byte and heals what is damaged; status, start, stop: ringstead scrub help
+  explain   /ACCOUNT[/CONTAINER[/OBJECT]]: where its replicas lie, what each has, what was damaged: ringstead explain help
   identity  keys and health of the identity service: ringstead identity help
   demo      store a file and read it back, step by step
   backup    DIR2: control database (a file, or on PostgreSQL), rings and keys, while running
@@ -26,7 +29,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
   up: async () => (await import("./up.ts")).up,
   down: async () => (await import("./down.ts")).down,
   status: async () => (await import("./status.ts")).status,
+  repair: async () => (await import("./repair.ts")).repair,
   serve: async () => (await import("./serve.ts")).serve,
+  scrub: async () => (await import("./scrub.ts")).scrub,
+  explain: async () => (await import("./explain.ts")).explain,
   ring: async () => (await import("../ring/command.ts")).ringCommand,
   identity: async () => {
     const { identityCommand } = await import("../identity/command.ts");
@@ -48,7 +54,8 @@ const main = async (argv: readonly string[]): Promise<number> => {
   const [name = "help", ...rest] = argv;
   if (
     ["help", "--help", "-h"].includes(name) ||
-    (name !== "ring" && name !== "identity" && rest.some((word) => word === "--help" || word === "-h"))
+    (!["ring", "identity", "repair", "scrub", "explain"].includes(name) &&
+      rest.some((word) => word === "--help" || word === "-h"))
   ) {
     process.stdout.write(HELP);
     return 0;

@@ -5,12 +5,15 @@ import { messageOf } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { version } from "../common/version.ts";
 import { loadRing } from "../ring/ring-file.ts";
+import { readRepairSettings } from "../storage-node/repair/repair-settings.ts";
 import { type DeviceStatus, devicesOf } from "./device-status.ts";
 import { ALL_ROLES, unavailableServices } from "./installation.ts";
 import { isRunning } from "./process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
 import { refusedWrites } from "./refused-writes.ts";
+import { catchingUp } from "./repair-progress.ts";
+import { scrubState, unhealedProblems } from "./scrub-state.ts";
 import { type AdoptedProcess, keptProcesses, readSupervisorState, type SupervisorState } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
@@ -101,12 +104,14 @@ const processProblem = (one: ProcessSnapshot): string[] => {
   return [`process ${one.name} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
 };
 
-const deviceProblem = ({ device, path, state, failure }: DeviceStatus): string[] => {
+const deviceProblem = ({ device, path, state, failure, figures }: DeviceStatus): string[] => {
   const why = failure === undefined ? "" : ` since ${failure.at}: ${failure.reason}`;
   switch (state) {
     case "served":
     case "stopped":
       return [];
+    case "catching-up":
+      return [catchingUp(device, path, figures)];
     case "missing":
       return [`device ${device}: ${path} is not there: mount it, then ./scripts/ringstead down and up`];
     case "not-served":
@@ -169,6 +174,15 @@ const deviceWarnings = (devices: readonly DeviceStatus[], replicas: number, othe
   return warnings;
 };
 
+const repairWarnings = (paths: RuntimePaths): string[] => {
+  try {
+    if (!readRepairSettings(paths.repairSettings).isPaused) return [];
+    return ["repair is paused, and no device catches up with the others: ./scripts/ringstead repair resume"];
+  } catch (thrown) {
+    return [messageOf(thrown)];
+  }
+};
+
 const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   const holder = lockHolder(paths.supervisorLock);
   const known: SupervisorState | undefined = readSupervisorState(paths);
@@ -188,7 +202,7 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   const devices = isStorageNode ? await devicesOf(paths, config?.devices ?? [], names) : [];
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
   if (isCurrent) problems.push(...processes.flatMap(processProblem));
-  problems.push(...devices.flatMap(deviceProblem));
+  problems.push(...devices.flatMap(deviceProblem), ...unhealedProblems(devices));
   if (isCurrent && config !== undefined) problems.push(...writeProblem(paths, config, devices));
   for (const { service, reason } of services)
     if (reason !== undefined) problems.push(`${service} does not answer: ${reason}`);
@@ -204,7 +218,10 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
     services,
     unavailable: chosen === undefined ? [] : unavailableServices(chosen, roles),
     problems,
-    warnings: deviceWarnings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)),
+    warnings: [
+      ...deviceWarnings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)),
+      ...repairWarnings(paths),
+    ],
   };
 };
 
@@ -237,7 +254,8 @@ const lines = (status: Status): string[] => [
       `device        ${device.padEnd(13)} ${state.padEnd(8)} ${path}, ${gib(freeBytes)} of ${gib(sizeBytes)} free` +
       (usedBytes === undefined ? "" : `, ${gib(usedBytes)} used`) +
       (damagedReads === undefined ? "" : `, ${damagedReads} damaged reads`) +
-      keyFilterState(figures),
+      keyFilterState(figures) +
+      scrubState(figures),
   ),
   ...status.services.map(
     ({ service, state, reason }) => `service       ${service.padEnd(13)} ${state}${reason ? `: ${reason}` : ""}`,

@@ -7,7 +7,7 @@ import {
 } from "../common/hybrid-clock.ts";
 import { type Ballot, type Incarnation, maxTimestamp, timestampIn } from "../common/ballot.ts";
 import type { Clock } from "../common/clock.ts";
-import { RingsteadError } from "../common/errors.ts";
+import { codeOf, RingsteadError } from "../common/errors.ts";
 import {
   decideAccept,
   decideConfirm,
@@ -40,7 +40,7 @@ import {
   UNSETTLED_LIMIT,
   type UnsettledReply,
 } from "./wire.ts";
-import { Votes } from "./votes.ts";
+import { ceilingMutation, Votes } from "./votes.ts";
 
 /** The ceiling of promises is raised in steps of this much, so that one small record a second covers them all. */
 const CEILING_STEP_MS = 1000;
@@ -60,6 +60,8 @@ const UNSETTLED_SCAN_LIMIT = 1000;
 const BEHIND_ALL_KEYS = Buffer.alloc(5, 0xff);
 
 type Stored = { readonly register: StoredRegister; readonly body: BodyReference };
+/** A register that was pulled from another replica, with its body. */
+export type PulledRegister = { readonly name: Name; readonly register: Register; readonly body: NewBody };
 type Confirmation = { readonly name: Name; readonly version: Ballot; readonly isVoid: boolean };
 
 /**
@@ -250,7 +252,10 @@ export class DeviceReplica {
   /** Whether a pulled register would be kept, and whether its body is here already. */
   weighs(name: Name, pulled: Register): "install" | "install-keeping-body" | "confirm" | "skip" {
     const { key, id } = placeOf(name);
-    const stored = this.#stored(key, id);
+    return this.#weigh(name, id, this.#stored(key, id), pulled);
+  }
+
+  #weigh(name: Name, id: string, stored: Stored | undefined, pulled: Register): ReturnType<DeviceReplica["weighs"]> {
     const isVoting = this.votes.votesIn(name.space, name.hash32);
     const decision = decideInstall(stored?.register, this.#memory.get(id), this.#floor, pulled, isVoting);
     if (decision !== "install" || stored === undefined || stored.body.kind === "none") return decision;
@@ -259,27 +264,36 @@ export class DeviceReplica {
   }
 
   /**
-   * Installs a register that was pulled from another replica ([E1]), `body` as it came from there. Resolves after the sync; false where
-   * something later is here by now.
+   * Installs registers that were pulled from another replica ([E1]), each `body` as it came from there: in one commit, decided and applied
+   * in one turn. Resolves after the sync with those that were installed; of the others something later is here by now.
+   *
+   * Requires: different names; values and bodies of at most 3 MiB together.
    */
-  async install(name: Name, pulled: Register, body: NewBody): Promise<boolean> {
-    const decision = this.weighs(name, pulled);
-    if (decision === "confirm") this.confirm(name, pulled.version, pulled.state === "void");
-    if (decision === "confirm" || decision === "skip") return false;
-    const { key, id } = placeOf(name);
-    const stored = this.#stored(key, id);
-    if (stored !== undefined && stored.register.version !== pulled.version) {
-      const memory = this.#remember(id);
-      rememberOverwritten(memory, stored.register);
+  async install(pulled: readonly PulledRegister[]): Promise<readonly PulledRegister[]> {
+    const installed: PulledRegister[] = [];
+    const mutations: Mutation[] = [];
+    let highest: Ballot | undefined;
+    for (const one of pulled) {
+      const { name, register, body } = one;
+      const { key, id } = placeOf(name);
+      const stored = this.#stored(key, id);
+      const decision = this.#weigh(name, id, stored, register);
+      if (decision === "confirm") this.confirm(name, register.version, register.state === "void");
+      if (decision === "confirm" || decision === "skip") continue;
+      if (stored !== undefined && stored.register.version !== register.version)
+        rememberOverwritten(this.#remember(id), stored.register);
+      this.#confirmed.delete(id);
+      if (register.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+      const kept: NewBody = decision === "install-keeping-body" ? { kind: "keep" } : body;
+      mutations.push({ kind: "put", key, value: encodeRegister(register), body: kept });
+      installed.push(one);
+      if (highest === undefined || timestampIn(register.ballot) > timestampIn(highest)) highest = register.ballot;
     }
-    this.#confirmed.delete(id);
-    if (pulled.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
-    const kept: NewBody = decision === "install-keeping-body" ? { kind: "keep" } : body;
-    const mutations: Mutation[] = [{ kind: "put", key, value: encodeRegister(pulled), body: kept }];
-    const raise = this.#raiseCeiling(pulled.ballot);
+    if (highest === undefined) return installed;
+    const raise = this.#raiseCeiling(highest);
     if (raise !== undefined) mutations.push(raise);
     await this.engine.apply(mutations);
-    return true;
+    return installed;
   }
 
   /**
@@ -297,9 +311,36 @@ export class DeviceReplica {
     await this.votes.joinAll(ceilingMutation(this.#ceiling));
   }
 
-  /** Takes a row that was pulled from another replica; `owner` names the life that it belongs to. Resolves after the sync. */
-  async installRow(owner: Name, row: Row): Promise<void> {
-    await this.#rows.put(owner, row);
+  /**
+   * Puts what others have in the place of a register that cannot be read here: for this name the device is like one that was emptied ([M4]).
+   * What it may have accepted or promised of it is from before `lostBeforeMs`, and lies below the floor from now on. Resolves after the sync;
+   * false where it can be read again. Requires: all other members were asked, after that moment, and vote; `pulled` is the highest of theirs.
+   */
+  async relearn(name: Name, pulled: Register | undefined, body: NewBody, lostBeforeMs: number): Promise<boolean> {
+    const { key, id } = placeOf(name);
+    try {
+      this.engine.get(key);
+      return false;
+    } catch (error) {
+      if (codeOf(error) !== "entry-damaged") throw error;
+    }
+    this.#floor = maxTimestamp(this.#floor, timestampAt(lostBeforeMs));
+    this.#confirmed.delete(id);
+    if (pulled === undefined) {
+      await this.engine.apply([{ kind: "delete", key }]);
+      return true;
+    }
+    if (pulled.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+    const mutations: Mutation[] = [{ kind: "put", key, value: encodeRegister(pulled), body }];
+    const raise = this.#raiseCeiling(pulled.ballot);
+    if (raise !== undefined) mutations.push(raise);
+    await this.engine.apply(mutations);
+    return true;
+  }
+
+  /** Takes rows that were pulled from another replica; `owner` names the life that they belong to. Resolves after the sync. */
+  installRows(owner: Name, rows: readonly Row[]): Promise<void> {
+    return this.#rows.putAll(owner, rows);
   }
 
   /** Whether more confirmations wait than may. */
@@ -423,13 +464,6 @@ export class DeviceReplica {
     }
   }
 }
-
-const ceilingMutation = (ceiling: HybridTimestamp): Mutation => ({
-  kind: "put",
-  key: CEILING_KEY,
-  value: Buffer.from(ceiling, "latin1"),
-  body: { kind: "none" },
-});
 
 /**
  * The row space of one life of a container: each incarnation has keys and counters of its own, so that rows which reached a minority

@@ -1,11 +1,15 @@
 import type { Ballot } from "../common/ballot.ts";
-import { RingsteadError } from "../common/errors.ts";
+import { codeOf, RingsteadError } from "../common/errors.ts";
 import { PARTS_LIMIT } from "../common/rpc/frame.ts";
 import type { RpcHandler, RpcReply } from "../common/rpc/server.ts";
+import { explain, type OperatorAnswer, scrub } from "./daemons/scrubber-operations.ts";
+import type { DeviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import type { DeviceReplica } from "./device-replica.ts";
 import type { NewBody } from "./engine/device-engine.ts";
 import { buckets, digests, entries, fetch, type RepairAnswer } from "./repair/repair-operations.ts";
+import { readHeldBody } from "./repair/repair-source.ts";
 import type { Staging } from "./staging.ts";
+import { registerKey } from "./store/keys.ts";
 import {
   HeaderReader,
   LIST_LIMIT,
@@ -25,10 +29,13 @@ import {
   METHOD_BUCKETS,
   METHOD_ENTRIES,
   METHOD_FETCH,
+  METHOD_SCRUB,
+  METHOD_EXPLAIN,
   packFates,
   packRegister,
   packRow,
   READ_BODY_LIMIT_BYTES,
+  type Name,
   type Proposal,
   type Row,
   spaceCode,
@@ -36,7 +43,12 @@ import {
 } from "./wire.ts";
 
 /** One device as the dispatcher sees it. */
-export type ServedDevice = { readonly replica: DeviceReplica; readonly staging: Staging };
+export type ServedDevice = {
+  readonly replica: DeviceReplica;
+  readonly staging: Staging;
+  /** From the moment on that the device's workers run. */
+  upkeep?: DeviceUpkeep;
+};
 
 /** How one device of a message answers, as its part. */
 class DeviceReply {
@@ -128,10 +140,17 @@ const prepare: Operation = (reader) => {
   };
 };
 
+/** Whoever asked reads from another replica now; here it is healed. */
+const tellDamage = ({ upkeep }: ServedDevice, name: Name, error: unknown): never => {
+  if (codeOf(error) === "body-damaged") upkeep?.healer.found(registerKey(name), "a read found its body damaged", false);
+  throw error;
+};
+
 const read: Operation = (reader) => {
   const name = reader.name();
   const bodyLimit = Math.min(reader.count(), READ_BODY_LIMIT_BYTES);
-  return async ({ replica }, reply) => {
+  return async (device, reply) => {
+    const { replica } = device;
     for (let attempt = 0; ; attempt++) {
       const stored = await replica.read(name);
       if (stored === undefined) return reply.ok([null]);
@@ -143,7 +162,7 @@ const read: Operation = (reader) => {
         return reply.give([packRegister(register), 1], bytes);
       } catch (error) {
         // The log moved on beneath the reference: the entry is read again, and names the new place.
-        if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
+        if (codeOf(error) !== "body-gone" || attempt === 3) tellDamage(device, name, error);
       }
     }
   };
@@ -205,18 +224,9 @@ const readBody: Operation = (reader) => {
   const bodyVersion = reader.ballot();
   const offset = reader.count();
   const length = Math.min(reader.count(), TRANSFER_BLOCK_BYTES);
-  return async ({ replica }, reply) => {
-    for (let attempt = 0; ; attempt++) {
-      const stored = await replica.held(name);
-      if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
-        throw new RingsteadError("body-gone", "this replica does not hold that version's body");
-      }
-      try {
-        return reply.give([], await replica.engine.readBody(stored.body, offset, length));
-      } catch (error) {
-        if (!(error instanceof RingsteadError) || error.code !== "body-gone" || attempt === 3) throw error;
-      }
-    }
+  return async (device, reply) => {
+    const reading = readHeldBody(device.replica, name, bodyVersion, offset, length);
+    reply.give([], await reading.catch((error: unknown) => tellDamage(device, name, error)));
   };
 };
 
@@ -234,6 +244,20 @@ const unsettled: Operation = (reader) => {
     reply.ok([items, page.next ?? null]);
   };
 };
+
+/** What an operator's command asks. */
+const operating =
+  (
+    operation: (reader: HeaderReader) => (replica: DeviceReplica, upkeep: DeviceUpkeep) => Promise<OperatorAnswer>,
+  ): Operation =>
+  (reader) => {
+    const run = operation(reader);
+    return async ({ replica, upkeep }, reply) => {
+      if (upkeep === undefined) throw new RingsteadError("device-starting", "the device's workers do not run yet");
+      const { header, body } = await run(replica, upkeep);
+      reply.ok(header, body);
+    };
+  };
 
 /** What another replica asks that repairs itself. */
 const repairing =
@@ -260,6 +284,8 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_BUCKETS]: repairing(buckets),
   [METHOD_ENTRIES]: repairing(entries),
   [METHOD_FETCH]: repairing(fetch),
+  [METHOD_SCRUB]: operating(scrub),
+  [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:
     () =>
     async ({ staging }, reply) =>

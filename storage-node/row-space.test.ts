@@ -73,6 +73,7 @@ test("a refused commit leaves the statistics as they were", async () => {
     scanPages: (range) => device.scanPages(range),
     figures: () => device.figures(),
     digests: device.digests,
+    scrub: device.scrub,
     apply: (mutations: readonly Mutation[]) =>
       isFull ? Promise.reject(new RingsteadError("device-full", "the device is full")) : device.apply(mutations),
     [Symbol.asyncDispose]: () => device[Symbol.asyncDispose](),

@@ -21,6 +21,10 @@ import {
 const PAGED_ROWS_LIMIT = 30_000;
 /** Row spaces whose statistics stay in memory; a colder one is read again from its record. */
 const CACHED_COUNTERS_LIMIT = 20_000;
+/** Rows of one commit, about; the last one may be of 64 KiB more. */
+const COMMIT_BYTES = 512 * 1024;
+/** What a row takes in a commit beside name and payload, about. */
+const ROW_OVERHEAD_BYTES = 256;
 const MASK_64 = (1n << 64n) - 1n;
 
 /** A row space's counters with what its commits need of them; one of each as long as they are cached. */
@@ -44,19 +48,78 @@ export class RowSpace {
    */
   async put(owner: Name, row: Row): Promise<RowReply> {
     const id = idOf(owner);
-    const { key, counters, value } = this.#statisticsOf(owner, id);
+    const statistics = this.#statisticsOf(owner, id);
+    const { reply, stored, mutations, count } = this.#change(owner, id, statistics.counters, row);
+    if (count === undefined) {
+      const durable = this.#durable(stored);
+      if (durable !== undefined) await durable;
+      return reply;
+    }
+    mutations.push(lateOf(statistics, count));
+    await this.#engine.apply(mutations);
+    return reply;
+  }
+
+  /**
+   * Stores rows of one owner, some hundred in a commit; each is decided in the turn in which it is applied. Resolves when all of them
+   * are synced.
+   */
+  async putAll(owner: Name, rows: readonly Row[]): Promise<void> {
+    const id = idOf(owner);
+    for (let at = 0; at < rows.length; ) {
+      const statistics = this.#statisticsOf(owner, id);
+      const mutations: Mutation[] = [];
+      const counts: (() => void)[] = [];
+      let durable: Promise<void> | undefined;
+      let bytes = 0;
+      // A row is decided by what was there before its commit, so a name comes once in each.
+      const names = new Set<string>();
+      for (let row = rows[at]; row !== undefined && bytes < COMMIT_BYTES && !names.has(row.name); row = rows[at]) {
+        at += 1;
+        names.add(row.name);
+        bytes += row.payload.length + row.name.length + ROW_OVERHEAD_BYTES;
+        const change = this.#change(owner, id, statistics.counters, row);
+        if (change.count === undefined) durable = this.#durable(change.stored) ?? durable;
+        else {
+          mutations.push(...change.mutations);
+          counts.push(change.count);
+        }
+      }
+      const countAll = (): void => {
+        for (const count of counts) count();
+      };
+      // Commits become durable in their order, and what is here already is earlier than this one.
+      if (counts.length > 0) await this.#engine.apply([...mutations, lateOf(statistics, countAll)]);
+      else if (durable !== undefined) await durable;
+    }
+  }
+
+  #durable(keys: readonly Uint8Array[]): Promise<void> | undefined {
+    for (const key of keys) {
+      const durable = this.#engine.durable(key);
+      if (durable !== undefined) return durable;
+    }
+    return undefined;
+  }
+
+  /** What a row changes; `count` undefined where that is nothing, since what lies under the keys `stored` is as late. */
+  #change(
+    owner: Name,
+    id: string,
+    counters: Counters,
+    row: Row,
+  ): { reply: RowReply; stored: readonly Uint8Array[]; mutations: Mutation[]; count: (() => void) | undefined } {
     const liveKey = rowKey(owner, row.name, false);
     const deletedKey = row.isDeleted || counters.deletedRows > 0 ? rowKey(owner, row.name, true) : undefined;
     const live = this.#rowAt(liveKey, row.name, false);
     const deleted =
       deletedKey !== undefined && counters.deletedRows > 0 ? this.#rowAt(deletedKey, row.name, true) : undefined;
     const change = decideRow(live, deleted, row);
-    if (!change.stores) {
-      const durable = this.#engine.durable(liveKey) ?? (deletedKey && this.#engine.durable(deletedKey));
-      if (durable !== undefined) await durable;
-      return change.reply;
-    }
     const mutations: Mutation[] = [];
+    if (!change.stores) {
+      const stored = deletedKey === undefined ? [liveKey] : [liveKey, deletedKey];
+      return { reply: change.reply, stored, mutations, count: undefined };
+    }
     const put = row.isDeleted && deletedKey !== undefined ? deletedKey : liveKey;
     mutations.push({ kind: "put", key: put, value: valueOf(row), body: { kind: "none" } });
     if (row.isDeleted && live !== undefined) mutations.push({ kind: "delete", key: liveKey });
@@ -68,9 +131,7 @@ export class RowSpace {
       if (change.addsLive !== undefined) this.#count(counters, change.addsLive, 1);
       if (row.isDeleted !== (deleted !== undefined)) counters.deletedRows += row.isDeleted ? 1 : -1;
     };
-    mutations.push({ kind: "late", key, maxBytes: COUNTERS_BYTES, change: count, value });
-    await this.#engine.apply(mutations);
-    return change.reply;
+    return { reply: change.reply, stored: [], mutations, count };
   }
 
   /** The first live row, if there is one. */
@@ -176,6 +237,14 @@ export class RowSpace {
     counters.setHash = (sign === 1 ? counters.setHash + hash : counters.setHash - hash) & MASK_64;
   }
 }
+
+const lateOf = ({ key, value }: Statistics, change: () => void): Mutation => ({
+  kind: "late",
+  key,
+  maxBytes: COUNTERS_BYTES,
+  change,
+  value,
+});
 
 /** One message gives one row to several devices, one after the other: what it is to all of them is made once. */
 const idOf = (owner: Name): string => {

@@ -4,7 +4,6 @@ import { systemClock } from "../common/clock.ts";
 import { deviceName, rpcListenAddress } from "../common/config.ts";
 import { devicesOfStorageNode } from "../common/device-groups.ts";
 import { messageOf, RingsteadError } from "../common/errors.ts";
-import type { Metrics } from "../common/metrics.ts";
 import { RpcServer } from "../common/rpc/server.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { ServiceContext } from "../common/service-process.ts";
@@ -15,12 +14,18 @@ import type { Ring } from "../ring/ring.ts";
 import { StorageNodeConnections } from "./client.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
-import { type RepairFigures, Replicator } from "./daemons/replicator.ts";
+import { Replicator } from "./daemons/replicator.ts";
+import { deviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
-import { RepairPeer } from "./repair/repair-peer.ts";
+import { Foreground } from "./repair/foreground.ts";
+import { LocalSource } from "./repair/local-source.ts";
+import { RepairPace } from "./repair/pace.ts";
+import { noteRepairFailures, showRepair } from "./repair/repair-metrics.ts";
+import { RepairPeer, type RepairSource } from "./repair/repair-peer.ts";
+import { WatchedRepairSettings } from "./repair/repair-settings.ts";
 import { Staging } from "./staging.ts";
 import { entryDigests } from "./store/entry-digest.ts";
 import { Votes } from "./votes.ts";
@@ -47,22 +52,6 @@ const untilJoined = async (votes: readonly Votes[]): Promise<void> => {
   while (votes.some(({ isNewcomer }) => isNewcomer) && performance.now() < limit) await sleep(JOIN_POLL_MS);
 };
 
-const unpaced = async (): Promise<void> => {};
-
-const showRepair = (metrics: Metrics, device: string, { figures }: Replicator): void => {
-  const show = (name: keyof RepairFigures, help: string): void =>
-    metrics.gauge(
-      `ringstead_device_${name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
-      help,
-      () => figures[name],
-      { device },
-    );
-  show("partitionsLeft", "Partitions whose replica here is being compared and repaired.");
-  show("joiningPartitions", "Partitions in which the device does not vote before it has caught up.");
-  show("repairedEntries", "Entries pulled from other replicas.");
-  show("repairedBytes", "Bytes of them.");
-};
-
 /**
  * Opens the node's devices (each through its recovery) and serves them on the socket. A device that cannot be opened is reported and left
  * out. Errors: "no-device" where that is all of them, with what is wrong with each; the supervisor decides whether others suffice.
@@ -75,6 +64,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
   const seeds = setHashSeeds(context.clusterKey);
   const digests = entryDigests(context.clusterKey);
   const devices = new Map<string, ServedDevice>();
+  const folders = new Map<string, string>();
   const engines: DeviceEngine[] = [];
   const unopened: string[] = [];
   for (const [index, path] of config.devices.entries()) {
@@ -89,6 +79,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       if (votes.isNewcomer)
         log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
       devices.set(device, { replica, staging: new Staging(engine) });
+      folders.set(device, path);
       for (const figure of Object.keys(engine.figures())) {
         const name = `ringstead_device_${figure.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`;
         metrics.gauge(name, `device engine: ${figure}`, () => engine.figures()[figure] ?? 0, { device });
@@ -105,11 +96,12 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
 
   let requestCount = 0;
   const dispatch = dispatcher(devices);
+  const foreground = new Foreground();
   const server = new RpcServer(
     context.clusterKey,
     (header, body, reply) => {
       requestCount += 1;
-      dispatch(header, body, reply);
+      dispatch(header, body, foreground.watched(header, reply));
     },
     log,
   );
@@ -117,17 +109,45 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
   const forOthers = rpcListenAddress(config, "storage-node");
   if (forOthers !== undefined) await server.listen(forOthers);
   const connections = new StorageNodeConnections(context);
+  const settings = new WatchedRepairSettings(paths.repairSettings, log);
+  const pace = new RepairPace(() => settings.now, foreground);
+  pace.show(metrics);
+  const peerOf = (peer: RingDevice): RepairSource => {
+    const own = peer.node === config.node ? devices.get(peer.device) : undefined;
+    return own === undefined ? new RepairPeer(connections.of(peer), peer.device) : new LocalSource(own.replica);
+  };
   const replicators = [...devices].map(([device, { replica }]) => {
-    const peerOf = (peer: RingDevice): RepairPeer => new RepairPeer(connections.of(peer), peer.device);
-    const parts = { node: config.node, device, replica, rings, peerOf, pace: unpaced, clock: systemClock, log };
-    const replicator = new Replicator(parts);
+    const onFailure = noteRepairFailures(metrics, device, systemClock);
+    const parts = { node: config.node, device, replica, rings, peerOf, clock: systemClock, log, onFailure };
+    const replicator = new Replicator({ ...parts, pace: pace.ofDevice() });
     showRepair(metrics, device, replicator);
     return replicator;
+  });
+  const upkeepWorkers = [...devices].flatMap(([device, served]) => {
+    const own = pace.ofDevice();
+    served.upkeep = deviceUpkeep({
+      node: config.node,
+      device,
+      path: folders.get(device) ?? "",
+      replica: served.replica,
+      rings,
+      peerOf,
+      scrubDays: config.scrubDays,
+      allow: (bytes, signal) => {
+        own.account(0, bytes);
+        return own.admit(signal);
+      },
+      clock: systemClock,
+      log,
+      metrics,
+    });
+    return [served.upkeep.healer, served.upkeep.scrubber];
   });
   for (const ring of Object.values(rings)) connections.checkKnown(ring.devices);
   const workers = runWorkers(
     [
       ...replicators,
+      ...upkeepWorkers,
       housekeeper(devices, () => {
         const count = requestCount;
         requestCount = 0;
@@ -149,6 +169,8 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
       const stopped = workers[Symbol.asyncDispose]();
+      pace[Symbol.dispose]();
+      settings[Symbol.dispose]();
       // What is asked of a peer that does not answer is not waited for.
       connections[Symbol.dispose]();
       await stopped;

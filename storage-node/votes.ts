@@ -1,12 +1,21 @@
 import { randomBytes } from "node:crypto";
 import type { Clock } from "../common/clock.ts";
 import { RingsteadError } from "../common/errors.ts";
+import { type HybridTimestamp, timestampAt } from "../common/hybrid-clock.ts";
 import type { DeviceEngine, Mutation } from "./engine/device-engine.ts";
 import { CEILING_KEY, FOUNDERS_KEY, NEWCOMER_KEY } from "./store/keys.ts";
 import type { Space } from "./wire.ts";
 
 /** Until when a promise that this device gave and forgot may bind somebody: ballots are refused that are further ahead of its clock. */
-const FORGOTTEN_PROMISE_MS = 30_000;
+export const FORGOTTEN_PROMISE_MS = 30_000;
+
+/** Makes durable that no promise is above `ceiling` ([D2]). */
+export const ceilingMutation = (ceiling: HybridTimestamp): Mutation => ({
+  kind: "put",
+  key: CEILING_KEY,
+  value: Buffer.from(ceiling, "latin1"),
+  body: { kind: "none" },
+});
 
 /** u8 version, f64 since when, life. */
 const NEWCOMER_BYTES = 9 + 8;
@@ -21,7 +30,7 @@ type Newcomer = {
 /** One life of a device without votes, 16 hexadecimal digits. */
 export type Life = string & { readonly brand: "Life" };
 /** Of a device that votes. */
-const NO_LIFE = "0".repeat(16) as Life;
+export const NO_LIFE = "0".repeat(16) as Life;
 const LIFE_BYTES = 8;
 
 /** True of text that has a life's form; what comes from the wire is checked with it. */
@@ -97,9 +106,14 @@ export class Votes {
    * @param isFounding nobody was ever told anything by this cluster: what is empty is so by right
    */
   static async opened(engine: DeviceEngine, clock: Clock, isFounding: boolean): Promise<Votes> {
-    const hasVoted = isFounding || engine.get(CEILING_KEY) !== undefined;
+    // The next start must not take what was empty by right for emptied.
+    if (isFounding && engine.get(CEILING_KEY) === undefined)
+      await engine.apply([ceilingMutation(timestampAt(clock.nowMs()))]);
+    const hasVoted = engine.get(CEILING_KEY) !== undefined;
     const hasLost = (engine.figures()["quarantinedRanges"] ?? 0) > 0;
-    if (engine.get(NEWCOMER_KEY) === undefined && (!hasVoted || hasLost)) {
+    const isKnown = engine.get(NEWCOMER_KEY) !== undefined;
+    // One that was catching up may have voted somewhere already, and lost that now: it is another life.
+    if (hasLost || (!isKnown && !hasVoted)) {
       const value = encodeNewcomer({ sinceMs: clock.nowMs(), life: randomBytes(LIFE_BYTES).toString("hex") as Life });
       await engine.apply([{ kind: "put", key: NEWCOMER_KEY, value, body: { kind: "none" } }]);
     }
@@ -128,6 +142,12 @@ export class Votes {
   /** Whether no promise that was forgotten can still bind. */
   get isSafe(): boolean {
     return this.#newcomer === undefined || this.#clock.nowMs() >= this.#newcomer.sinceMs + this.#forgottenPromiseMs;
+  }
+
+  /** How long it still takes until that is so. */
+  get safeInMs(): number {
+    if (this.#newcomer === undefined) return 0;
+    return Math.max(0, this.#newcomer.sinceMs + this.#forgottenPromiseMs - this.#clock.nowMs());
   }
 
   votesIn(space: Space, hash32: number): boolean {

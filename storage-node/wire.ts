@@ -21,6 +21,9 @@ export const METHOD_DIGESTS = 13;
 export const METHOD_BUCKETS = 14;
 export const METHOD_ENTRIES = 15;
 export const METHOD_FETCH = 16;
+/** What an operator asks of a device (`daemons/scrubber-operations.ts`). */
+export const METHOD_SCRUB = 17;
+export const METHOD_EXPLAIN = 18;
 
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";

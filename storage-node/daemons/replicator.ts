@@ -11,7 +11,7 @@ import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import { type Pace, PartitionRepair } from "../repair/partition-repair.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
-import { DIGESTS_LIMIT } from "../repair/repair-operations.ts";
+import { RateMeter } from "../repair/rate-meter.ts";
 import { partitionSum } from "../repair/repair-source.ts";
 import type { Life } from "../votes.ts";
 import type { Space } from "../wire.ts";
@@ -20,9 +20,14 @@ import type { Space } from "../wire.ts";
 const ROUND_MS = 30_000;
 /** Between two rounds of a newcomer: it is missed. */
 const JOIN_ROUND_MS = 250;
+/** The same when it has everything and only waits for forgotten promises. */
+const WAITING_ROUND_MS = 1000;
 const YOUNG_MS = 10_000;
-/** Partitions that are repaired at once. */
-const CONCURRENCY = 4;
+/** Partitions that are repaired at once: while one waits for its sync another one reads. */
+const CONCURRENCY = 8;
+/** Partitions that are compared at once: what is known of them is in memory until they are done. */
+const COMPARED_AT_ONCE = 1024;
+const REPAIRED_AT_ONCE = 128;
 
 /** Which devices keep a partition, for each ring. */
 export type SpaceRings = Readonly<Record<Space, Pick<Ring, "partitionCount" | "partitionPower" | "primaries">>>;
@@ -39,6 +44,8 @@ export type ReplicatorParts = {
   readonly log: Log;
   /** What was written within this time is on its way to all replicas, and is no difference yet. */
   readonly youngMs?: number;
+  /** Told of everything that could not be pulled or asked. */
+  readonly onFailure?: (reason: string) => void;
 };
 
 /** What an operator wants to know of a device's repair. */
@@ -47,6 +54,10 @@ export type RepairFigures = {
   partitionsLeft: number;
   /** Of them those in which this device does not vote. */
   joiningPartitions: number;
+  /** Of those the ones that have everything and wait until forgotten promises bind nobody any more, after the last round. */
+  waitingPartitions: number;
+  /** Of all partitions left, as far as numbers of entries tell. */
+  entriesLeft: number;
   repairedEntries: number;
   repairedBytes: number;
   rounds: number;
@@ -54,9 +65,19 @@ export type RepairFigures = {
   failures: number;
 };
 
+/** How fast a device is repaired, and for how long; undefined where that cannot be told. */
+export type RepairRate = {
+  readonly entriesPerSecond: number;
+  readonly bytesPerSecond: number;
+  readonly bytesLeft: number;
+  readonly secondsLeft: number | undefined;
+};
+
 type Member = { readonly peer: RepairSource; readonly answer: MemberAnswer; readonly sum: bigint; readonly life: Life };
 /** A partition with what its other members said of it in this round. */
 type Compared = { readonly place: PartitionPlace; readonly others: number; readonly members: Member[] };
+/** Numbers of partitions of one ring. */
+type Queue = { readonly space: Space; readonly partitions: number[] };
 
 const SPACES: readonly Space[] = ["account", "container", "object"];
 
@@ -69,6 +90,8 @@ export class Replicator implements Worker {
   readonly figures: RepairFigures = {
     partitionsLeft: 0,
     joiningPartitions: 0,
+    waitingPartitions: 0,
+    entriesLeft: 0,
     repairedEntries: 0,
     repairedBytes: 0,
     rounds: 0,
@@ -76,90 +99,118 @@ export class Replicator implements Worker {
   };
   readonly #parts: ReplicatorParts;
   readonly #peers = new Map<string, RepairSource>();
+  readonly #meter = new RateMeter();
+  /** The partitions of each ring that this device is a member of. */
+  readonly #own: readonly Queue[];
   #lastError: string | undefined;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
     this.name = `replicator ${parts.device}`;
-    if (parts.replica.votes.isNewcomer) this.figures.joiningPartitions = this.#places().length;
+    this.#own = SPACES.map((space) => ({ space, partitions: [...this.#partitionsOf(space)] }));
+    if (parts.replica.votes.isNewcomer) this.figures.joiningPartitions = countOf(this.#own);
   }
 
   status(): Record<string, unknown> {
-    return { ...this.figures, lastError: this.#lastError };
+    return { ...this.figures, ...this.rate(), lastError: this.#lastError };
+  }
+
+  /** As it is now. */
+  rate(): RepairRate {
+    const { entriesLeft, partitionsLeft, repairedBytes, repairedEntries } = this.figures;
+    const { entries, bytes } = this.#meter.rate(this.#parts.clock.nowMs(), repairedEntries, repairedBytes);
+    const pullSeconds = entriesLeft === 0 ? 0 : entries === 0 ? undefined : entriesLeft / entries;
+    const voteSeconds = this.#parts.replica.votes.safeInMs / 1000;
+    return {
+      entriesPerSecond: entries,
+      bytesPerSecond: bytes,
+      bytesLeft: repairedEntries === 0 ? 0 : (entriesLeft * repairedBytes) / repairedEntries,
+      secondsLeft: pullSeconds === undefined || partitionsLeft === 0 ? pullSeconds : Math.max(pullSeconds, voteSeconds),
+    };
   }
 
   async work(signal: AbortSignal): Promise<"busy" | "idle"> {
-    const { engine, votes } = this.#parts.replica;
+    const { pace, replica } = this.#parts;
+    const { engine, votes } = replica;
     if (!engine.digests.isCertain || engine.state().kind === "failed") return "idle";
     const wasNewcomer = votes.isNewcomer;
-    const left: Compared[] = [];
-    for (const space of SPACES) for (const one of await this.#compare(space)) if (this.#needsWork(one)) left.push(one);
+    const { joining, differing } = await this.#findWork(signal);
+    this.figures.partitionsLeft = countOf(joining) + countOf(differing);
+    // While repair is paused it is still known what is missing.
+    if (this.figures.partitionsLeft > 0) await pace.admit(signal);
     // Where it does not vote a partition has one replica less than it should.
-    left.sort((one, other) => Number(this.#votesIn(one.place)) - Number(this.#votesIn(other.place)));
-    this.figures.partitionsLeft = left.length;
-    await this.#repairAll(left, signal);
+    const waiting = await this.#repairAll([...joining, ...differing], signal);
+    this.figures.waitingPartitions = waiting;
+    this.figures.entriesLeft = 0;
     if (wasNewcomer) await this.#finishJoining();
     this.figures.rounds += 1;
     return "idle";
   }
 
   waitForWork(signal: AbortSignal): Promise<void> {
-    return sleep(this.#parts.replica.votes.isNewcomer ? JOIN_ROUND_MS : ROUND_MS, signal);
+    if (!this.#parts.replica.votes.isNewcomer) return sleep(ROUND_MS, signal);
+    const { joiningPartitions, waitingPartitions } = this.figures;
+    return sleep(joiningPartitions === waitingPartitions ? WAITING_ROUND_MS : JOIN_ROUND_MS, signal);
   }
 
   #votesIn({ space, partition, partitionPower }: PartitionPlace): boolean {
     return this.#parts.replica.votes.votesIn(space, partition * 2 ** (32 - partitionPower));
   }
 
-  #needsWork({ place, members }: Compared): boolean {
-    if (!this.#votesIn(place)) return true;
-    const own = partitionSum(this.#parts.replica.engine, place).sum;
-    return members.some(({ sum }) => sum !== own);
-  }
-
-  /** Every partition of a ring that this device is a member of. */
-  *#placesOf(space: Space): Generator<{ readonly place: PartitionPlace; readonly others: readonly RingDevice[] }> {
-    const { node, device, rings } = this.#parts;
-    const ring = rings[space];
-    const { partitionPower } = ring;
-    for (let partition = 0; partition < ring.partitionCount; partition++) {
-      const members = ring.primaries(partition);
-      const isMine = (one: RingDevice): boolean => one.node === node && one.device === device;
-      if (!members.some(isMine)) continue;
-      yield { place: { space, partition, partitionPower }, others: members.filter((one) => !isMine(one)) };
-    }
-  }
-
-  #places(): PartitionPlace[] {
-    return SPACES.flatMap((space) => [...this.#placesOf(space)].map(({ place }) => place));
-  }
-
-  /** What the other members say of each partition of a ring; one that cannot be asked says nothing. */
-  async #compare(space: Space): Promise<Iterable<Compared>> {
-    const compared = new Map<number, Compared>();
-    const byPeer = new Map<RepairSource, number[]>();
-    for (const { place, others } of this.#placesOf(space)) {
-      compared.set(place.partition, { place, others: others.length, members: [] });
-      for (const other of others) {
-        const peer = this.#peer(other);
-        const partitions = byPeer.get(peer);
-        if (partitions === undefined) byPeer.set(peer, [place.partition]);
-        else partitions.push(place.partition);
+  /** Partitions in which this device does not vote, and others that differ from a peer's. */
+  async #findWork(signal: AbortSignal): Promise<{ readonly joining: Queue[]; readonly differing: Queue[] }> {
+    const joining: Queue[] = SPACES.map((space) => ({ space, partitions: [] }));
+    const differing: Queue[] = SPACES.map((space) => ({ space, partitions: [] }));
+    let entriesLeft = 0;
+    for (const [index, own] of this.#own.entries()) {
+      for (const some of slicesOf(own, COMPARED_AT_ONCE)) {
+        signal.throwIfAborted();
+        for (const { place, members } of await this.#compare(some)) {
+          const { sum, entries } = partitionSum(this.#parts.replica.engine, place);
+          const isVoting = this.#votesIn(place);
+          if (isVoting && !members.some((member) => hasMore(member, sum))) continue;
+          (isVoting ? differing : joining)[index]?.partitions.push(place.partition);
+          entriesLeft += Math.max(0, ...members.map(({ answer }) => answer.entries - entries));
+        }
       }
     }
-    const { partitionPower } = this.#parts.rings[space];
-    for (const [peer, partitions] of byPeer) {
-      for (let at = 0; at < partitions.length; at += DIGESTS_LIMIT) {
-        const said = await this.#try(() =>
-          peer.digests(space, partitionPower, partitions.slice(at, at + DIGESTS_LIMIT), this.#parts.replica.votes.life),
-        );
-        // What it has not said for some it will not say for the rest.
-        if (said === undefined) break;
-        const { hasPromised, isFounder, life } = said;
-        for (const { partition, isVoting, entries, sum } of said.partitions) {
-          const answer = { isVoting, entries, hasPromised, isFounder };
-          compared.get(partition)?.members.push({ peer, answer, sum, life });
-        }
+    this.figures.entriesLeft = entriesLeft;
+    return { joining, differing };
+  }
+
+  *#partitionsOf(space: Space): Generator<number> {
+    const ring = this.#parts.rings[space];
+    for (let partition = 0; partition < ring.partitionCount; partition++)
+      if (ring.primaries(partition).some((one) => this.#isMine(one))) yield partition;
+  }
+
+  #isMine({ node, device }: RingDevice): boolean {
+    return node === this.#parts.node && device === this.#parts.device;
+  }
+
+  /** What the other members say of each of some partitions; one that cannot be asked says nothing. */
+  async #compare({ space, partitions }: Queue): Promise<Iterable<Compared>> {
+    const { primaries, partitionPower } = this.#parts.rings[space];
+    const compared = new Map<number, Compared>();
+    const byPeer = new Map<RepairSource, number[]>();
+    for (const partition of partitions) {
+      const others = primaries(partition).filter((one) => !this.#isMine(one));
+      compared.set(partition, { place: { space, partition, partitionPower }, others: others.length, members: [] });
+      for (const other of others) {
+        const peer = this.#peer(other);
+        const asked = byPeer.get(peer);
+        if (asked === undefined) byPeer.set(peer, [partition]);
+        else asked.push(partition);
+      }
+    }
+    const own = this.#parts.replica.votes.life;
+    for (const [peer, asked] of byPeer) {
+      const said = await this.#try(() => peer.digests(space, partitionPower, asked, own));
+      if (said === undefined) continue;
+      const { hasPromised, isFounder, life } = said;
+      for (const { partition, isVoting, entries, sum } of said.partitions) {
+        const answer = { isVoting, entries, hasPromised, isFounder };
+        compared.get(partition)?.members.push({ peer, answer, sum, life });
       }
     }
     return compared.values();
@@ -175,48 +226,72 @@ export class Replicator implements Worker {
     return peer;
   }
 
-  async #repairAll(left: readonly Compared[], signal: AbortSignal): Promise<void> {
-    const queue = left.values();
-    const take = async (): Promise<void> => {
-      for (const compared of queue) {
-        if (signal.aborted) return;
-        await this.#repair(compared, signal);
-        this.figures.partitionsLeft -= 1;
+  /** Gives in how many partitions only the time for forgotten promises is to be waited for. */
+  async #repairAll(queues: readonly Queue[], signal: AbortSignal): Promise<number> {
+    let waiting = 0;
+    for (const queue of queues) {
+      for (const some of slicesOf(queue, REPAIRED_AT_ONCE)) {
+        const next = (await this.#compare(some))[Symbol.iterator]();
+        const take = async (): Promise<void> => {
+          for (let one = next.next(); one.done !== true; one = next.next()) {
+            signal.throwIfAborted();
+            if (await this.#repair(one.value, signal)) waiting += 1;
+            this.figures.partitionsLeft -= 1;
+          }
+        };
+        await Promise.all(Array.from({ length: CONCURRENCY }, take));
       }
-    };
-    await Promise.all(Array.from({ length: CONCURRENCY }, take));
+    }
+    return waiting;
   }
 
-  /** Pulls from every member that differs; a newcomer's vote is judged by those from which nothing is missing any more. */
-  async #repair({ place, others, members }: Compared, signal: AbortSignal): Promise<void> {
-    const { replica, pace, youngMs = YOUNG_MS } = this.#parts;
+  /**
+   * Pulls from every member that differs; a newcomer's vote is judged by those from which nothing is missing any more. Gives whether it
+   * has everything and waits.
+   */
+  async #repair({ place, others, members }: Compared, signal: AbortSignal): Promise<boolean> {
+    const { clock, replica, pace, youngMs = YOUNG_MS } = this.#parts;
     const isVoting = this.#votesIn(place);
-    const settledMs = isVoting ? this.#parts.clock.nowMs() - youngMs : Number.POSITIVE_INFINITY;
+    const settledMs = isVoting ? clock.nowMs() - youngMs : Number.POSITIVE_INFINITY;
     const isYoung = (stamp: string): boolean => millisecondsOf(timestampIn(stamp as Ballot)) > settledMs;
+    const progress = (entries: number, bytes: number): void => this.#progressed(entries, bytes);
     const pulledFrom: MemberAnswer[] = [];
     for (const { peer, answer, sum } of members) {
-      if (sum !== partitionSum(replica.engine, place).sum) {
-        const repair = new PartitionRepair(replica, peer, place, pace, isYoung, signal, answer.entries);
-        const pulled = await this.#try(() => repair.run());
-        this.figures.repairedEntries += pulled?.entries ?? 0;
-        this.figures.repairedBytes += pulled?.bytes ?? 0;
-        if (pulled?.isWhole !== true) continue;
+      if (hasMore({ answer, sum }, partitionSum(replica.engine, place).sum)) {
+        const repair = new PartitionRepair(replica, peer, place, pace, isYoung, signal, progress, answer.entries);
+        const isWhole = await this.#try(() => repair.run());
+        if (isWhole !== true) continue;
       }
       pulledFrom.push(answer);
     }
-    if (isVoting) return;
+    if (isVoting) return false;
     const { entries } = partitionSum(replica.engine, place);
     const verdict = judgeJoin(others + 1, entries, pulledFrom, replica.votes.isSafe);
-    if (verdict.kind !== "joined") return;
+    if (verdict.kind !== "joined") return verdict.kind === "waiting";
     if (verdict.isFounding) replica.votes.foundWith(members.map(({ life }) => life));
     replica.join(place);
     this.figures.joiningPartitions -= 1;
+    return false;
+  }
+
+  #progressed(entries: number, bytes: number): void {
+    const { figures } = this;
+    this.#meter.note(this.#parts.clock.nowMs(), figures.repairedEntries, figures.repairedBytes);
+    figures.repairedEntries += entries;
+    figures.repairedBytes += bytes;
+    figures.entriesLeft = Math.max(0, figures.entriesLeft - entries);
   }
 
   async #finishJoining(): Promise<void> {
     const { device, log, replica } = this.#parts;
-    this.figures.joiningPartitions = this.#places().filter((place) => !this.#votesIn(place)).length;
-    if (this.figures.joiningPartitions > 0) return;
+    let left = 0;
+    for (const { space, partitions } of this.#own) {
+      const { partitionPower } = this.#parts.rings[space];
+      for (const partition of partitions) if (!this.#votesIn({ space, partition, partitionPower })) left += 1;
+    }
+    this.figures.joiningPartitions = left;
+    if (left > 0) return;
+    this.figures.waitingPartitions = 0;
     await replica.joinAll();
     const { repairedBytes, repairedEntries } = this.figures;
     log.info("a device has caught up and votes", { device, entries: repairedEntries, bytes: repairedBytes });
@@ -230,7 +305,19 @@ export class Replicator implements Worker {
       if (!(error instanceof RingsteadError)) throw error;
       this.#lastError = `${codeOf(error)}: ${messageOf(error)}`;
       this.figures.failures += 1;
+      this.#parts.onFailure?.(this.#lastError);
       return undefined;
     }
   }
+}
+
+/** Whether there may be something to pull. Of one that is empty there is not: it may be one that has lost all, and pulls itself. */
+const hasMore = ({ answer, sum }: Pick<Member, "answer" | "sum">, own: bigint): boolean =>
+  answer.entries > 0 && sum !== own;
+
+const countOf = (queues: readonly Queue[]): number =>
+  queues.reduce((sum, { partitions }) => sum + partitions.length, 0);
+
+function* slicesOf({ space, partitions }: Queue, count: number): Generator<Queue> {
+  for (let at = 0; at < partitions.length; at += count) yield { space, partitions: partitions.slice(at, at + count) };
 }

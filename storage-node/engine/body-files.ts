@@ -12,6 +12,7 @@ import type { StagedBody } from "./device-engine.ts";
 import { DIRECT_UNIT_BYTES, type Disk, type DiskFile } from "../../common/disk.ts";
 import { DirectSlots, upToUnit } from "./direct-slots.ts";
 import type { Region } from "./format.ts";
+import type { DamagedPiece } from "./quarantine.ts";
 import { type DevicePaths, fileIdOfName, nameOfFileId } from "./paths.ts";
 
 /** Blocks that go to the disk or come from it at once. */
@@ -22,6 +23,10 @@ const SLOT_BYTES = upToUnit(BLOCKS_PER_SLOT * BLOCK_STRIDE + DIRECT_UNIT_BYTES -
 const SLOTS = 16;
 /** What a body keeps between two writes: the end of a unit, and a block that is not full. */
 const REST_BYTES = DIRECT_UNIT_BYTES + BLOCK_BYTES;
+/** Slots that the check of a body takes at once, of those that clients share. */
+const CHECKED_AT_ONCE = 4;
+/** More than so many damaged blocks of a body are not told apart. */
+const MAX_DAMAGED_BLOCKS = 64;
 /** Files kept open for the next read. */
 const MAX_OPEN_FILES = 128;
 /** A body is synced piece by piece while it arrives: at its end little is left to wait for. */
@@ -184,6 +189,66 @@ export class BodyFiles {
     }
   }
 
+  /**
+   * Reads a whole body and checks every block of it; the numbers of those that are damaged, at most MAX_DAMAGED_BLOCKS. `allow` is asked before
+   * each piece. Errors: "body-gone" (no such file).
+   */
+  async check(fileId: number, total: number, allow: (bytes: number) => Promise<void>): Promise<number[]> {
+    const damaged: number[] = [];
+    const count = Math.ceil(total / BLOCK_BYTES);
+    const pieces: Promise<void>[] = [];
+    const open = this.#acquire(fileId);
+    try {
+      const file = await open.file;
+      for (let first = 0; first < count; first += BLOCKS_PER_SLOT) {
+        const blocks: BlockRange = { fileId, total, first, end: Math.min(first + BLOCKS_PER_SLOT, count) };
+        await allow(Math.min(blocks.end * BLOCK_BYTES, total) - first * BLOCK_BYTES);
+        pieces.push(this.#checkPiece(file, blocks, damaged));
+        if (pieces.length >= CHECKED_AT_ONCE) await pieces.shift();
+      }
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT") throw error;
+      throw new RingsteadError("body-gone", "the body has no file", { fileId });
+    } finally {
+      await Promise.all(pieces);
+      await this.#release(fileId, open);
+    }
+    return damaged.toSorted((left, right) => left - right);
+  }
+
+  /** Block by block where the disk cannot read the piece as one. Never rejects. */
+  async #checkPiece(file: DiskFile, blocks: BlockRange, damaged: number[]): Promise<void> {
+    const { first, end } = blocks;
+    try {
+      await this.#eachBlock(file, blocks, (block, bytes) => {
+        if (bytes === undefined && damaged.length < MAX_DAMAGED_BLOCKS) damaged.push(block);
+      });
+    } catch {
+      if (end - first > 1)
+        for (let block = first; block < end; block++)
+          await this.#checkPiece(file, { ...blocks, first: block, end: block + 1 }, damaged);
+      else if (damaged.length < MAX_DAMAGED_BLOCKS) damaged.push(first);
+    }
+  }
+
+  /** A block as it lies in its file, checksum included; undefined where the disk cannot read it. */
+  async rawBlock(fileId: number, total: number, block: number): Promise<DamagedPiece> {
+    const offset = BODY_HEADER_BYTES + block * BLOCK_STRIDE;
+    const length = Math.min(BLOCK_BYTES, total - block * BLOCK_BYTES) + BLOCK_SUM_BYTES;
+    const bytes = new Uint8Array(length);
+    const open = this.#disk.open(this.#paths.body(fileId), "existing");
+    const count = await open
+      .then(async (file) => {
+        try {
+          return await file.read([bytes], offset);
+        } finally {
+          await file.close();
+        }
+      })
+      .catch(() => undefined);
+    return { file: nameOfFileId(fileId), offset, bytes: count === undefined ? undefined : bytes.subarray(0, count) };
+  }
+
   /** Reads and checks all blocks that the range touches. */
   async #readBlocks(
     file: DiskFile,
@@ -205,9 +270,25 @@ export class BodyFiles {
     return data;
   }
 
-  /** Reads blocks into a slot and copies what `data`, which begins at `offset` of the body, has of them. */
-  async #readPiece(file: DiskFile, blocks: BlockRange, data: Uint8Array, offset: number): Promise<void> {
-    const { fileId, total, first, end } = blocks;
+  /** Copies what `data`, which begins at `offset` of the body, has of the blocks. */
+  #readPiece(file: DiskFile, blocks: BlockRange, data: Uint8Array, offset: number): Promise<void> {
+    return this.#eachBlock(file, blocks, (block, bytes) => {
+      const { fileId } = blocks;
+      if (bytes === undefined)
+        throw new RingsteadError("body-damaged", "a block of the body is damaged", { fileId, block });
+      const blockStart = block * BLOCK_BYTES;
+      const from = Math.max(blockStart, offset);
+      const wanted = bytes.subarray(from - blockStart, offset + data.length - blockStart);
+      data.set(wanted, from - offset);
+    });
+  }
+
+  /** Reads blocks into a slot and shows each, undefined where it is damaged. Requires: as many as a slot has room for, at most. */
+  async #eachBlock(
+    file: DiskFile,
+    { fileId, total, first, end }: BlockRange,
+    see: (block: number, bytes: Uint8Array | undefined) => void,
+  ): Promise<void> {
     const bodyEnd = Math.min(end * BLOCK_BYTES, total);
     const fileStart = BODY_HEADER_BYTES + first * BLOCK_STRIDE;
     const fileEnd = BODY_HEADER_BYTES + bodyEnd + end * BLOCK_SUM_BYTES;
@@ -217,16 +298,12 @@ export class BodyFiles {
       const count = await file.read([slot.bytes.subarray(0, upToUnit(fileEnd - unitStart))], unitStart);
       for (let block = first; block < end; block++) {
         const at = fileStart - unitStart + (block - first) * BLOCK_STRIDE;
-        const blockStart = block * BLOCK_BYTES;
-        const bytes = slot.bytes.subarray(at, at + Math.min(BLOCK_BYTES, total - blockStart));
+        const bytes = slot.bytes.subarray(at, at + Math.min(BLOCK_BYTES, total - block * BLOCK_BYTES));
         const sumAt = at + bytes.length;
         const isValid =
           sumAt + BLOCK_SUM_BYTES <= count &&
           slot.view.getBigUint64(sumAt, true) === blockSum(bytes, fileId, block, this.#deviceSeed);
-        if (!isValid) throw new RingsteadError("body-damaged", "a block of the body is damaged", { fileId, block });
-        const from = Math.max(blockStart, offset);
-        const wanted = bytes.subarray(from - blockStart, offset + data.length - blockStart);
-        data.set(wanted, from - offset);
+        see(block, isValid ? bytes : undefined);
       }
     } finally {
       this.#slots.give(slot);

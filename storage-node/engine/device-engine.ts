@@ -120,8 +120,76 @@ export type DeviceEngine = AsyncDisposable & {
   scanPages(range: ScanRange): AsyncIterable<ScannedEntry[]>;
   /** What it holds, in a few sums that every change keeps up: applied entries, synced or not. Its arrays are read, not kept. */
   readonly digests: DigestView;
+  /** Looks at what is on the disk already, and puts right what it has twice. */
+  readonly scrub: DeviceScrub;
   /** Figures for metrics and `status`. */
   figures(): DeviceFigures;
+};
+
+/** Asked before bytes are read for a check; resolves when they may be. */
+export type Allow = (bytes: number) => Promise<void>;
+
+/** A segment of the log, and where its records end. */
+export type SegmentExtent = { readonly number: number; readonly bytes: number };
+
+/** Bytes of a segment that are no valid record. */
+export type DamagedRange = { readonly segment: number; readonly from: number; readonly to: number };
+
+/**
+ * An entry that a check found something wrong with: its value in the index, a record or body in a damaged range of the log, or its large
+ * body. What it comes to is for `mend` to say.
+ */
+export type DamagedEntry = {
+  readonly key: Uint8Array;
+  readonly damage: "index" | "record" | "body";
+};
+
+/** Some entries after their check. `next`: the first key behind them, undefined at the end. */
+export type ScrubbedPage = {
+  readonly entries: number;
+  /** Of their large bodies. */
+  readonly bytes: number;
+  readonly damaged: readonly DamagedEntry[];
+  readonly next: Uint8Array | undefined;
+};
+
+/** What became of a damaged entry. "lost" means that only other replicas can have it. */
+export type Mended =
+  /** Nothing is wrong with it, or it is gone by now. */
+  | { readonly kind: "whole" }
+  /** What was damaged was there twice; it is written anew, and synced. */
+  | { readonly kind: "mended" }
+  /** The index has lost its place: `mendFromLog` finds it. */
+  | { readonly kind: "place-lost" }
+  /** Its record cannot be read; the digest tells which version it was. */
+  | { readonly kind: "value-lost"; readonly digest: bigint; readonly body: BodyReference }
+  | { readonly kind: "body-lost"; readonly body: BodyReference };
+
+/**
+ * Checks everything that a device keeps, past the page cache, piece by piece: first the log's segments, then the entries with their large
+ * bodies, which tells whose the damaged ranges of the log are.
+ */
+export type DeviceScrub = {
+  /** Called for each entry that a read of whoever it be found damaged; its value, not its body. In the turn of that read. */
+  onDamaged: (key: Uint8Array, cause: string) => void;
+  /** Those in use, by ascending number. */
+  segments(): readonly SegmentExtent[];
+  /** Checks every record of a segment. Nothing where it was recycled meanwhile. */
+  checkSegment(number: number, allow: Allow): Promise<readonly DamagedRange[]>;
+  /** After it everything that was applied is among the entries that `checkEntries` looks at. */
+  settle(): Promise<void>;
+  /** Checks some entries from `from` on, and their large bodies. Errors: "index-unreadable". */
+  checkEntries(from: Uint8Array, ranges: readonly DamagedRange[], allow: Allow): Promise<ScrubbedPage>;
+  /** Counts the digests anew; how many buckets were wrong. Undefined where somebody counts already, or the index cannot be read. */
+  recount(): Promise<number | undefined>;
+  /**
+   * Sets the damaged bytes of an entry aside and puts right what is readable in another place.
+   *
+   * @param isSuspect its record or body lies in a damaged range: it is written anew also where it can be read, which may be thanks to a cache
+   */
+  mend(key: Uint8Array, cause: string, isSuspect: boolean): Promise<Mended>;
+  /** Finds the entries of keys in the log and puts them into the index again; those that a hole in the log may have swallowed stay damaged, and are given back. */
+  mendFromLog(keys: readonly Uint8Array[]): Promise<readonly Uint8Array[]>;
 };
 
 /** What opening needs. */

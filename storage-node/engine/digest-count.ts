@@ -1,7 +1,7 @@
 import { messageOf } from "../../common/errors.ts";
 import type { DigestTable } from "./digest-table.ts";
 import type { EngineTimer } from "./engine-timer.ts";
-import { decodeLiveEntry } from "./index-format.ts";
+import { type IntactValue, readIntact } from "./index-format.ts";
 import type { Index } from "./index-port.ts";
 import type { Pending } from "./log-writer.ts";
 import { nameOf } from "./scan-merge.ts";
@@ -52,6 +52,27 @@ export class DigestCount {
     });
   }
 
+  /** Counts while what is known still counts; how many buckets were wrong. Undefined where a count was under way or could not be finished. */
+  async recount(): Promise<number | undefined> {
+    if (this.#running !== undefined || this.#isClosed) return undefined;
+    let wrong: number | undefined;
+    const counting = async (): Promise<void> => {
+      try {
+        if (await this.#count()) wrong = this.#table.finishCount();
+      } catch (error) {
+        this.#failure = messageOf(error);
+      } finally {
+        if (wrong === undefined) this.#table.abandonCount();
+        this.#running = undefined;
+      }
+    };
+    this.#running = counting();
+    await this.#running;
+    // Doubt that came up meanwhile, which a finished count has answered.
+    if (!this.#table.isCertain) this.start();
+    return wrong;
+  }
+
   async #run(): Promise<void> {
     while (!this.#isClosed) {
       try {
@@ -86,6 +107,7 @@ export class DigestCount {
     // In one turn: the cursor sees the index as it is now, the overlay is what that lacks, and what comes later is counted as it comes.
     const overlay = new Map(this.#pendingIn(nameOf(gte), nameOf(lt)).map((pending) => [pending.name, pending]));
     const cursor = this.#index.cursor({ gte, lt, reverse: false });
+    const intact: IntactValue = { bodyKind: 0, digest: 0n };
     table.beginGroup(group);
     try {
       for (const { name, live } of overlay.values()) {
@@ -98,10 +120,9 @@ export class DigestCount {
         if (this.#isClosed) return false;
         for (const [key, bytes] of page) {
           const bucket = scheme.bucketOf(key);
-          if (bucket < 0 || overlay.has(nameOf(key))) continue;
+          if (bucket < 0 || (overlay.size > 0 && overlay.has(nameOf(key)))) continue;
           // A damaged entry is superseded like an absent one.
-          const live = decodeLiveEntry(bytes);
-          if (live !== undefined) table.countEntry(bucket, live.digest);
+          if (readIntact(bytes, intact)) table.countEntry(bucket, intact.digest);
         }
         sincePause += page.length;
         if (sincePause >= PAGE_ENTRIES) await this.#pause(PAUSE_MS);

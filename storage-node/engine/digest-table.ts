@@ -61,9 +61,8 @@ export class DigestTable implements DigestView {
     if (bucket < this.#countedBefore) add(this.#newSums, this.#newCounts, bucket, from, to);
   }
 
-  /** Begins a new count, in doubt until `finishCount`. */
+  /** Begins a new count; what is known already stays as certain as it is until `finishCount`. */
   beginCount(): void {
-    this.#isCertain = false;
     this.#newSums = new BigUint64Array(this.sums.length);
     this.#newCounts = new Uint32Array(this.counts.length);
     this.#countedBefore = 0;
@@ -81,13 +80,19 @@ export class DigestTable implements DigestView {
     if (bucket >= 0) add(this.#newSums, this.#newCounts, bucket, undefined, digest);
   }
 
-  /** Requires: every range was counted. */
-  finishCount(): void {
+  /** In how many buckets what was known differed from the count that takes its place. Requires: every range was counted. */
+  finishCount(): number {
     assert(this.#countedBefore >= this.scheme.bucketCount, "nothing is left out of a count");
+    let wrong = 0;
+    for (let bucket = 0; bucket < this.sums.length; bucket++) {
+      const isSame = this.sums[bucket] === this.#newSums[bucket] && this.counts[bucket] === this.#newCounts[bucket];
+      if (!isSame) wrong++;
+    }
     this.sums.set(this.#newSums);
     this.counts.set(this.#newCounts);
     this.abandonCount();
     this.#isCertain = true;
+    return wrong;
   }
 
   abandonCount(): void {

@@ -94,6 +94,28 @@ export const inlineValueOf = (bytes: Uint8Array): Uint8Array | undefined => {
   return sumHalves[0] === u32At(bytes, 0) && sumHalves[1] === u32At(bytes, 4) ? bytes.subarray(FIXED_BYTES) : undefined;
 };
 
+/** Of an index value that is what was written: all that a walk over every entry wants to know of most. Written to by `readIntact`. */
+export type IntactValue = { bodyKind: number; digest: bigint };
+
+const digestOfIntact = new BigUint64Array(1);
+const digestHalves = new Uint32Array(digestOfIntact.buffer);
+
+/** Fills `into`; false for what `decodeLiveEntry` would not take. Makes no object, as `inlineValueOf`. */
+export const readIntact = (bytes: Uint8Array, into: IntactValue): boolean => {
+  if (bytes.length < FIXED_BYTES || bytes[8] !== VERSION) return false;
+  const valueLength = u32At(bytes, 24);
+  if (bytes.length !== FIXED_BYTES + (valueLength <= MAX_INLINE_VALUE_BYTES ? valueLength : 0)) return false;
+  const bodyKind = bytes[9];
+  if (bodyKind !== BODY_NONE && bodyKind !== BODY_ELSEWHERE && bodyKind !== BODY_FILE) return false;
+  sum[0] = xxh64(bytes.subarray(8));
+  if (sumHalves[0] !== u32At(bytes, 0) || sumHalves[1] !== u32At(bytes, 4)) return false;
+  digestHalves[0] = u32At(bytes, 48);
+  digestHalves[1] = u32At(bytes, 52);
+  into.bodyKind = bodyKind;
+  into.digest = digestOfIntact[0] ?? 0n;
+  return true;
+};
+
 /** Undefined for what is no index value of this version, or a damaged one: LevelDB does not check what it reads. */
 export const decodeLiveEntry = (bytes: Uint8Array): LiveEntry | undefined => {
   if (bytes.length < FIXED_BYTES) return undefined;

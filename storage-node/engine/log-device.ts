@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { RingsteadError, messageOf } from "../../common/errors.ts";
+import type { Disk } from "../../common/disk.ts";
+import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import type { BodyFiles } from "./body-files.ts";
 import type { CompactorFigures } from "./compactor.ts";
 import type {
@@ -17,16 +18,19 @@ import type { EngineTimer } from "./engine-timer.ts";
 import { DigestCount } from "./digest-count.ts";
 import type { DigestFiles } from "./digest-files.ts";
 import type { DigestTable } from "./digest-table.ts";
+import { LogScrub, type ScrubbedDevice } from "./device-scrub.ts";
 import { EntryTable } from "./entry-table.ts";
 import { type Checkpoint, type LiveEntry, encodeCheckpoint } from "./index-format.ts";
 import { IndexFeed, type IndexPace } from "./index-feed.ts";
 import type { Index } from "./index-port.ts";
 import { LogAppender } from "./log-appender.ts";
 import { LogReader, bodyReference } from "./log-reader.ts";
+import { LogSearch } from "./log-search.ts";
 import { type Batch, LogWriter, type Pending } from "./log-writer.ts";
 import { Pushback } from "./pushback.ts";
+import type { Quarantine } from "./quarantine.ts";
 import type { RecoveryReport } from "./recovery.ts";
-import { type Found, lateEntry, mergeScan, nameOf } from "./scan-merge.ts";
+import { DamagedEntryError, type Found, lateEntry, mergeScan, nameOf } from "./scan-merge.ts";
 import type { Segment, SegmentStore } from "./segment-store.ts";
 
 /** How often a full device makes a checkpoint, so that compaction may look at its newest segments too. */
@@ -41,6 +45,8 @@ const hasValue = (found: Found): found is Found & { readonly value: Uint8Array }
 
 /** What the device is made of; `open-device.ts` puts it together. */
 export type LogDeviceParts = {
+  readonly disk: Disk;
+  readonly quarantine: Quarantine;
   readonly deviceSeed: bigint;
   readonly segments: SegmentStore;
   readonly index: Index;
@@ -95,6 +101,7 @@ export class LogDevice implements DeviceEngine {
   readonly #appender: LogAppender;
   readonly #pushback: Pushback;
   readonly digests: DigestTable;
+  readonly scrub: LogScrub;
   readonly #digestFiles: DigestFiles;
   readonly #digestCount: DigestCount;
   readonly #checkpointBytes: number;
@@ -137,6 +144,17 @@ export class LogDevice implements DeviceEngine {
       if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
     };
     this.#reader = new LogReader(segments, bodies, this.#writer, this.#table);
+    const search = new LogSearch(segments, this.digests.scheme);
+    const { disk, quarantine } = parts;
+    const scrubbed = { disk, segments, bodies, index, table: this.#table, reader: this.#reader, quarantine, search };
+    const device: ScrubbedDevice = {
+      sync: () => this.sync(),
+      indexed: () => this.#indexed(),
+      apply: (mutations) => this.apply(mutations),
+      move: (key, live, body) => this.move(key, live, body),
+      recount: () => this.#digestCount.recount(),
+    };
+    this.scrub = new LogScrub(device, scrubbed);
     this.#appender = new LogAppender(segments, bodies, this.#table, this.#writer, this.digests);
     this.#pushback = new Pushback(
       segments,
@@ -153,6 +171,12 @@ export class LogDevice implements DeviceEngine {
   attach(compactor: CompactorPort): void {
     this.#compactor = compactor;
     if (!this.digests.isCertain) this.#digestCount.start();
+  }
+
+  /** Says of whose entry a read failed, before its reader is told. Errors (thrown): the given one. */
+  #tellDamage(key: Uint8Array, error: unknown): never {
+    if (codeOf(error) === "entry-damaged") this.scrub.onDamaged(key, messageOf(error));
+    throw error;
   }
 
   /** Something was lost that the digests count. */
@@ -234,9 +258,13 @@ export class LogDevice implements DeviceEngine {
     const name = nameOf(key);
     const late = this.#writer.open?.lates.get(name);
     if (late !== undefined) return { value: late.value(), body: { kind: "none" } };
-    const live = this.#table.live(key, name);
-    if (live === undefined) return undefined;
-    return { value: this.#reader.valueNow(live), body: bodyReference(live) };
+    try {
+      const live = this.#table.live(key, name);
+      if (live === undefined) return undefined;
+      return { value: this.#reader.valueNow(live), body: bodyReference(live) };
+    } catch (error) {
+      return this.#tellDamage(key, error);
+    }
   }
 
   durable(key: Uint8Array): Promise<void> | undefined {
@@ -274,9 +302,14 @@ export class LogDevice implements DeviceEngine {
     // The cursor sees the index as it is in this turn; so the overlay of this turn is what it lacks.
     const overlay = this.#unindexedIn(nameOf(gte), nameOf(lt), reverse);
     const cursor = this.#index.cursor({ gte, lt, reverse });
-    for await (const found of mergeScan(cursor, overlay, limit, reverse)) {
-      const entries = found.every(hasValue) ? found : await this.#withValues(found);
-      if (entries.length > 0) yield entries;
+    try {
+      for await (const found of mergeScan(cursor, overlay, limit, reverse)) {
+        const entries = found.every(hasValue) ? found : await this.#withValues(found);
+        if (entries.length > 0) yield entries;
+      }
+    } catch (error) {
+      if (error instanceof DamagedEntryError) this.#tellDamage(error.key, error);
+      throw error;
     }
   }
 
@@ -288,8 +321,12 @@ export class LogDevice implements DeviceEngine {
       const values = await Promise.all(
         part.map(async ({ key, value, live }) => {
           if (value !== undefined || live === undefined) return value;
-          // Superseded or moved since the cursor was made.
-          return (await this.#reader.value(live)) ?? this.get(key)?.value;
+          try {
+            // Superseded or moved since the cursor was made.
+            return (await this.#reader.value(live)) ?? this.get(key)?.value;
+          } catch (error) {
+            return this.#tellDamage(key, error);
+          }
         }),
       );
       for (const [index, value] of values.entries()) {
@@ -341,6 +378,12 @@ export class LogDevice implements DeviceEngine {
       this.#indexFailed(error);
     }
     this.#compactor?.kick();
+  }
+
+  async #indexed(): Promise<void> {
+    const { nextSequence } = this.#writer.position;
+    await this.#writer.sync();
+    while (this.#feed.indexedBefore < nextSequence && this.#writer.failure === undefined) await this.#feed.flush();
   }
 
   #checkpointHere(): Checkpoint {

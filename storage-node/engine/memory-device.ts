@@ -9,6 +9,7 @@ import type {
   ScannedEntry,
   StagedBody,
 } from "./device-engine.ts";
+import { nothingToScrub } from "./device-scrub.ts";
 import { type DigestScheme, DigestTable } from "./digest-table.ts";
 
 const countsNothing: DigestScheme = {
@@ -29,6 +30,7 @@ export type SyncAfter = (done: () => void) => void;
  */
 export class MemoryDevice implements DeviceEngine {
   readonly digests: DigestTable;
+  readonly scrub = nothingToScrub();
   readonly #syncAfter: SyncAfter;
   readonly #entries = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>();
   readonly #durable: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>;

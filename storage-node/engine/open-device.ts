@@ -19,6 +19,7 @@ import { LogDevice } from "./log-device.ts";
 import { DIRECT_BATCH_BYTES } from "./log-writer.ts";
 import { DigestFiles } from "./digest-files.ts";
 import { type DevicePaths, devicePaths } from "./paths.ts";
+import { Quarantine } from "./quarantine.ts";
 import { realDisk } from "./real-disk.ts";
 import { Recovery } from "./recovery.ts";
 import { SegmentStore } from "./segment-store.ts";
@@ -111,6 +112,8 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   );
   const resources = opened.move();
   const device = new LogDevice({
+    disk,
+    quarantine: new Quarantine(disk, paths, reservedBytes),
     deviceSeed,
     segments,
     index,

@@ -14,6 +14,14 @@ export type DevicePaths = {
   /** Of the last checkpoint, and of the one before. */
   readonly digests: readonly [string, string];
   readonly newDigests: string;
+  /** Damaged bytes that were set aside. */
+  readonly quarantine: string;
+  /** Where the scrubber is, and what its last round found. */
+  readonly scrub: string;
+  readonly newScrub: string;
+  /** What was found damaged and what became of it, a line each: the present file and the one before. */
+  readonly heals: readonly [string, string];
+  quarantined(number: number): string;
   segment(slot: number): string;
   newSegment(slot: number): string;
   body(fileId: number): string;
@@ -22,6 +30,7 @@ export type DevicePaths = {
 };
 
 const SEGMENT_NAME = /^([0-9a-f]{8})\.log$/;
+const QUARANTINE_NAME = /^([0-9a-f]{8})\.damaged$/;
 const BODY_NAME = /^([0-9a-f]{16})\.body$/;
 
 /** The slot of a segment file's name, undefined for other names. */
@@ -29,6 +38,9 @@ export const slotOfName = (name: string): number | undefined => numberIn(SEGMENT
 
 /** The id of a large body's file name, undefined for other names. */
 export const fileIdOfName = (name: string): number | undefined => numberIn(BODY_NAME, name);
+
+/** The number of a file of damaged bytes, undefined for other names. */
+export const quarantineNumberOf = (name: string): number | undefined => numberIn(QUARANTINE_NAME, name);
 
 /** The name under which a large body is known outside the engine. */
 export const nameOfFileId = (fileId: number): string => `${fileId.toString(16).padStart(16, "0")}.body`;
@@ -58,6 +70,11 @@ export const devicePaths = (root: string): DevicePaths => {
     filter,
     digests: [join(root, "digests"), join(root, "digests.old")],
     newDigests: join(root, "digests.new"),
+    quarantine: join(root, "quarantine"),
+    scrub: join(root, "scrub.json"),
+    newScrub: join(root, "scrub.json.new"),
+    heals: [join(root, "heals.log"), join(root, "heals.log.old")],
+    quarantined: (number) => join(root, "quarantine", `${number.toString(16).padStart(8, "0")}.damaged`),
     segment: (slot) => `${slotName(slot)}.log`,
     newSegment: (slot) => `${slotName(slot)}.new`,
     body: (fileId) => join(large, nameOfFileId(fileId)),

@@ -10,6 +10,16 @@ const PAGE_ENTRIES = 250;
 export const nameOf = (key: Uint8Array): string =>
   (Buffer.isBuffer(key) ? key : Buffer.from(key.buffer, key.byteOffset, key.byteLength)).toString("latin1");
 
+/** "entry-damaged", of an entry whose key is known. */
+export class DamagedEntryError extends RingsteadError {
+  readonly key: Uint8Array;
+
+  constructor(message: string, key: Uint8Array) {
+    super("entry-damaged", message);
+    this.key = key;
+  }
+}
+
 /** A late change as it would be written now; it has no place yet. */
 export const lateEntry = ({ key, value: valueNow }: LateRecord): LiveEntry => {
   const value = valueNow();
@@ -61,8 +71,7 @@ export async function* mergeScan(
     }
     const value = inlineValueOf(bytes);
     const live = value === undefined ? decodeLiveEntry(bytes) : undefined;
-    if (value === undefined && live === undefined)
-      throw new RingsteadError("entry-damaged", "the index holds a damaged entry");
+    if (value === undefined && live === undefined) throw new DamagedEntryError("the index holds a damaged entry", key);
     found.push({ key, value, live });
   };
   const next = (): ReturnType<IndexCursor["next"]> => {

@@ -12,6 +12,9 @@ import {
   regionOf,
 } from "./format.ts";
 
+/** What is read of a segment. */
+type Readable = Pick<DiskFile, "read">;
+
 /** Large enough for a record of any size. */
 const WINDOW_BYTES = Math.max(2 * 1024 * 1024, MAX_RECORD_BYTES);
 
@@ -22,20 +25,20 @@ export class SegmentReader {
   readonly region: Region = regionOf(new Uint8Array(WINDOW_BYTES));
   /** Where in `region` that record begins. */
   at = 0;
-  #file: DiskFile;
+  #file: Readable;
   #seed: bigint;
   #end: number;
   #windowStart = 0;
   #windowLength = 0;
 
-  constructor(file: DiskFile, seed: bigint, end: number) {
+  constructor(file: Readable, seed: bigint, end: number) {
     this.#file = file;
     this.#seed = seed;
     this.#end = end;
   }
 
   /** Goes on with another segment, keeping the window's memory. */
-  turnTo(file: DiskFile, seed: bigint, end: number): void {
+  turnTo(file: Readable, seed: bigint, end: number): void {
     this.#file = file;
     this.#seed = seed;
     this.#end = end;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { basename } from "node:path";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
 import { DIRECT_UNIT_BYTES, type Disk, type DiskFile } from "../../common/disk.ts";
 import {
@@ -378,6 +379,30 @@ export class SegmentStore {
     } finally {
       slot.readers--;
     }
+  }
+
+  /**
+   * Opens a segment for reading past the page cache and lends it to `use`; undefined where it has no file. It may be recycled meanwhile:
+   * what was read counts only while `segments` still has it.
+   */
+  async whileDirect<T>({ slot }: Segment, use: (file: DiskFile) => Promise<T>): Promise<T | undefined> {
+    if (slot === undefined) return undefined;
+    slot.readers++;
+    try {
+      const file = await this.#disk.open(this.#paths.segment(slot.number), "direct");
+      try {
+        return await use(file);
+      } finally {
+        await file.close();
+      }
+    } finally {
+      slot.readers--;
+    }
+  }
+
+  /** The name of a segment's file, for people. */
+  fileName({ slot }: Segment): string {
+    return slot === undefined ? "" : basename(this.#paths.segment(slot.number));
   }
 
   /** The bytes before `offset` of the block that it lies in. Errors: what the disk says. */

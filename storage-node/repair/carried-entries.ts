@@ -5,12 +5,15 @@ import { RingsteadError } from "../../common/errors.ts";
  * in pieces where it is not. `isBodyHere` is false too where the source could not read it.
  */
 export type CarriedEntry = {
-  readonly key: Buffer;
-  readonly value: Buffer;
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
   readonly bodyLength: number;
   readonly isBodyHere: boolean;
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 };
+
+/** One page of entries; `next`: where the next one begins. */
+export type CarriedPage = { readonly entries: CarriedEntry[]; readonly next: Uint8Array | undefined };
 
 /** u16 key length, u32 value length, u8 body here, u48 body length, key, value, body where it is here. */
 const FIXED_BYTES = 13;
@@ -18,28 +21,21 @@ const EMPTY = Buffer.alloc(0);
 
 const malformed = (): RingsteadError => new RingsteadError("bad-message", "malformed message: carried entries");
 
-export const packCarried = (
-  entries: readonly {
-    readonly key: Uint8Array;
-    readonly value: Uint8Array;
-    readonly bodyLength: number;
-    readonly body: Uint8Array | undefined;
-  }[],
-): Buffer => {
+/** Requires: a body that is here has `bodyLength` bytes. */
+export const packCarried = (entries: readonly CarriedEntry[]): Buffer => {
   let size = 0;
-  for (const { key, value, body } of entries) size += FIXED_BYTES + key.length + value.length + (body?.length ?? 0);
+  for (const { key, value, body } of entries) size += FIXED_BYTES + key.length + value.length + body.length;
   const packed = Buffer.allocUnsafe(size);
   let at = 0;
-  for (const { key, value, bodyLength, body } of entries) {
+  for (const { key, value, bodyLength, isBodyHere, body } of entries) {
     packed.writeUInt16BE(key.length, at);
     packed.writeUInt32BE(value.length, at + 2);
-    packed[at + 6] = body === undefined ? 0 : 1;
+    packed[at + 6] = isBodyHere ? 1 : 0;
     packed.writeUIntBE(bodyLength, at + 7, 6);
     at += FIXED_BYTES;
     packed.set(key, at);
     packed.set(value, at + key.length);
     at += key.length + value.length;
-    if (body === undefined) continue;
     packed.set(body, at);
     at += body.length;
   }

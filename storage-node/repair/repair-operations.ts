@@ -3,14 +3,34 @@ import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { CEILING_KEY } from "../store/keys.ts";
-import { isLife } from "../votes.ts";
+import { isLife, type Life } from "../votes.ts";
 import type { HeaderReader, Space } from "../wire.ts";
-import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum } from "./repair-source.ts";
+import { packCarried } from "./carried-entries.ts";
+import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
 
 /** Partitions of one DIGESTS. */
-export const DIGESTS_LIMIT = 4096;
+const DIGESTS_LIMIT = 4096;
 /** u8 votes here, u32 entries, u64 sum: of each partition in an answer to DIGESTS. */
 export const PARTITION_DIGEST_BYTES = 13;
+
+/** What another replica said of a partition. */
+type PartitionDigest = {
+  readonly partition: number;
+  readonly isVoting: boolean;
+  readonly entries: number;
+  readonly sum: bigint;
+};
+
+/**
+ * What another device said of some partitions. `hasPromised`: whether it ever voted on anything; `isFounder`: whether it began together with the
+ * asker; `life`: of a device without votes.
+ */
+export type DeviceDigests = {
+  readonly hasPromised: boolean;
+  readonly isFounder: boolean;
+  readonly life: Life;
+  readonly partitions: readonly PartitionDigest[];
+};
 
 /** What a replica answers to another one that repairs itself. */
 export type RepairAnswer = { readonly header: readonly unknown[]; readonly body?: Uint8Array };
@@ -27,6 +47,24 @@ const checkPartition = (partition: number, power: number): void => {
   if (partition >= 2 ** power) throw new RingsteadError("bad-message", "there is no such partition");
 };
 
+/** What a device says of some partitions to one of that life. */
+export const digestsOf = (
+  { engine, votes }: DeviceReplica,
+  space: Space,
+  partitionPower: number,
+  partitions: readonly number[],
+  life: Life,
+): DeviceDigests => ({
+  hasPromised: engine.get(CEILING_KEY) !== undefined,
+  isFounder: votes.isFounder(life),
+  life: votes.life,
+  partitions: partitions.map((partition) => ({
+    partition,
+    isVoting: votes.votesIn(space, partition * 2 ** (32 - partitionPower)),
+    ...partitionSum(engine, { space, partition, partitionPower }),
+  })),
+});
+
 /** The sums of partitions, with how many entries they have and whether this replica votes there. */
 export const digests = (reader: HeaderReader) => {
   const { space, partitionPower } = ringOf(reader);
@@ -34,18 +72,17 @@ export const digests = (reader: HeaderReader) => {
   if (!isLife(life)) throw new RingsteadError("bad-message", "malformed message: life");
   const partitions = reader.counts(DIGESTS_LIMIT);
   for (const partition of partitions) checkPartition(partition, partitionPower);
-  return async ({ engine, votes: held }: DeviceReplica): Promise<RepairAnswer> => {
+  return async (replica: DeviceReplica): Promise<RepairAnswer> => {
+    const said = digestsOf(replica, space, partitionPower, partitions, life);
     const body = Buffer.allocUnsafe(partitions.length * PARTITION_DIGEST_BYTES);
-    for (const [index, partition] of partitions.entries()) {
-      const { sum, entries } = partitionSum(engine, { space, partition, partitionPower });
+    for (const [index, { isVoting, entries: count, sum }] of said.partitions.entries()) {
       const at = index * PARTITION_DIGEST_BYTES;
-      body[at] = held.votesIn(space, partition * 2 ** (32 - partitionPower)) ? 1 : 0;
-      body.writeUInt32BE(entries, at + 1);
+      body[at] = isVoting ? 1 : 0;
+      body.writeUInt32BE(count, at + 1);
       body.writeBigUInt64BE(sum, at + 5);
     }
-    const hasPromised = engine.get(CEILING_KEY) !== undefined;
-    const flags = [engine.digests.isCertain, hasPromised, held.isFounder(life)].map(Number);
-    return { header: [...flags, held.life], body };
+    const flags = [replica.engine.digests.isCertain, said.hasPromised, said.isFounder].map(Number);
+    return { header: [...flags, said.life], body };
   };
 };
 
@@ -65,14 +102,19 @@ export const buckets = (reader: HeaderReader) => {
   });
 };
 
-/** One page of what is held of a ring between two keys. */
+/** One page of what is held of a ring between two keys: the entries with their small bodies where the asker says how many, else what to compare. */
 export const entries = (reader: HeaderReader) => {
   const space = reader.space();
   const gte = reader.bytes();
   const lt = reader.bytes();
+  const limit = reader.count();
   return async (replica: DeviceReplica): Promise<RepairAnswer> => {
-    const { body, next } = await listEntries(replica, space, gte, lt);
-    return { header: [next ?? null], body };
+    if (limit === 0) {
+      const { body, next } = await listEntries(replica, space, gte, lt);
+      return { header: [next ?? null], body };
+    }
+    const page = await pullEntries(replica, space, { gte, lt }, limit);
+    return { header: [page.next ?? null], body: packCarried(page.entries) };
   };
 };
 

@@ -15,34 +15,18 @@ import {
   spaceCode,
 } from "../wire.ts";
 import { isLife, type Life } from "../votes.ts";
-import { type CarriedEntry, unpackCarried } from "./carried-entries.ts";
+import { type CarriedEntry, type CarriedPage, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
-import { PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
+import { type DeviceDigests, PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
+import type { KeyRange } from "./repair-source.ts";
 
 /** Nobody waits for a repair: a busy replica is given time. */
 const TIMEOUT_MS = 30_000;
 
-/** What another replica said of a partition. */
-export type PartitionDigest = {
-  readonly partition: number;
-  readonly isVoting: boolean;
-  readonly entries: number;
-  readonly sum: bigint;
+/** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, `LocalSource`, and the simulation's. */
+export type RepairSource = Pick<RepairPeer, "digests" | "buckets" | "entries" | "pull" | "fetch"> & {
+  readBody(name: Name, bodyVersion: Ballot, offset: number, length: number): Promise<Uint8Array>;
 };
-
-/**
- * What another device said of some partitions. `hasPromised`: whether it ever voted on anything; `isFounder`: whether it began together with the
- * asker; `life`: of a device without votes.
- */
-export type DeviceDigests = {
-  readonly hasPromised: boolean;
-  readonly isFounder: boolean;
-  readonly life: Life;
-  readonly partitions: readonly PartitionDigest[];
-};
-
-/** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, and the simulation's. */
-export type RepairSource = Pick<RepairPeer, "digests" | "buckets" | "entries" | "fetch" | "readBody">;
 
 /** One device of another replica, as one that repairs itself asks it. Errors of every call: the RPC's, "no-such-device", "device-failed", "bad-message". */
 export class RepairPeer {
@@ -97,8 +81,14 @@ export class RepairPeer {
     gte: Uint8Array,
     lt: Uint8Array,
   ): Promise<{ readonly entries: EntryStamp[]; readonly next: Uint8Array | undefined }> {
-    const { reader, body } = await this.#ask([METHOD_ENTRIES, this.device, spaceCode(space), gte, lt]);
+    const { reader, body } = await this.#ask([METHOD_ENTRIES, this.device, spaceCode(space), gte, lt, 0]);
     return { entries: unpackStamps(body), next: reader.isNull() ? undefined : reader.bytes() };
+  }
+
+  /** The same with the entries themselves and their small bodies, some of `limit`. */
+  async pull(space: Space, { gte, lt }: KeyRange, limit: number): Promise<CarriedPage> {
+    const { reader, body } = await this.#ask([METHOD_ENTRIES, this.device, spaceCode(space), gte, lt, limit]);
+    return { entries: unpackCarried(body), next: reader.isNull() ? undefined : reader.bytes() };
   }
 
   /** Entries with small bodies: those of the first keys, as many as one answer holds; keys that are gone there are left out. */

@@ -1,19 +1,24 @@
-import { codeOf } from "../../common/errors.ts";
+import type { Ballot } from "../../common/ballot.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
 import type { DeviceReplica } from "../device-replica.ts";
-import type { BodyReference, DeviceEngine } from "../engine/device-engine.ts";
+import type { BodyReference, DeviceEngine, Entry } from "../engine/device-engine.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import { BUCKET_POWER, bucketIn } from "../store/entry-digest.ts";
-import { spaceOfReplicated } from "../store/key-space.ts";
-import { packCarried } from "./carried-entries.ts";
+import { isRegisterKey, spaceOfReplicated } from "../store/key-space.ts";
+import type { Name, Space } from "../wire.ts";
+import { type CarriedEntry, type CarriedPage, packCarried } from "./carried-entries.ts";
 import { packStamps } from "./entry-list.ts";
 
 /** Entries of one answer to ENTRIES, at most; each takes some 130 bytes. */
 export const ENTRIES_LIMIT = 2000;
-/** Keys of one FETCH, at most. */
-export const FETCH_LIMIT = 256;
-/** Bodies that come along with one answer to FETCH, together; the first always does. */
-const FETCH_BODY_BYTES = 2 * 1024 * 1024;
-const READ_ATTEMPTS = 3;
+/** Keys of one FETCH, and entries of one page with bodies, at most. */
+export const FETCH_LIMIT = 512;
+/** Entries that come along with one answer, together; the first always does. */
+const ANSWER_BYTES = 2 * 1024 * 1024;
+const READ_ATTEMPTS = 4;
+/** Bodies that are read at once: a disk with cold ones is kept busy. */
+const BODY_READS = 16;
+const EMPTY = new Uint8Array(0);
 
 /** What a partition's buckets add up to; `isCertain` false: they are being counted. */
 export type PartitionSum = { readonly sum: bigint; readonly entries: number };
@@ -52,73 +57,166 @@ export const bucketSums = ({ digests }: DeviceEngine, place: PartitionPlace): Bu
 export const firstKeyOfBucket = (hash16: number): Buffer =>
   hash16 >= 2 ** BUCKET_POWER ? Buffer.alloc(5, 0xff) : Buffer.of(hash16 >> 8, hash16 & 0xff);
 
-/** One page of what a device holds of a ring in a range of keys: some of a thousand entries looked at, and where the next page begins. */
+/** A range of keys. */
+export type KeyRange = { readonly gte: Uint8Array; readonly lt: Uint8Array };
+
+/** That of a whole partition. */
+export const rangeOfPartition = (place: PartitionPlace): KeyRange => {
+  const [first, end] = bucketsOf(place);
+  return { gte: firstKeyOfBucket(first), lt: firstKeyOfBucket(end) };
+};
+
+const after = (key: Uint8Array): Buffer => Buffer.concat([key, Buffer.of(0)]);
+
+/** One page of what a device holds of a ring in a range of keys: some of `limit` entries looked at, and where the next page begins. */
 export const scanSpace = async (
   engine: DeviceEngine,
-  space: PartitionPlace["space"],
-  gte: Uint8Array,
-  lt: Uint8Array,
+  space: Space,
+  { gte, lt }: KeyRange,
+  limit = ENTRIES_LIMIT,
 ): Promise<{ readonly entries: { key: Uint8Array; value: Uint8Array }[]; readonly next: Buffer | undefined }> => {
-  const found = await engine.scan({ gte, lt, limit: ENTRIES_LIMIT });
-  const last = found.length < ENTRIES_LIMIT ? undefined : found.at(-1)?.key;
+  const found = await engine.scan({ gte, lt, limit });
+  const last = found.length < limit ? undefined : found.at(-1)?.key;
   return {
     entries: found.filter(({ key }) => spaceOfReplicated(key) === space),
-    next: last === undefined ? undefined : Buffer.concat([last, Buffer.of(0)]),
+    next: last === undefined ? undefined : after(last),
   };
 };
 
 /** A page for another replica: after the sync of everything in it ([D1]). */
 export const listEntries = async (
   { engine }: DeviceReplica,
-  space: PartitionPlace["space"],
+  space: Space,
   gte: Uint8Array,
   lt: Uint8Array,
 ): Promise<{ readonly body: Buffer; readonly next: Buffer | undefined }> => {
-  const { entries, next } = await scanSpace(engine, space, gte, lt);
+  const { entries, next } = await scanSpace(engine, space, { gte, lt });
   await engine.sync();
   return { body: packStamps(entries), next };
 };
 
 /** A body that cannot be read here is left to another replica. */
 const bodyOf = async (engine: DeviceEngine, body: BodyReference): Promise<Uint8Array | undefined> => {
-  if (body.kind === "none") return new Uint8Array(0);
   try {
-    return await engine.readBody(body, 0, body.length);
+    return await engine.readBody(body, 0, body.kind === "none" ? 0 : body.length);
   } catch (error) {
     if (codeOf(error) === "body-damaged" || codeOf(error) === "body-gone") return undefined;
     throw error;
   }
 };
 
+/** What an entry adds to an answer. */
+const sizeOf = (key: Uint8Array, { value, body }: Entry): number =>
+  key.length + value.length + (body.kind === "log" ? body.length : 0);
+
+const withoutBody = (key: Uint8Array, { value, body }: Entry): CarriedEntry => {
+  const bodyLength = body.kind === "none" ? 0 : body.length;
+  return { key, value, bodyLength, isBodyHere: bodyLength === 0, body: EMPTY };
+};
+
+/** An entry, with its body where that lies in the log. */
+const withBody = async (replica: DeviceReplica, key: Uint8Array, given: Entry): Promise<CarriedEntry> => {
+  let entry = given;
+  for (let attempt = 1; entry.body.kind === "log"; attempt++) {
+    const body = await bodyOf(replica.engine, entry.body);
+    if (body !== undefined) return { key, value: entry.value, bodyLength: body.length, isBodyHere: true, body };
+    // The log moved on beneath the reference, or a newer version came: the entry is read again.
+    const again = replica.entry(key);
+    if (again === undefined || attempt === READ_ATTEMPTS) break;
+    entry = again;
+  }
+  return withoutBody(key, entry);
+};
+
+/** Some bodies at a time, entries in their order; after the sync of all of them. */
+const carryAll = async (
+  replica: DeviceReplica,
+  found: readonly { readonly key: Uint8Array; readonly entry: Entry }[],
+): Promise<CarriedEntry[]> => {
+  const carried: CarriedEntry[] = [];
+  for (let at = 0; at < found.length; at += BODY_READS) {
+    const some = found.slice(at, at + BODY_READS).map(({ key, entry }) => withBody(replica, key, entry));
+    carried.push(...(await Promise.all(some)));
+  }
+  await replica.engine.sync();
+  return carried;
+};
+
 /**
  * Entries with small bodies for another replica, after their sync. Keys that are not here any more are left out, and so are the last ones
- * where bodies would become too many; the answer has at least one entry unless none is here.
+ * where it would become too much; the answer has at least one entry unless none is here.
  */
-export const fetchEntries = async (replica: DeviceReplica, keys: readonly Uint8Array[]): Promise<Buffer> => {
-  const { engine } = replica;
-  const carried = [];
+export const carriedEntries = (replica: DeviceReplica, keys: readonly Uint8Array[]): Promise<CarriedEntry[]> => {
+  const found = [];
   let bytes = 0;
   for (const key of keys.slice(0, FETCH_LIMIT)) {
     if (spaceOfReplicated(key) === undefined) continue;
-    for (let attempt = 1; ; attempt++) {
-      const entry = replica.entry(key);
-      if (entry === undefined) break;
-      const { value } = entry;
-      const bodyLength = entry.body.kind === "none" ? 0 : entry.body.length;
-      const isSmall = entry.body.kind !== "file";
-      if (isSmall && bytes > 0 && bytes + bodyLength > FETCH_BODY_BYTES) return finish(engine, carried);
-      const body = isSmall ? await bodyOf(engine, entry.body) : undefined;
-      // The log moved on beneath the reference, or a newer version came: the entry is read again.
-      if (isSmall && body === undefined && attempt < READ_ATTEMPTS) continue;
-      carried.push({ key, value, bodyLength, body });
-      bytes += body?.length ?? 0;
-      break;
-    }
+    const entry = replica.entry(key);
+    if (entry === undefined) continue;
+    const size = sizeOf(key, entry);
+    if (bytes > 0 && bytes + size > ANSWER_BYTES) break;
+    bytes += size;
+    found.push({ key, entry });
   }
-  return finish(engine, carried);
+  return carryAll(replica, found);
 };
 
-const finish = async (engine: DeviceEngine, carried: Parameters<typeof packCarried>[0]): Promise<Buffer> => {
-  await engine.sync();
-  return packCarried(carried);
+/** The same as one body. */
+export const fetchEntries = async (replica: DeviceReplica, keys: readonly Uint8Array[]): Promise<Buffer> =>
+  packCarried(await carriedEntries(replica, keys));
+
+/**
+ * One page of everything of a ring in a range, for a replica that has nothing there: it need not say what it wants. At most `limit`
+ * entries, with their small bodies, after their sync.
+ */
+export const pullEntries = async (
+  replica: DeviceReplica,
+  space: Space,
+  range: KeyRange,
+  limit: number,
+): Promise<CarriedPage> => {
+  const page = await scanSpace(replica.engine, space, range, Math.min(limit, FETCH_LIMIT));
+  const found = [];
+  let { next } = page;
+  let bytes = 0;
+  for (const { key, value } of page.entries) {
+    // A row is all in its value; a register's may be older than its confirmation, and says nothing of where the body lies.
+    const entry = isRegisterKey(key) ? replica.entry(key) : { value, body: NO_BODY };
+    if (entry === undefined) continue;
+    const size = sizeOf(key, entry);
+    if (bytes > 0 && bytes + size > ANSWER_BYTES) {
+      next = Buffer.from(key);
+      break;
+    }
+    bytes += size;
+    found.push({ key, entry });
+  }
+  return { entries: await carryAll(replica, found), next };
+};
+
+const NO_BODY: BodyReference = { kind: "none" };
+
+/**
+ * A piece of the body of a version that is held here, after its sync; whether this replica votes does not matter. Errors: "body-gone" also
+ * where it holds another one, "body-damaged".
+ */
+export const readHeldBody = async (
+  replica: DeviceReplica,
+  name: Name,
+  bodyVersion: Ballot,
+  offset: number,
+  length: number,
+): Promise<Uint8Array> => {
+  for (let attempt = 1; ; attempt++) {
+    const stored = await replica.held(name);
+    if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
+      throw new RingsteadError("body-gone", "this replica does not hold that version's body");
+    }
+    try {
+      return await replica.engine.readBody(stored.body, offset, length);
+    } catch (error) {
+      // The log moved on beneath the reference: the entry is read again, and names the new place.
+      if (codeOf(error) !== "body-gone" || attempt === READ_ATTEMPTS) throw error;
+    }
+  }
 };

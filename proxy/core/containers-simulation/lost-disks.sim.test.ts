@@ -6,19 +6,26 @@ import type { RingDevice } from "../../../ring/device.ts";
 import { Replicator, type SpaceRings } from "../../../storage-node/daemons/replicator.ts";
 import { DeviceReplica } from "../../../storage-node/device-replica.ts";
 import { MemoryDevice } from "../../../storage-node/engine/memory-device.ts";
-import { unpackCarried } from "../../../storage-node/repair/carried-entries.ts";
+import { packCarried, unpackCarried } from "../../../storage-node/repair/carried-entries.ts";
 import { unpackStamps } from "../../../storage-node/repair/entry-list.ts";
 import type { RepairSource } from "../../../storage-node/repair/repair-peer.ts";
-import { bucketSums, fetchEntries, listEntries, partitionSum } from "../../../storage-node/repair/repair-source.ts";
+import {
+  bucketSums,
+  fetchEntries,
+  listEntries,
+  partitionSum,
+  pullEntries,
+} from "../../../storage-node/repair/repair-source.ts";
 import { entryDigests } from "../../../storage-node/store/entry-digest.ts";
 import { CEILING_KEY, NEWCOMER_KEY, registerKey } from "../../../storage-node/store/keys.ts";
 import { decodeRegister } from "../../../storage-node/store/register-format.ts";
+import { UNPACED } from "../../../storage-node/repair/partition-repair.ts";
 import { encodeNewcomer, type Life, Votes } from "../../../storage-node/votes.ts";
 import type { MakeReplica, PoweredReplica, RepairSide } from "./world.ts";
 import { type Run, run } from "./workload.ts";
 
 /** Longer than any proxy's clock is ahead of a replica's here. */
-const FORGOTTEN_PROMISE_MS = 150;
+const FORGOTTEN_PROMISE_MS = 60;
 const YOUNG_MS = 20;
 const DIGESTS = entryDigests(Buffer.alloc(32, 5));
 const NODE = "node";
@@ -63,6 +70,11 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
       const { body, next } = await listEntries(replica, space, gte, lt);
       return { entries: unpackStamps(body), next };
     }
+    case "pull": {
+      const [space, range, limit] = rest as unknown as Asked<"pull">;
+      const { entries, next } = await pullEntries(replica, space, range, limit);
+      return { entries: unpackCarried(packCarried(entries)), next };
+    }
     case "fetch": {
       const [keys] = rest as unknown as Asked<"fetch">;
       return unpackCarried(await fetchEntries(replica, keys));
@@ -87,7 +99,7 @@ const repairOf = (replica: DeviceReplica, clock: Clock, empty: () => void): Repa
           (kind: string) =>
           (...rest: unknown[]): Promise<never> =>
             ask(id, [kind, ...rest]) as Promise<never>;
-        const kinds = ["digests", "buckets", "entries", "fetch", "readBody"] as const;
+        const kinds = ["digests", "buckets", "entries", "pull", "fetch", "readBody"] as const;
         return Object.fromEntries(kinds.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
       };
       replicator ??= new Replicator({
@@ -96,7 +108,7 @@ const repairOf = (replica: DeviceReplica, clock: Clock, empty: () => void): Repa
         replica,
         rings: ringsOf(count),
         peerOf,
-        pace: async () => {},
+        pace: UNPACED,
         clock,
         log: silent,
         youngMs: YOUNG_MS,

@@ -1,0 +1,179 @@
+/** A mistake that is made in a copy of the sources: in `file` the one place that reads `from` becomes `to`. */
+export type Mutation = {
+  /** The rule of PROTOCOL.md that it breaks, in words. */
+  readonly title: string;
+  readonly file: string;
+  readonly from: string;
+  readonly to: string;
+  /** The simulation that has to find it, and the first of the seeds that it looks at: some before the one that shows it. */
+  readonly simulation: Simulation;
+  readonly firstSeed: number;
+};
+
+export type Simulation = "register" | "containers" | "lost-disks";
+
+export const SIMULATION_FILES: Readonly<Record<Simulation, string>> = {
+  register: "proxy/core/register.sim.test.ts",
+  containers: "proxy/core/containers-simulation/containers.sim.test.ts",
+  "lost-disks": "proxy/core/containers-simulation/lost-disks.sim.test.ts",
+};
+
+/** Which of a file's tests look at seeds. */
+export const SEEDED_TEST: Readonly<Record<Simulation, string>> = {
+  register: "a name is a linearizable register",
+  containers: "objects and containers together",
+  "lost-disks": "replicas that lose their disk",
+};
+
+/** Seeds in which every mistake is found. */
+export const SEEDS_LIMIT = 2000;
+
+const REGISTER_WRITE = "proxy/core/register-write.ts";
+const REGISTER_READ = "proxy/core/register-read.ts";
+const REPLICA = "storage-node/device-replica.ts";
+const REGISTER = "storage-node/core/register.ts";
+const REPAIR = "storage-node/core/repair.ts";
+
+export const MUTATIONS: readonly Mutation[] = [
+  {
+    title: "a write is acknowledged by W−1 replicas",
+    file: REGISTER_WRITE,
+    from: "if (state.accepted < this.#writeQuorum) return undefined;",
+    to: "if (state.accepted < this.#writeQuorum - 1) return undefined;",
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "a version that was read is not written back [R2]",
+    file: REGISTER_READ,
+    from: 'kind: isSettled || equal >= writeQuorum ? "settled" : "unfinished"',
+    to: 'kind: isSettled || equal >= 1 ? "settled" : "unfinished"',
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "a promise is forgotten at a restart [D2]",
+    file: REPLICA,
+    from: "this.#floor = this.#ceiling;",
+    to: "this.#floor = TIMESTAMP_ZERO;",
+    simulation: "register",
+    firstSeed: 250,
+  },
+  {
+    title: "an ACCEPT below a promise is taken [A1]",
+    file: REGISTER,
+    from: `    timestampIn(ballot) <= floor ||
+    (memory?.promise !== undefined && ballot < memory.promise) ||
+    (stored !== undefined && ballot < stored.ballot)`,
+    to: `    timestampIn(ballot) <= floor ||
+    (stored !== undefined && ballot < stored.ballot)`,
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "an older ballot replaces a newer one [A1]",
+    file: REGISTER,
+    from: `    (memory?.promise !== undefined && ballot < memory.promise) ||
+    (stored !== undefined && ballot < stored.ballot)
+  ) {
+    return { kind: "refused", seen: highestSeen(stored, memory, ballot) };
+  }
+  const isSameVersion`,
+    to: `    (memory?.promise !== undefined && ballot < memory.promise)
+  ) {
+    return { kind: "refused", seen: highestSeen(stored, memory, ballot) };
+  }
+  const isSameVersion`,
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "a higher ballot that is stored counts as success [A1]",
+    file: REGISTER,
+    from: '    return { kind: "refused", seen: highestSeen(stored, memory, ballot) };\n  }\n  const isSameVersion',
+    to: '    return stored !== undefined && ballot < stored.ballot ? { kind: "repeated" } : { kind: "refused", seen: highestSeen(stored, memory, ballot) };\n  }\n  const isSameVersion',
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "an ACCEPT is answered before its sync [D1]",
+    file: REPLICA,
+    from: 'await this.engine.apply(mutations);\n    return {\n      kind: "accepted"',
+    to: 'void this.engine.apply(mutations);\n    return {\n      kind: "accepted"',
+    simulation: "register",
+    firstSeed: 650,
+  },
+  {
+    title: "a fate is denied below the floor [A3]",
+    file: REGISTER,
+    from: 'return timestamp <= floor || (memory !== undefined && timestamp <= memory.floor) ? "unknown" : "never";',
+    to: 'return memory !== undefined && timestamp <= memory.floor ? "unknown" : "never";',
+    simulation: "register",
+    firstSeed: 250,
+  },
+  {
+    title: "a condition is judged on a version that may never take effect [C1]",
+    file: REGISTER_WRITE,
+    from: 'if (highest !== undefined && highest.state === "accepted")',
+    to: "if (highest === null)",
+    simulation: "register",
+    firstSeed: 1,
+  },
+  {
+    title: "own versions count as without effect where one replica denies them [W2]",
+    file: REGISTER_WRITE,
+    from: 'promise.fates[index] === "void").length >=\n        this.#readQuorum,',
+    to: 'promise.fates[index] === "void").length >=\n        1,',
+    simulation: "register",
+    firstSeed: 230,
+  },
+  {
+    title: "a promise is given below an earlier one [A2]",
+    file: REGISTER,
+    from: `    (memory?.promise !== undefined && ballot < memory.promise) ||
+    (stored !== undefined && ballot <= stored.ballot)`,
+    to: `    (stored !== undefined && ballot <= stored.ballot)`,
+    simulation: "register",
+    firstSeed: 880,
+  },
+  {
+    title: "the older version of a row wins",
+    file: "storage-node/core/row-admission.ts",
+    from: "held.version >= row.version",
+    to: "held.version === row.version",
+    simulation: "containers",
+    firstSeed: 1340,
+  },
+  {
+    title: "a row is taken whatever became of its container [B1]",
+    file: "storage-node/core/row-admission.ts",
+    from: 'if (known.record.incarnation > incarnation || known.isTombstone) return "moved";\n  return known.record.status;',
+    to: 'return "open";',
+    simulation: "containers",
+    firstSeed: 1,
+  },
+  {
+    title: "an emptied device votes at once [M4]",
+    file: "storage-node/votes.ts",
+    from: "  votesIn(space: Space, hash32: number): boolean {\n    if (this.#newcomer === undefined) return true;",
+    to: "  votesIn(space: Space, hash32: number): boolean {\n    if (this.#clock.nowMs() > 0) return true;",
+    simulation: "lost-disks",
+    firstSeed: 1,
+  },
+  {
+    title: "an emptied device votes after it has read one other [M4]",
+    file: REPAIR,
+    from: "const readQuorum = replicaCount - Math.floor(replicaCount / 2);",
+    to: "const readQuorum = 1;",
+    simulation: "lost-disks",
+    firstSeed: 1,
+  },
+  {
+    title: "repair brings rows without their container's life",
+    file: "storage-node/store/keys.ts",
+    from: 'const owner = { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5, end) };',
+    to: 'const owner = { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5, bytes.indexOf(0, 5)) };',
+    simulation: "lost-disks",
+    firstSeed: 1,
+  },
+];

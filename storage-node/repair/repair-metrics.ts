@@ -1,0 +1,42 @@
+import type { Clock } from "../../common/clock.ts";
+import type { Metrics } from "../../common/metrics.ts";
+import type { RepairFigures, RepairRate, Replicator } from "../daemons/replicator.ts";
+
+/** Different reasons that are remembered of one device. */
+const REASONS_LIMIT = 16;
+
+const snakeOf = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+/** A device's repair on the metrics page: where `ringstead repair status` and `ringstead status` read it. */
+export const showRepair = (metrics: Metrics, device: string, replicator: Replicator): void => {
+  const figure = (name: keyof RepairFigures, help: string): void =>
+    metrics.gauge(`ringstead_device_${snakeOf(name)}`, help, () => replicator.figures[name], { device });
+  const rate = (name: keyof RepairRate, help: string): void =>
+    metrics.gauge(`ringstead_device_repair_${snakeOf(name)}`, help, () => replicator.rate()[name] ?? Number.NaN, {
+      device,
+    });
+  figure("partitionsLeft", "Partitions whose replica here is being compared and repaired.");
+  figure("joiningPartitions", "Partitions in which the device does not vote before it has caught up.");
+  figure("waitingPartitions", "Of those the ones that have everything and wait until forgotten promises bind nobody.");
+  figure("entriesLeft", "Entries that the device still has to pull from other replicas, about.");
+  figure("repairedEntries", "Entries pulled from other replicas.");
+  figure("repairedBytes", "Bytes of them.");
+  figure("failures", "Questions to other replicas that failed.");
+  rate("entriesPerSecond", "Entries pulled each second, over the last five.");
+  rate("bytesPerSecond", "Bytes pulled each second, over the last five.");
+  rate("bytesLeft", "Bytes still to be pulled, by what entries had so far.");
+  rate("secondsLeft", "When the device will have caught up and vote, at this rate; NaN where that cannot be told.");
+};
+
+/** What shows on the metrics page why something could not be pulled, and when last: to be called with each reason. */
+export const noteRepairFailures = (metrics: Metrics, device: string, clock: Clock): ((reason: string) => void) => {
+  const lastSeconds = new Map<string, number>();
+  return (reason) => {
+    const isNew = !lastSeconds.has(reason);
+    if (isNew && lastSeconds.size >= REASONS_LIMIT) return;
+    lastSeconds.set(reason, Math.floor(clock.nowMs() / 1000));
+    if (!isNew) return;
+    const help = "When repair last failed for this reason, in seconds since 1970.";
+    metrics.gauge("ringstead_repair_failed_seconds", help, () => lastSeconds.get(reason) ?? 0, { device, reason });
+  };
+};
