@@ -17,6 +17,11 @@ const NEVER_IN_A_REQUEST = [
   "no-device",
   "ring-names-unknown-node",
   "unknown-key-kind",
+  // Of repair, scrubbing and what an operator asks of them.
+  "bad-repair-settings",
+  "device-starting",
+  "index-unreadable",
+  "scrub-stopped",
 ];
 
 /** Codes as the sources say them: where an error is made, and where its code is chosen beforehand. */

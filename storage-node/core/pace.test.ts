@@ -109,7 +109,7 @@ test("however slow requests are, repair goes on", () => {
 
 test("a repair that has little to do does not collect a right to a burst", () => {
   const { state } = lived(400, { idleMs: 1, capacity: 1e6, demand: 300 }, idleFor(1));
-  expect(state.unitsPerSecond).toBe(2000);
+  expect(state.unitsPerSecond).toBe(3000);
 });
 
 test("without requests repair goes as fast as it can, and with the next one at its last rate", () => {

@@ -29,14 +29,14 @@ const UNIT_BYTES = 16 * 1024;
 export const unitsOf = (operations: number, bytes: number): number => operations + bytes / UNIT_BYTES;
 
 /** Where repair begins beside a foreground that it knows nothing of. */
-const FIRST_UNITS_PER_SECOND = 2000;
+const FIRST_UNITS_PER_SECOND = 3000;
 /**
  * It always goes on: a partition with a replica less than it should have is a risk too, and what slows requests down may be something else
  * altogether, which no waiting of repair makes better. Some fifth of a core.
  */
 const MIN_UNITS_PER_SECOND = 1500;
 const MAX_UNITS_PER_SECOND = 1_000_000;
-const GROWTH = 1.12;
+const GROWTH = 1.05;
 const GROWTH_UNITS = 100;
 const CUT = 0.8;
 /** Below this share of its rate repair is not what the rate holds back. */

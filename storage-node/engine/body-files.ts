@@ -23,8 +23,8 @@ const SLOT_BYTES = upToUnit(BLOCKS_PER_SLOT * BLOCK_STRIDE + DIRECT_UNIT_BYTES -
 const SLOTS = 16;
 /** What a body keeps between two writes: the end of a unit, and a block that is not full. */
 const REST_BYTES = DIRECT_UNIT_BYTES + BLOCK_BYTES;
-/** Slots that the check of a body takes at once, of those that clients share. */
-const CHECKED_AT_ONCE = 4;
+/** Half of the slots: the check of large bodies went at 500 to 670 MB/s with 8 of them, at 330 to 430 with 4. */
+const CHECKED_AT_ONCE = 8;
 /** More than so many damaged blocks of a body are not told apart. */
 const MAX_DAMAGED_BLOCKS = 64;
 /** Files kept open for the next read. */
