@@ -72,8 +72,8 @@ const fileSchema = Type.Object(
     region: Type.Optional(Type.String({ pattern: "^[A-Za-z0-9_.-]{1,64}$" })),
     /** Copies of every object, container and account row. */
     replicas: Type.Optional(Type.Integer({ minimum: 1, maximum: 7 })),
-    /** The rings have 2^partition_power partitions; fixed once the rings are made. */
-    partition_power: Type.Optional(Type.Integer({ minimum: 1, maximum: 20 })),
+    /** The rings have 2^partition_power partitions; fixed once the rings are made. Devices compare what they hold in 2^16 parts. */
+    partition_power: Type.Optional(Type.Integer({ minimum: 1, maximum: 16 })),
     only: Type.Optional(Type.Array(Type.Enum(SERVICES), { minItems: 1 })),
     /** Sets the password of user `admin`, as `--admin-password` does; normally kept in a file of its own. */
     admin_password: Type.Optional(Type.String({ minLength: 1, maxLength: 256 })),

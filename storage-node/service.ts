@@ -27,7 +27,7 @@ import { noteRepairFailures, showRepair } from "./repair/repair-metrics.ts";
 import { RepairPeer, type RepairSource } from "./repair/repair-peer.ts";
 import { WatchedRepairSettings } from "./repair/repair-settings.ts";
 import { Staging } from "./staging.ts";
-import { entryDigests } from "./store/entry-digest.ts";
+import { BUCKET_POWER, entryDigests } from "./store/entry-digest.ts";
 import { Votes } from "./votes.ts";
 import type { Space } from "./wire.ts";
 
@@ -40,10 +40,21 @@ const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
   return [digest.readBigUInt64BE(0), digest.readBigUInt64BE(8)];
 };
 
+const loadServedRing = (path: string): Ring => {
+  const ring = loadRing(path);
+  if (ring.partitionPower > BUCKET_POWER) {
+    throw new RingsteadError(
+      "ring-too-fine",
+      `${path} has 2^${ring.partitionPower} partitions, and devices compare what they hold in 2^${BUCKET_POWER} parts: make rings of a power of at most ${BUCKET_POWER}`,
+    );
+  }
+  return ring;
+};
+
 const loadRings = (paths: RuntimePaths): Readonly<Record<Space, Ring>> => ({
-  account: loadRing(paths.ringFile("account")),
-  container: loadRing(paths.ringFile("container")),
-  object: loadRing(paths.ringFile("object-0")),
+  account: loadServedRing(paths.ringFile("account")),
+  container: loadServedRing(paths.ringFile("container")),
+  object: loadServedRing(paths.ringFile("object-0")),
 });
 
 /** A node of a cluster that begins has its votes in a moment, if the others are there: whoever waits for it to be ready finds them. */

@@ -16,6 +16,7 @@ const NEVER_IN_A_REQUEST = [
   "invalid-config",
   "no-device",
   "ring-names-unknown-node",
+  "ring-too-fine",
   "unknown-key-kind",
   // Of repair, scrubbing and what an operator asks of them.
   "bad-repair-settings",
