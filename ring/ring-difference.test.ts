@@ -35,15 +35,16 @@ const stepsOf = (before: RingData, after: RingData): string[] =>
 const ALL = [0, 1, 2, 3, 4, 5, 6, 7];
 
 describe("the difference of two rings", () => {
+  const before = ringOf(
+    3,
+    [
+      [0, 1, 2],
+      [3, 4, 5],
+    ],
+    ALL,
+  );
+
   it("is one step for one changed member, and none for members that only change places", () => {
-    const before = ringOf(
-      3,
-      [
-        [0, 1, 2],
-        [3, 4, 5],
-      ],
-      ALL,
-    );
     expect(
       stepsOf(
         before,
@@ -60,14 +61,6 @@ describe("the difference of two rings", () => {
   });
 
   it("splits changes of several members into steps, all first ones first", () => {
-    const before = ringOf(
-      3,
-      [
-        [0, 1, 2],
-        [3, 4, 5],
-      ],
-      ALL,
-    );
     expect(
       stepsOf(
         before,

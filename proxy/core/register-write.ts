@@ -112,8 +112,9 @@ export type WriteEffect =
   | { readonly kind: "done"; readonly outcome: WriteOutcome };
 
 /** Slow rounds before the outcome is called unknown. */
-const ATTEMPT_LIMIT = 12;
-const FIRST_WAIT_MS = 4;
+export const ROUND_LIMIT = 12;
+/** What doubles with each of them. */
+export const FIRST_WAIT_MS = 4;
 
 const NO_ROWS: readonly Row[] = [];
 
@@ -230,7 +231,7 @@ export class RegisterWrite {
       const outdated = this.#outdated(state.ballot, []);
       if (outdated !== undefined) return outdated;
       this.#attempts += 1;
-      if (this.#attempts < ATTEMPT_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
+      if (this.#attempts < ROUND_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
     this.#lacksSpace = this.#replicaCount - missing + state.withoutSpace >= this.#writeQuorum;
     // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
@@ -398,7 +399,7 @@ export class RegisterWrite {
 
   #waitAndRetry(): WriteEffect {
     this.#attempts += 1;
-    if (this.#attempts >= ATTEMPT_LIMIT) return this.#done({ kind: "unknown" });
+    if (this.#attempts >= ROUND_LIMIT) return this.#done({ kind: "unknown" });
     this.#round += 1;
     this.#state = { kind: "waiting" };
     return { kind: "wait", round: this.#round, atMostMs: FIRST_WAIT_MS * 2 ** this.#attempts };

@@ -1,13 +1,29 @@
 import type { RowReply } from "../../storage-node/wire.ts";
+import { FIRST_WAIT_MS, type NoSpace, ROUND_LIMIT } from "./register-write.ts";
 
 export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "unavailable";
 
-/** Counts the answers to one ROW at N replicas of a row space ([B1]): W stored ones decide, else what stood in the way. */
-export class RowQuorum {
+export type RowEffect =
+  | { readonly kind: "row"; readonly round: number }
+  | { readonly kind: "wait"; readonly round: number; readonly atMostMs: number }
+  | { readonly kind: "done"; readonly outcome: RowOutcome };
+
+/**
+ * One ROW at N replicas of a row space ([B1]): W stored ones decide, else what stood in the way. Where too few answered it is sent again
+ * after a wait, as long as a register's write is: a row may come any number of times, and its version is established already.
+ *
+ *     sending ──W stored, or an answer in the way of W──▶ done
+ *        ▲  └─W impossible, nothing in the way──▶ waiting
+ *        └───────────────────────────────────────────┘      the last time, or where W lacked space: done, unavailable
+ */
+export class RowWrite {
   readonly #replicaCount: number;
   readonly #writeQuorum: number;
+  #round = 0;
+  #isSending = false;
   #stored = 0;
-  #answered = 0;
+  #missing = 0;
+  #lacksSpace = false;
   #obstacle: "closing" | "moved" | "behind" | undefined;
 
   constructor(replicaCount: number) {
@@ -15,19 +31,43 @@ export class RowQuorum {
     this.#writeQuorum = Math.floor(replicaCount / 2) + 1;
   }
 
-  /** One replica's answer, undefined when it failed; the outcome once it is decided, exactly once. */
-  onReply(reply: RowReply | undefined): RowOutcome | undefined {
-    const wasDecided = this.#isDecided();
-    this.#answered += 1;
-    if (reply?.kind === "stored") this.#stored += 1;
-    else if (reply?.kind === "moved" || reply?.kind === "old") this.#obstacle = "moved";
-    else if (reply?.kind === "closing" && this.#obstacle !== "moved") this.#obstacle = "closing";
-    else if (reply?.kind === "behind") this.#obstacle ??= "behind";
-    if (wasDecided || !this.#isDecided()) return undefined;
-    return this.#stored >= this.#writeQuorum ? "stored" : (this.#obstacle ?? "unavailable");
+  start(): RowEffect {
+    this.#round += 1;
+    this.#isSending = true;
+    this.#stored = 0;
+    this.#missing = 0;
+    this.#lacksSpace = false;
+    this.#obstacle = undefined;
+    return { kind: "row", round: this.#round };
   }
 
-  #isDecided(): boolean {
-    return this.#stored >= this.#writeQuorum || this.#answered - this.#stored > this.#replicaCount - this.#writeQuorum;
+  /** One replica's answer to the ROW of `round`, undefined when it failed or did not answer in time. */
+  onReply(round: number, reply: RowReply | NoSpace | undefined): RowEffect | undefined {
+    if (round !== this.#round || !this.#isSending) return undefined;
+    if (reply?.kind === "stored") {
+      this.#stored += 1;
+      return this.#stored >= this.#writeQuorum ? this.#done("stored") : undefined;
+    }
+    this.#missing += 1;
+    if (reply?.kind === "moved" || reply?.kind === "old") this.#obstacle = "moved";
+    else if (reply?.kind === "closing" && this.#obstacle !== "moved") this.#obstacle = "closing";
+    else if (reply?.kind === "behind") this.#obstacle ??= "behind";
+    else if (reply?.kind === "no-space") this.#lacksSpace = true;
+    if (this.#missing <= this.#replicaCount - this.#writeQuorum) return undefined;
+    if (this.#obstacle !== undefined) return this.#done(this.#obstacle);
+    if (this.#lacksSpace || this.#round >= ROUND_LIMIT) return this.#done("unavailable");
+    this.#isSending = false;
+    return { kind: "wait", round: this.#round, atMostMs: FIRST_WAIT_MS * 2 ** this.#round };
+  }
+
+  /** The wait of `round` is over. */
+  onTimer(round: number): RowEffect | undefined {
+    return round === this.#round && !this.#isSending ? this.start() : undefined;
+  }
+
+  #done(outcome: RowOutcome): RowEffect {
+    // Later answers belong to a round that is over.
+    this.#round += 1;
+    return { kind: "done", outcome };
   }
 }

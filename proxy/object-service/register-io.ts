@@ -1,7 +1,7 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { Confirm } from "../../storage-node/client.ts";
-import type { AcceptReply, PrepareReply, Proposal, Row, RowReply } from "../../storage-node/wire.ts";
+import type { AcceptReply, PrepareReply, Proposal, Row } from "../../storage-node/wire.ts";
 import {
   type NoSpace,
   RegisterWrite,
@@ -10,7 +10,7 @@ import {
   type WriteOutcome,
   type WriteRecord,
 } from "../core/register-write.ts";
-import { type RowOutcome, RowQuorum } from "../core/row-write.ts";
+import { type RowEffect, type RowOutcome, RowWrite } from "../core/row-write.ts";
 import type { Ballots } from "./ballots.ts";
 import { type BodyMemory, hasArrived } from "./body-memory.ts";
 import { supplyBody } from "./body-stream.ts";
@@ -174,20 +174,30 @@ export class RegisterIo {
 
   /** Writes one row at a quorum of its space ([B1]). */
   row(set: ReplicaSet, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const quorum = new RowQuorum(set.replicas.length);
+    const machine = new RowWrite(set.replicas.length);
     return new Promise((resolve) => {
-      const judge = (reply: RowReply | undefined): void => {
-        const outcome = quorum.onReply(reply);
-        if (outcome !== undefined) resolve(outcome);
+      const perform = (effect: RowEffect | undefined): void => {
+        if (effect === undefined) return;
+        switch (effect.kind) {
+          case "done":
+            resolve(effect.outcome);
+            return;
+          case "wait":
+            setTimeout(() => perform(machine.onTimer(effect.round)), Math.random() * effect.atMostMs);
+            return;
+          case "row": {
+            const groups = asked(set, set.groups, row.payload.length);
+            for (const { client, members } of groups) {
+              client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
+                members[part]?.heard(error);
+                perform(machine.onReply(effect.round, reply ?? failureOf(error)));
+              });
+            }
+            forUnasked(set, groups, () => perform(machine.onReply(effect.round, undefined)));
+          }
+        }
       };
-      const groups = asked(set, set.groups, row.payload.length);
-      for (const { client, members } of groups) {
-        client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
-          members[part]?.heard(error);
-          judge(reply);
-        });
-      }
-      forUnasked(set, groups, () => judge(undefined));
+      perform(machine.start());
     });
   }
 

@@ -86,7 +86,7 @@ const openstack = (...words: string[]) =>
 const curl = async (path: string, ...words: string[]) => {
   const { url, token } = await ObjectClient.login(installation.ready().swiftAuthV1);
   const headers = ["-H", `X-Auth-Token: ${token}`];
-  return runCommand("curl", ["-sS", ...headers, ...words, `${url}${path}`], {
+  return runCommand("curl", ["-sSf", ...headers, ...words, `${url}${path}`], {
     env: cleanEnvironment(),
   });
 };

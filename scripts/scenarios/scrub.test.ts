@@ -101,7 +101,8 @@ test("bits flipped in the log and in large bodies of a device reach no client, a
         : flipInLog(`o/${client.account}/files/small-${numberOf(index)}`, 0);
     if (isHit) damaged.push(`small-${numberOf(index)}`);
   }
-  expect(damaged.length).toBeGreaterThan(SMALL / 4);
+  // How many lie on one of four devices is chance, as the ring's.
+  expect(damaged.length).toBeGreaterThan(SMALL / 10);
   const large = deviceFiles("large");
   expect(large.length).toBeGreaterThan(0);
   for (const [index, path] of large.entries()) flip(path, 200_000 + index * 100_000);

@@ -117,7 +117,7 @@ export class Replicator implements Worker {
 
   /** As it is now. */
   rate(): RepairRate {
-    const { entriesLeft, partitionsLeft, repairedBytes, repairedEntries } = this.figures;
+    const { entriesLeft, repairedBytes, repairedEntries } = this.figures;
     const { entries, bytes } = this.#meter.rate(this.#parts.clock.nowMs(), repairedEntries, repairedBytes);
     const pullSeconds = entriesLeft === 0 ? 0 : entries === 0 ? undefined : entriesLeft / entries;
     const voteSeconds = this.#parts.replica.votes.safeInMs / 1000;
@@ -125,7 +125,7 @@ export class Replicator implements Worker {
       entriesPerSecond: entries,
       bytesPerSecond: bytes,
       bytesLeft: repairedEntries === 0 ? 0 : (entriesLeft * repairedBytes) / repairedEntries,
-      secondsLeft: pullSeconds === undefined || partitionsLeft === 0 ? pullSeconds : Math.max(pullSeconds, voteSeconds),
+      secondsLeft: pullSeconds === undefined ? undefined : Math.max(pullSeconds, voteSeconds),
     };
   }
 

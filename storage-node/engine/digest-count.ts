@@ -1,5 +1,6 @@
 import { messageOf } from "../../common/errors.ts";
 import type { DigestTable } from "./digest-table.ts";
+import { BackgroundPause } from "./background-pause.ts";
 import type { EngineTimer } from "./engine-timer.ts";
 import { type IntactValue, readIntact } from "./index-format.ts";
 import type { Index } from "./index-port.ts";
@@ -16,10 +17,9 @@ export class DigestCount {
   readonly #index: Index;
   readonly #pendingIn: (low: string, high: string) => Pending[];
   readonly #table: DigestTable;
-  readonly #timer: EngineTimer;
+  readonly #pauses: BackgroundPause;
   #running: Promise<void> | undefined;
   #isClosed = false;
-  #endPause: () => void = () => {};
   #failure: string | undefined;
   countedGroups = 0;
 
@@ -33,7 +33,7 @@ export class DigestCount {
     this.#index = index;
     this.#pendingIn = pendingIn;
     this.#table = table;
-    this.#timer = timer;
+    this.#pauses = new BackgroundPause(timer);
   }
 
   get isRunning(): boolean {
@@ -85,7 +85,7 @@ export class DigestCount {
         this.#table.abandonCount();
         this.#failure = messageOf(error);
       }
-      await this.#pause(RETRY_MS);
+      await this.#pauses.pause(RETRY_MS);
     }
   }
 
@@ -125,7 +125,7 @@ export class DigestCount {
           if (readIntact(bytes, intact)) table.countEntry(bucket, intact.digest);
         }
         sincePause += page.length;
-        if (sincePause >= PAGE_ENTRIES) await this.#pause(PAUSE_MS);
+        if (sincePause >= PAGE_ENTRIES) await this.#pauses.pause(PAUSE_MS);
       }
       return !this.#isClosed;
     } finally {
@@ -133,18 +133,9 @@ export class DigestCount {
     }
   }
 
-  /** Ends with the device as well: the timer keeps no process alive. */
-  #pause(delayMs: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#endPause = resolve;
-    if (this.#isClosed) resolve();
-    else this.#timer.after(delayMs, resolve);
-    return promise;
-  }
-
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#endPause();
+    this.#pauses.end();
     await this.#running;
   }
 }

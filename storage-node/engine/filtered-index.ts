@@ -1,6 +1,7 @@
 import { AssertionError } from "node:assert/strict";
 import { codeOf } from "../../common/errors.ts";
 import type { Disk } from "../../common/disk.ts";
+import { BackgroundPause } from "./background-pause.ts";
 import type { EngineTimer } from "./engine-timer.ts";
 import { FilterFiles } from "./filter-files.ts";
 import { BEFORE_ALL, BEHIND_ALL, type Index, type IndexOperation, type OpenIndex } from "./index-port.ts";
@@ -55,7 +56,7 @@ export type FilterParts = {
 export class FilteredIndex implements Index {
   readonly #inner: Index;
   readonly #files: FilterFiles;
-  readonly #timer: EngineTimer;
+  readonly #pauses: BackgroundPause;
   readonly #size: FilterSize;
   readonly #random: () => number;
   /** Undefined while nothing is known. */
@@ -63,7 +64,6 @@ export class FilteredIndex implements Index {
   /** The one that a scan is filling. */
   #next: KeyFilter | undefined;
   #refilling: Promise<void> | undefined;
-  #endPause: () => void = () => {};
   /** Settles when every write so far has. */
   #written: Promise<unknown> = Promise.resolve();
   #removedCount = 0;
@@ -74,7 +74,7 @@ export class FilteredIndex implements Index {
   private constructor(inner: Index, files: FilterFiles, { timer, size, random }: FilterParts) {
     this.#inner = inner;
     this.#files = files;
-    this.#timer = timer;
+    this.#pauses = new BackgroundPause(timer);
     this.#size = size;
     this.#random = random;
   }
@@ -126,7 +126,7 @@ export class FilteredIndex implements Index {
         if (error instanceof AssertionError) throw error;
         this.#failedScans++;
       }
-      await this.#pause(waitMs);
+      await this.#pauses.pause(waitMs);
     }
   }
 
@@ -153,21 +153,12 @@ export class FilteredIndex implements Index {
         if (page.length === 0) return true;
         for (const [key] of page) filter.add(key);
         this.#scannedKeys += page.length;
-        await this.#pause(SCAN_PAUSE_MS);
+        await this.#pauses.pause(SCAN_PAUSE_MS);
       }
       return false;
     } finally {
       await cursor.close();
     }
-  }
-
-  /** Ends with the index as well: the timer keeps no process alive. */
-  #pause(delayMs: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#endPause = resolve;
-    if (this.#isClosed) resolve();
-    else this.#timer.after(delayMs, resolve);
-    return promise;
   }
 
   get(key: Uint8Array): Uint8Array | undefined {
@@ -227,7 +218,7 @@ export class FilteredIndex implements Index {
 
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#endPause();
+    this.#pauses.end();
     await this.#refilling;
     await this.#inner.close();
   }

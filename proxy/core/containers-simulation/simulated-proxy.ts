@@ -11,7 +11,7 @@ import {
   type WriteOutcome,
   type WriteRecord,
 } from "../register-write.ts";
-import { RowQuorum, type RowOutcome } from "../row-write.ts";
+import { type RowEffect, type RowOutcome, RowWrite } from "../row-write.ts";
 import type { Answer, Effect, ListAnswer, ReadAnswer, Script } from "../script.ts";
 
 /** How the body of an object goes: staged once at each replica, or with each ACCEPT. */
@@ -250,28 +250,38 @@ export class SimulatedProxy {
   }
 
   #row(set: Name, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const { replicas, mutation } = this.#world;
-    const quorum = new RowQuorum(replicas.length);
+    const { replicas, mutation, queue, random } = this.#world;
+    const machine = new RowWrite(replicas.length);
     return new Promise((resolve) => {
-      for (const replica of replicas) {
-        this.#ask(
-          replica,
-          "row",
-          set,
-          (it) => {
-            // An account's rows are taken without asking: under a container's path and life that is a replica that forgot to.
-            const isBlind =
-              mutation === "rows are taken in any state of the container [B1]" && set.space === "container";
-            return isBlind
-              ? it.row({ ...set, space: "account", path: `${set.path}\0${incarnation}` }, incarnation, row)
-              : it.row(set, incarnation, row);
-          },
-          (reply) => {
-            const outcome = quorum.onReply(reply);
-            if (outcome !== undefined) resolve(outcome);
-          },
-        );
-      }
+      const perform = (effect: RowEffect | undefined): void => {
+        if (effect === undefined || this.isDead) return;
+        switch (effect.kind) {
+          case "done":
+            resolve(effect.outcome);
+            return;
+          case "wait":
+            queue.after(random.unit() * effect.atMostMs, () => perform(machine.onTimer(effect.round)));
+            return;
+          case "row":
+            for (const replica of replicas) {
+              this.#ask(
+                replica,
+                "row",
+                set,
+                (it) => {
+                  // An account's rows are taken without asking: under a container's path and life that is a replica that forgot to.
+                  const isBlind =
+                    mutation === "rows are taken in any state of the container [B1]" && set.space === "container";
+                  return isBlind
+                    ? it.row({ ...set, space: "account", path: `${set.path}\0${incarnation}` }, incarnation, row)
+                    : it.row(set, incarnation, row);
+                },
+                (reply) => perform(machine.onReply(effect.round, reply)),
+              );
+            }
+        }
+      };
+      perform(machine.start());
     });
   }
 
