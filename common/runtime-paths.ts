@@ -22,6 +22,8 @@ export type RuntimePaths = {
   ringFile(name: string): string;
   builderFile(name: string): string;
   readonly devicesDir: string;
+  /** There since a disk was seen mounted at the path of `device`. */
+  mountedDisk(device: string): string;
   /** What an operator says of the repair of devices; not there as long as nobody said anything. */
   readonly repairSettings: string;
   readonly identityDir: string;
@@ -66,6 +68,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     ringFile: (name) => join(root, "rings", `${name}.ring`),
     builderFile: (name) => join(root, "rings", `${name}.builder`),
     devicesDir: join(root, "devices"),
+    mountedDisk: (device) => join(root, `${device}.mounted`),
     repairSettings: join(root, "repair.json"),
     identityDir: join(root, "identity"),
     policyDir: join(root, "policy"),

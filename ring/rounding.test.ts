@@ -12,11 +12,13 @@ const targetsOf = (devices: readonly RingDevice[], held: ArrayLike<number>, part
 const furthest = (shares: Float64Array, targets: ArrayLike<number>): number =>
   shares.reduce((worst, share, id) => Math.max(worst, Math.abs((targets[id] ?? 0) - share) / share), 0);
 
-/** The nearest that the furthest device of one node can be to its share, found by trying everything. */
+/** The nearest that the furthest device of one node can be to its share, found by trying everything. A whole share is kept: it is rounded to itself. */
 const nearest = (shares: Float64Array, total: number): number => {
   let best = Infinity;
   for (let choice = 0; choice < 2 ** shares.length; choice += 1) {
-    const targets = Array.from(shares, (share, id) => Math.floor(share + 1e-6) + ((choice >> id) & 1));
+    const targets = Array.from(shares, (share, id) =>
+      (choice >> id) & 1 ? Math.ceil(share - 1e-6) : Math.floor(share + 1e-6),
+    );
     if (targets.reduce((sum, one) => sum + one, 0) === total) best = Math.min(best, furthest(shares, targets));
   }
   return best;

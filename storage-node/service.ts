@@ -20,6 +20,7 @@ import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
+import { requireMountedDisk } from "./mounted-disk.ts";
 import { Foreground } from "./repair/foreground.ts";
 import { LocalSource } from "./repair/local-source.ts";
 import { RepairPace } from "./repair/pace.ts";
@@ -82,6 +83,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     const device = deviceName(index);
     if (only?.includes(device) === false) continue;
     try {
+      requireMountedDisk(device, path, paths.mountedDisk(device));
       const identity = { clusterId: context.clusterId, node: config.node, device };
       const engine = await openDevice({ path, identity, digests });
       engines.push(engine);

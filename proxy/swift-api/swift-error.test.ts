@@ -12,6 +12,7 @@ const NEVER_IN_A_REQUEST = [
   "device-changed",
   "device-foreign",
   "device-path-not-folder",
+  "disk-not-mounted",
   "format-newer",
   "invalid-config",
   "no-device",
