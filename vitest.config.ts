@@ -43,7 +43,9 @@ export default defineConfig({
           exclude,
           testTimeout: 600_000,
           hookTimeout: 600_000,
-          fileParallelism: false,
+          // Each has an installation of its own, and much of it is waiting; more than two at once would only be slower.
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

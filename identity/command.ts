@@ -4,15 +4,10 @@ import { Type } from "typebox";
 import { Value } from "typebox/value";
 import { LOCAL_NODE, loadConfig } from "../common/config.ts";
 import { RingsteadError } from "../common/errors.ts";
-import { silentLog } from "../common/log.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
-import { openDatabase } from "../common/sql/database.ts";
 import { askSocket } from "./client.ts";
-import { examine } from "./doctor.ts";
+import { examineIdentity } from "./doctor.ts";
 import { tryMapping } from "./mapping-test.ts";
-import { openCredentialCipher } from "./store/credential-cipher.ts";
-import { identityPaths } from "./store/paths.ts";
-import type { IdentitySchema } from "./store/schema.ts";
 
 const HELP = `ringstead identity COMMAND [--data DIR]
 
@@ -38,25 +33,13 @@ const rotateKeys = async (dataDir: string): Promise<number> => {
 };
 
 const doctor = async (dataDir: string, node: string): Promise<number> => {
-  const installation = runtimePaths(dataDir);
-  const paths = identityPaths(installation.identityDir);
-  if (!existsSync(paths.credentialKey)) {
-    throw new RingsteadError("no-installation", `there is no installation in ${dataDir}`);
+  const findings = await examineIdentity(runtimePaths(dataDir), loadConfig(dataDir, node));
+  for (const { check, problem, remedy } of findings) {
+    process.stdout.write(
+      problem === undefined ? `ok       ${check}\n` : `PROBLEM  ${check}: ${problem}\n         ${remedy}\n`,
+    );
   }
-  const config = loadConfig(dataDir, node);
-  const place = { server: config.database, namespace: "identity", sqlitePath: paths.database, log: silentLog };
-  const database = await openDatabase<IdentitySchema>(place);
-  try {
-    const findings = await examine({ database, cipher: await openCredentialCipher(paths.credentialKey), paths });
-    for (const { check, problem, remedy } of findings) {
-      process.stdout.write(
-        problem === undefined ? `ok       ${check}\n` : `PROBLEM  ${check}: ${problem}\n         ${remedy}\n`,
-      );
-    }
-    return findings.some(({ problem }) => problem !== undefined) ? 1 : 0;
-  } finally {
-    await database.destroy();
-  }
+  return findings.some(({ problem }) => problem !== undefined) ? 1 : 0;
 };
 
 /** `ringstead identity …`. `defaultDataDir`: where an installation is without `--data`. */

@@ -1,17 +1,28 @@
+import { existsSync } from "node:fs";
 import { stat } from "node:fs/promises";
 import { sql } from "kysely";
+import type { ClusterConfig } from "../common/config.ts";
+import { messageOf, RingsteadError } from "../common/errors.ts";
+import { silentLog } from "../common/log.ts";
+import type { RuntimePaths } from "../common/runtime-paths.ts";
+import { openDatabase } from "../common/sql/database.ts";
 import { isPostgres } from "../common/sql/dialect.ts";
-import { messageOf } from "../common/errors.ts";
 import { DEFAULT_DOMAIN_ID } from "./bootstrap.ts";
-import type { CredentialCipher } from "./store/credential-cipher.ts";
+import { type CredentialCipher, openCredentialCipher } from "./store/credential-cipher.ts";
 import { placeOf } from "./store/domain-configurations.ts";
-import type { IdentityPaths } from "./store/paths.ts";
+import { type IdentityPaths, identityPaths } from "./store/paths.ts";
 import type { IdentityDatabase } from "./store/records.ts";
+import type { IdentitySchema } from "./store/schema.ts";
 
-/** One thing that was looked at. `remedy`: what to do about a problem. */
-export type Finding = { readonly check: string; readonly problem?: string; readonly remedy?: string };
+/** One thing that was looked at. `consequence`: what a problem costs; `remedy`: what to do about it. */
+export type Finding = {
+  readonly check: string;
+  readonly problem?: string;
+  readonly consequence: string;
+  readonly remedy: string;
+};
 
-export type DoctorOptions = {
+type DoctorOptions = {
   readonly database: IdentityDatabase;
   readonly cipher: CredentialCipher;
   readonly paths: IdentityPaths;
@@ -19,6 +30,7 @@ export type DoctorOptions = {
 
 type Check = {
   readonly name: string;
+  readonly consequence: string;
   readonly remedy: string;
   readonly run: (options: DoctorOptions) => Promise<string | undefined>;
 };
@@ -35,6 +47,7 @@ const orphans = (table: string, column: string, target: string, condition = "1 =
 const CHECKS: readonly Check[] = [
   {
     name: "the database is whole",
+    consequence: "rows may be lost, and more with each day",
     remedy: "restore it from a backup: ringstead restore",
     run: async ({ database }) => {
       if (isPostgres(database)) return undefined;
@@ -45,6 +58,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "every secret at rest can be read",
+    consequence: "EC2 keys, TOTP secrets and passwords of directories that were sealed with it do not work",
     remedy: "put back identity/keys/credential.key from a backup",
     run: async ({ database, cipher }) => {
       const credentials = await database.selectFrom("credentials").select(["id", "blob"]).execute();
@@ -70,6 +84,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "keys and database are for their owner only",
+    consequence: "who reads them can sign tokens and log in as anybody",
     remedy: "chmod go-rwx the folder identity of the installation",
     run: async ({ paths }) => {
       const open: string[] = [];
@@ -81,6 +96,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "no grant, trust or credential names what is gone",
+    consequence: "lists show rows of what is not there",
     remedy: "tell us how it came to be; such rows give nobody a right",
     run: async ({ database }) => {
       const counts = [
@@ -115,6 +131,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "somebody can administer",
+    consequence: "nobody can change users, projects and services",
     remedy: "start with --admin-password: the user admin gets its role and password back",
     run: async ({ database }) => {
       const holders = await countOf(
@@ -128,6 +145,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "the default domain is enabled",
+    consequence: "nobody of it can log in, admin neither",
     remedy: "openstack domain set --enable default, with a token of another domain's administrator",
     run: async ({ database }) => {
       const domain = await database
@@ -140,6 +158,7 @@ const CHECKS: readonly Check[] = [
   },
   {
     name: "every endpoint's service and region is enabled or there",
+    consequence: "clients do not find these services",
     remedy: "openstack endpoint list; openstack service list",
     run: async ({ database }) => {
       const count = await countOf(
@@ -155,14 +174,31 @@ const CHECKS: readonly Check[] = [
 /** Looks at everything that can be wrong with what identity keeps. Reads only. */
 export const examine = async (options: DoctorOptions): Promise<Finding[]> => {
   const findings: Finding[] = [];
-  for (const { name, remedy, run } of CHECKS) {
-    let problem: string | undefined;
+  for (const { name, consequence, remedy, run } of CHECKS) {
+    const base = { check: name, consequence, remedy };
     try {
-      problem = await run(options);
+      const problem = await run(options);
+      findings.push(problem === undefined ? base : { ...base, problem });
     } catch (thrown) {
-      problem = messageOf(thrown);
+      findings.push({ ...base, problem: messageOf(thrown) });
     }
-    findings.push(problem === undefined ? { check: name } : { check: name, problem, remedy });
   }
   return findings;
+};
+
+/** The same of an installation, running or not. Errors: "no-installation"; what the database says. */
+export const examineIdentity = async (
+  installation: RuntimePaths,
+  { database: server }: Pick<ClusterConfig, "database">,
+): Promise<Finding[]> => {
+  const paths = identityPaths(installation.identityDir);
+  if (!existsSync(paths.credentialKey))
+    throw new RingsteadError("no-installation", `there is no installation in ${installation.dataDir}`);
+  const place = { server, namespace: "identity", sqlitePath: paths.database, log: silentLog };
+  const database = await openDatabase<IdentitySchema>(place);
+  try {
+    return await examine({ database, cipher: await openCredentialCipher(paths.credentialKey), paths });
+  } finally {
+    await database.destroy();
+  }
 };

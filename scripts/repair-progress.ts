@@ -63,13 +63,10 @@ export const progressText = (progress: RepairProgress): string => {
   );
 };
 
-/** What `status` says of a device that does not vote everywhere. Requires: its figures are known. */
+/** What is to be said of a device that does not vote everywhere. Requires: its figures are known. */
 export const catchingUp = (device: string, path: string, figures: Readonly<Record<string, number>>): string => {
   const progress = repairProgress(figures);
   const joining = counted(figures["joining_partitions"] ?? 0);
   const doing = progress === undefined ? "" : `; it pulls what it lacks from the others: ${progressText(progress)}`;
-  return (
-    `device ${device} (${path}) is new, was emptied or has lost something, and does not vote yet in ${joining} partitions: until it has ` +
-    `caught up they live on one replica less, and the loss of another one may stop writes there${doing}; see ./scripts/ringstead repair status`
-  );
+  return `device ${device} (${path}) is new, was emptied or has lost something, and does not vote yet in ${joining} partitions${doing}`;
 };

@@ -14,6 +14,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
   ring      devices and partitions: ringstead ring help
   scrub     reads every byte and heals what is damaged; status, start, stop: ringstead scrub help
   explain   /ACCOUNT[/CONTAINER[/OBJECT]]: where its replicas lie, what each has, what was damaged: ringstead explain help
+  doctor    names each present problem, what it costs and what to do; --json; exit 1 where there are any
   identity  keys and health of the identity service: ringstead identity help
   demo      store a file and read it back, step by step
   backup    DIR2: control database (a file, or on PostgreSQL), rings and keys, while running
@@ -32,6 +33,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
   repair: async () => (await import("./repair.ts")).repair,
   serve: async () => (await import("./serve.ts")).serve,
   scrub: async () => (await import("./scrub.ts")).scrub,
+  doctor: async () => (await import("./doctor.ts")).doctor,
   explain: async () => (await import("./explain.ts")).explain,
   ring: async () => (await import("../ring/command.ts")).ringCommand,
   identity: async () => {
@@ -54,7 +56,7 @@ const main = async (argv: readonly string[]): Promise<number> => {
   const [name = "help", ...rest] = argv;
   if (
     ["help", "--help", "-h"].includes(name) ||
-    (!["ring", "identity", "repair", "scrub", "explain"].includes(name) &&
+    (!["ring", "identity", "repair", "scrub", "explain", "doctor"].includes(name) &&
       rest.some((word) => word === "--help" || word === "-h"))
   ) {
     process.stdout.write(HELP);

@@ -5,21 +5,20 @@ import { messageOf } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { version } from "../common/version.ts";
 import { loadRing } from "../ring/ring-file.ts";
-import { readRepairSettings } from "../storage-node/repair/repair-settings.ts";
+import { deviceFindings, repairFindings } from "./device-findings.ts";
 import { type DeviceStatus, devicesOf } from "./device-status.ts";
+import { type Finding, inOneLine, problem } from "./finding.ts";
 import { ALL_ROLES, unavailableServices } from "./installation.ts";
 import { isRunning } from "./process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
 import { refusedWrites } from "./refused-writes.ts";
-import { catchingUp } from "./repair-progress.ts";
-import { scrubState, unhealedProblems } from "./scrub-state.ts";
+import { scrubState } from "./scrub-state.ts";
 import { type AdoptedProcess, keptProcesses, readSupervisorState, type SupervisorState } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
 const ANSWER_LIMIT_MS = 3_000;
-const FREE_SHARE_MIN = 0.05;
 
 type ServiceStatus = {
   readonly service: string;
@@ -97,49 +96,33 @@ const servicesOf = async (config: ClusterConfig, processes: readonly ProcessSnap
   );
 };
 
-const processProblem = (one: ProcessSnapshot): string[] => {
+const processFindings = (one: ProcessSnapshot): Finding[] => {
   if (one.state === "ready" && one.pid !== undefined && isRunning({ pid: one.pid, startTime: one.startTime ?? 0 }))
     return [];
   const why = one.lastExit === undefined ? "" : ` (it ${one.lastExit.reason}, at ${one.lastExit.at})`;
-  return [`process ${one.name} is ${one.state} since ${one.since}${why}: the supervisor restarts it, log in DIR/logs`];
+  return [
+    problem(
+      `process ${one.name} is ${one.state} since ${one.since}${why}`,
+      CONSEQUENCE_OF[one.role] ?? "what it does is not done",
+      "the supervisor restarts it, log in DIR/logs",
+    ),
+  ];
 };
 
-const deviceProblem = ({ device, path, state, failure, figures }: DeviceStatus): string[] => {
-  const why = failure === undefined ? "" : ` since ${failure.at}: ${failure.reason}`;
-  switch (state) {
-    case "served":
-    case "stopped":
-      return [];
-    case "catching-up":
-      return [catchingUp(device, path, figures)];
-    case "missing":
-      return [`device ${device}: ${path} is not there: mount it, then ./scripts/ringstead down and up`];
-    case "not-served":
-      return [
-        failure === undefined
-          ? `device ${device} (${path}) is not served: its process does not run; the reason is beside it, or in DIR/logs/storage-node*.log`
-          : `device ${device} (${path}) could not be opened${why}; put that right, then ./scripts/ringstead down and up`,
-      ];
-    case "failed":
-      return [
-        `device ${device} (${path}) had a failed write or sync and takes no more${why}; check the disk, then restart it`,
-      ];
-    case "read-only":
-      return [
-        `device ${device} (${path}) can only be read${why}; the file system went read-only, most often after an error of the disk; check it, ` +
-          "mount it anew, then ./scripts/ringstead down and up",
-      ];
-    case "full":
-      return [`device ${device} (${path}) is full: free space or add devices (--devices N)`];
-  }
+/** Of a process that does not run. */
+const CONSEQUENCE_OF: Readonly<Record<string, string>> = {
+  identity: "nobody gets a new token; tokens and keys that are known go on for revocation_grace_seconds",
+  proxy: "no request for objects is answered",
+  "storage-node": "its devices answer nothing; reads and writes go on where a quorum of others is there",
 };
 
-const writeProblem = (paths: RuntimePaths, config: ClusterConfig, devices: readonly DeviceStatus[]): string[] => {
+const writeFindings = (paths: RuntimePaths, config: ClusterConfig, devices: readonly DeviceStatus[]): Finding[] => {
+  const consequence = "writes there are answered 503, and nothing of them is lost";
   try {
     const refused = refusedWrites(paths, config, devices);
-    return refused === undefined ? [] : [`${refused.reason}; ${refused.remedy}`];
+    return refused === undefined ? [] : [problem(refused.reason, consequence, refused.remedy)];
   } catch (thrown) {
-    return [messageOf(thrown)];
+    return [problem(messageOf(thrown), "nobody knows where replicas lie", "ringstead restore a backup of the rings")];
   }
 };
 
@@ -153,47 +136,20 @@ const otherNodes = (paths: RuntimePaths, node: string): number => {
   }
 };
 
-const deviceWarnings = (devices: readonly DeviceStatus[], replicas: number, otherNodeCount: number): string[] => {
-  const warnings: string[] = [];
-  const fileSystems = new Set(devices.flatMap(({ fileSystem }) => fileSystem ?? []));
-  const disks = fileSystems.size + otherNodeCount;
-  if (replicas > 1 && fileSystems.size > 0 && disks < Math.min(replicas, devices.length + otherNodeCount)) {
-    warnings.push(
-      `replicas share one disk: ${devices.length} devices lie on ${fileSystems.size} file system${fileSystems.size === 1 ? "" : "s"}, so the ` +
-        `loss of that disk may lose data; for data that matters start with --device PATH for each of ${replicas} or more disks`,
-    );
-  }
-  for (const { device, sizeBytes, freeBytes, figures } of devices) {
-    if (sizeBytes !== undefined && freeBytes !== undefined && freeBytes < sizeBytes * FREE_SHARE_MIN) {
-      warnings.push(`device ${device} has only ${Math.round(freeBytes / 1024 ** 2)} MiB free`);
-    }
-    const damaged = (figures["damaged_reads"] ?? 0) + (figures["quarantined_ranges"] ?? 0);
-    if (damaged > 0)
-      warnings.push(`device ${device} found ${damaged} damaged records and set them aside: check the disk`);
-  }
-  return warnings;
-};
-
-const repairWarnings = (paths: RuntimePaths): string[] => {
-  try {
-    if (!readRepairSettings(paths.repairSettings).isPaused) return [];
-    return ["repair is paused, and no device catches up with the others: ./scripts/ringstead repair resume"];
-  } catch (thrown) {
-    return [messageOf(thrown)];
-  }
-};
-
-const statusOf = async (paths: RuntimePaths): Promise<Status> => {
+/** Everything that is known without looking into files that are not there for it. */
+export const statusOf = async (
+  paths: RuntimePaths,
+): Promise<{ readonly status: Status; readonly findings: readonly Finding[] }> => {
   const holder = lockHolder(paths.supervisorLock);
   const known: SupervisorState | undefined = readSupervisorState(paths);
   const isCurrent = holder !== undefined && known?.supervisor.pid === holder.pid;
   const processes = known?.processes ?? [];
   let config: ClusterConfig | undefined;
-  const problems: string[] = [];
+  const findings: Finding[] = [];
   try {
     config = loadConfig(paths.dataDir, known?.config.node ?? LOCAL_NODE);
   } catch (thrown) {
-    problems.push(messageOf(thrown));
+    findings.push(problem(messageOf(thrown), "the next start is refused", `put ${paths.clusterToml} right`));
   }
   const roles = known?.roles ?? ALL_ROLES;
   const isStorageNode = roles.includes("storage-node") && (known?.config.services.includes("object") ?? true);
@@ -201,13 +157,20 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
   const names = storageNodes.map(({ processRole }) => processRole);
   const devices = isStorageNode ? await devicesOf(paths, config?.devices ?? [], names) : [];
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
-  if (isCurrent) problems.push(...processes.flatMap(processProblem));
-  problems.push(...devices.flatMap(deviceProblem), ...unhealedProblems(devices));
-  if (isCurrent && config !== undefined) problems.push(...writeProblem(paths, config, devices));
-  for (const { service, reason } of services)
-    if (reason !== undefined) problems.push(`${service} does not answer: ${reason}`);
+  if (isCurrent) findings.push(...processes.flatMap(processFindings));
+  findings.push(...deviceFindings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)));
+  if (isCurrent && config !== undefined) findings.push(...writeFindings(paths, config, devices));
+  for (const { service, reason } of services) {
+    if (reason === undefined) continue;
+    const log = `see DIR/logs/${service === "identity" ? "control" : "proxy"}.log`;
+    findings.push(problem(`${service} does not answer: ${reason}`, "its clients get errors", log));
+  }
+  findings.push(...repairFindings(paths));
+  const linesOf = (severity: Finding["severity"]): string[] =>
+    findings.filter((one) => one.severity === severity).map(inOneLine);
+  const problems = linesOf("problem");
   const chosen = config === undefined || known === undefined ? config : { ...config, services: known.config.services };
-  return {
+  const status: Status = {
     state: isCurrent ? (problems.length === 0 ? "ok" : "degraded") : "down",
     version: version(),
     data: paths.dataDir,
@@ -218,11 +181,9 @@ const statusOf = async (paths: RuntimePaths): Promise<Status> => {
     services,
     unavailable: chosen === undefined ? [] : unavailableServices(chosen, roles),
     problems,
-    warnings: [
-      ...deviceWarnings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)),
-      ...repairWarnings(paths),
-    ],
+    warnings: linesOf("warning"),
   };
+  return { status, findings };
 };
 
 const gib = (bytes: number | undefined): string =>
@@ -270,7 +231,7 @@ const lines = (status: Status): string[] => [
 /** `ringstead status [--json]`: exit 0 all well, 1 degraded, 2 down. */
 export const status = async (argv: readonly string[]): Promise<number> => {
   const { values } = parseOptions(argv, { data: { type: "string" }, json: { type: "boolean" } });
-  const found = await statusOf(runtimePaths(dataDirOf(values.data)));
+  const { status: found } = await statusOf(runtimePaths(dataDirOf(values.data)));
   process.stdout.write(
     values.json === true ? `${JSON.stringify(found, undefined, 2)}\n` : `${lines(found).join("\n")}\n`,
   );
