@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
-import { expect } from "vitest";
 import { type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
 import { CHECKOUT } from "../up-options.ts";
 
@@ -41,12 +40,14 @@ export const freePorts = async (count: number): Promise<number[]> => {
   return ports;
 };
 
-/** An offset at which all public ports are free just now; two runs at once choose different ones. */
-export const freePortOffset = async (): Promise<number> => {
+/** An offset at which all public ports are free just now, and not those of the offsets in `taken`; two runs at once choose different ones. */
+export const freePortOffset = async (taken: readonly number[] = []): Promise<number> => {
+  const all = [...Object.values(PUBLIC_PORTS), METRICS_PORT];
+  const held = new Set(taken.flatMap((offset) => all.map((port) => port + offset)));
   for (let attempt = 0; attempt < 200; attempt++) {
     const offset = 10_000 + Math.floor(Math.random() * 40_000);
-    const ports = [...Object.values(PUBLIC_PORTS), METRICS_PORT].map((port) => port + offset);
-    if ((await Promise.all(ports.map(isFree))).every(Boolean)) return offset;
+    const ports = all.map((port) => port + offset);
+    if (!ports.some((port) => held.has(port)) && (await Promise.all(ports.map(isFree))).every(Boolean)) return offset;
   }
   throw new Error("no free ports found");
 };
@@ -101,7 +102,7 @@ export class TestInstallation implements AsyncDisposable {
     )) {
       process.kill(pid, "SIGKILL");
     }
-    expect(await waitUntilEnded(processes, KILLED_LIMIT_MS)).toBe(true);
+    if (!(await waitUntilEnded(processes, KILLED_LIMIT_MS))) throw new Error("killed processes live on");
   }
 
   /** SIGKILL of everything, and a start. */

@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect } from "vitest";
+import { sleep } from "../../common/worker.ts";
 import { ringCommand } from "../../ring/command.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { RING_NAMES } from "../rings.ts";
@@ -14,6 +14,7 @@ import { type CommandRun, runCommand } from "./run-command.ts";
 
 const PARTITION_POWER = "6";
 const READY_LIMIT_MS = 60_000;
+const POLL_MS = 50;
 
 /** Several nodes on this machine, each run by `ringstead serve` in a folder of its own, that talk over TCP. */
 export class TestCluster implements AsyncDisposable {
@@ -32,7 +33,10 @@ export class TestCluster implements AsyncDisposable {
   static async make(roles: Readonly<Record<string, string>>): Promise<TestCluster> {
     const cluster = new TestCluster(roles);
     const { nodes } = cluster;
-    const offset = await freePortOffset();
+    const offsets = [await freePortOffset()];
+    const proxies = nodes.filter((node) => cluster.#has(node, "proxy"));
+    // The catalog names one address for objects: that of the first.
+    while (offsets.length < proxies.length) offsets.push(await freePortOffset(offsets));
     const ports = await freePorts(2 * nodes.length);
     const tables = nodes.map((node, index) =>
       [
@@ -41,11 +45,12 @@ export class TestCluster implements AsyncDisposable {
         // Identity listens one port above its rpc_port: two free ports in a row are not promised, so it is the one below a free one.
         `rpc_port = ${(ports[index] ?? 0) - (cluster.#has(node, "identity") ? 1 : 0)}`,
         `metrics_bind = "127.0.0.1:${ports[nodes.length + index]}"`,
+        `port_offset = ${offsets[Math.max(0, proxies.indexOf(node))]}`,
         "devices = 1",
       ].join("\n"),
     );
     const identityNode = cluster.#nodeOf("identity");
-    const head = `port_offset = ${offset}\npartition_power = ${PARTITION_POWER}\nidentity_node = "${identityNode}"\n`;
+    const head = `partition_power = ${PARTITION_POWER}\nidentity_node = "${identityNode}"\n`;
     writeFileSync(cluster.configFile, `${head}${tables.join("\n")}\n`);
     writeFileSync(cluster.keyFile, `${randomBytes(32).toString("hex")}\n`, { mode: 0o600 });
     return cluster;
@@ -75,8 +80,12 @@ export class TestCluster implements AsyncDisposable {
 
   /** Three replicas over one device of each storage node, the same rings in every node's folder. */
   async makeRings(): Promise<void> {
-    const quiet = { out: () => {}, error: (text: string) => expect.fail(text) };
-    const ring = async (...words: string[]): Promise<void> => expect(await ringCommand(words, quiet)).toBe(0);
+    const fail = (text: string): never => {
+      throw new Error(text);
+    };
+    const ring = async (...words: string[]): Promise<void> => {
+      if ((await ringCommand(words, { out: () => {}, error: fail })) !== 0) fail(`ringstead ring ${words.join(" ")}`);
+    };
     const storageNodes = this.nodes.filter((node) => this.#has(node, "storage-node"));
     for (const name of RING_NAMES) {
       const builder = join(this.folder, `${name}.builder`);
@@ -115,9 +124,12 @@ export class TestCluster implements AsyncDisposable {
       said += chunk.toString();
     });
     this.#running.set(node, child);
-    const state = (): boolean | string =>
-      child.exitCode === null ? existsSync(join(this.dataOf(node), "ready.json")) : `${node} ended: ${said}`;
-    await expect.poll(state, { timeout: READY_LIMIT_MS }).toBe(true);
+    const limitMs = performance.now() + READY_LIMIT_MS;
+    while (!existsSync(join(this.dataOf(node), "ready.json"))) {
+      if (child.exitCode !== null) throw new Error(`${node} ended: ${said}`);
+      if (performance.now() > limitMs) throw new Error(`${node} is not ready: ${said}`);
+      await sleep(POLL_MS);
+    }
   }
 
   async startAll(): Promise<void> {
@@ -144,9 +156,9 @@ export class TestCluster implements AsyncDisposable {
     return runCommand(join(CHECKOUT, "scripts/ringstead"), ["down", "--data", this.dataOf(node)]);
   }
 
-  /** Logs in as admin. */
-  login(): Promise<ObjectClient> {
-    const { url, user } = this.ready(this.#nodeOf("proxy")).swiftAuthV1;
+  /** Logs in as admin at the proxy of `node`, the first one where it is not given. */
+  login(node = this.#nodeOf("proxy")): Promise<ObjectClient> {
+    const { url, user } = this.ready(node).swiftAuthV1;
     return ObjectClient.login({ url, user, key: this.ready(this.#nodeOf("identity")).admin.password });
   }
 
