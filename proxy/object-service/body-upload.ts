@@ -13,8 +13,12 @@ import { groupByNode, healthyFirst, type Replica, type ReplicaGroup, type Replic
 /** A device that takes longer for one block is left out of the upload. */
 const STAGE_TIMEOUT_MS = 10_000;
 const OPEN_TIMEOUT_MS = 2000;
-/** Nor is one waited for whose whole node has been silent for so long, once a quorum has answered. */
-const SILENT_LIMIT_MS = 4000;
+/**
+ * Nor is one waited for, once a quorum has answered, whose whole node has been silent for so long, or which takes so long and several times
+ * what the quorum took: its disk hangs, and repair brings it what it misses.
+ */
+const LATE_LIMIT_MS = 4000;
+const LATE_FACTOR = 4;
 /** What a block of an upload has: memory per upload is three of them and what the connection holds. */
 const UPLOAD_BLOCK_BYTES = 256 * 1024;
 /** Blocks under way to the replicas per upload: one is written while the next arrives. */
@@ -220,15 +224,26 @@ class StagedUpload {
     return new Promise((resolve) => {
       let haveAllAnswered = true;
       const waiting = new Set(this.#groups.flatMap(({ members }) => members));
+      const startMs = performance.now();
+      let done = 0;
+      let quorumMs = Number.POSITIVE_INFINITY;
       const quiet = setInterval(() => {
         if (this.#replicas.length - waiting.size < this.#writeQuorum) return;
-        for (const replica of waiting) if (replica.isSilent(SILENT_LIMIT_MS)) settle(replica, silent());
-      }, SILENT_LIMIT_MS / 4);
+        const isLate = performance.now() - startMs > Math.max(LATE_LIMIT_MS, LATE_FACTOR * quorumMs);
+        for (const replica of waiting) {
+          if (!isLate && !replica.isSilent(LATE_LIMIT_MS)) continue;
+          const error = late();
+          replica.heard(error);
+          settle(replica, error);
+        }
+      }, LATE_LIMIT_MS / 4);
       const settle = (replica: Replica | undefined, error: RingsteadError | undefined): void => {
         if (replica !== undefined && !waiting.delete(replica)) return;
         if (error !== undefined) {
           if (!hasArrived(error)) haveAllAnswered = false;
           this.#leaveOut(replica, error);
+        } else if (++done === this.#writeQuorum) {
+          quorumMs = performance.now() - startMs;
         }
         if (waiting.size > 0) return;
         clearInterval(quiet);
@@ -265,4 +280,4 @@ class StagedUpload {
   }
 }
 
-const silent = (): RingsteadError => new RingsteadError("rpc-timeout", "the node has stopped answering");
+const late = (): RingsteadError => new RingsteadError("rpc-timeout", "the device does not answer, and others have");

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:f
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { sleep } from "../../common/worker.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { FaultyDisk, whyNoFaultyDisk } from "./faulty-disk.ts";
 import { TestInstallation } from "./installation.ts";
@@ -20,6 +21,8 @@ const TEST_LIMIT_MS = 240_000;
 const SLOW_MS = 10_000;
 /** How the kernel and LevelDB say it; which of them meets it first decides. */
 const READ_ONLY = "EROFS|Read-only file system";
+/** Longer than any time-out; a minute where time is no matter. */
+const FROZEN_MS = isEverything ? 60_000 : 8_000;
 const obstacle = whyNoFaultyDisk();
 if (obstacle !== undefined) process.stdout.write(`failing disks are not tested: ${obstacle}\n`);
 
@@ -194,6 +197,29 @@ scenario(
     await some.expectAllStored();
     const roles = some.installation.ready().processes.map(({ role }) => role);
     expect(roles.filter((role) => role === "storage-node").length).toBe(2);
+  },
+);
+
+scenario(
+  "a disk that answers late holds up a request or two, and takes part again when it answers",
+  { timeout: TEST_LIMIT_MS },
+  async () => {
+    const some = new BreakingInstallation();
+    const late = await some.faultyDisk("d1");
+    await some.start([late.folder, some.soundFolder("d2"), some.soundFolder("d3")]);
+    await some.expectAllStored();
+    const before = await some.storageNodes();
+    await some.writeDuring("frozen", async () => {
+      late.freeze();
+      await sleep(FROZEN_MS);
+    });
+    await some.expectAllStored();
+    late.thaw();
+    await some.writeDuring("thawed", async () => {});
+    await expect.poll(() => some.states(), { timeout: 60_000 }).toEqual(["served", "served", "served"]);
+    // It was waited for, not given up.
+    expect((await some.storageNodes()).get("storage-node-d1")?.pid).toBe(before.get("storage-node-d1")?.pid);
+    await some.expectAllStored();
   },
 );
 

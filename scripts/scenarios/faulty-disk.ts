@@ -127,6 +127,16 @@ export class FaultyDisk implements AsyncDisposable {
     await this.#use(name);
   }
 
+  /** From now on it answers nothing, and what it is asked waits. */
+  freeze(): void {
+    this.#daemon?.kill("SIGSTOP");
+  }
+
+  /** It answers again, also what it was asked meanwhile. */
+  thaw(): void {
+    this.#daemon?.kill("SIGCONT");
+  }
+
   /** The disk is well again; its file system may not be. Not for one that fails to flush, which would have to flush for that. */
   async heal(): Promise<void> {
     await this.#use("file");
@@ -156,6 +166,7 @@ export class FaultyDisk implements AsyncDisposable {
   }
 
   async #stop(): Promise<void> {
+    this.thaw();
     await this.#mounted?.[Symbol.asyncDispose]();
     this.#mounted = undefined;
     this.#monitor?.close();
