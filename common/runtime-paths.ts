@@ -27,6 +27,8 @@ export type RuntimePaths = {
   /** What an operator says of the repair of devices; not there as long as nobody said anything. */
   readonly repairSettings: string;
   readonly identityDir: string;
+  /** The control side of the block service; its hosts have a folder of their own. */
+  readonly blockDir: string;
   readonly policyDir: string;
   /** Where an operator overrides rules of `service` (`identity`, …); not there as long as nobody wrote it. */
   policyFile(service: string): string;
@@ -71,6 +73,7 @@ export const runtimePaths = (dataDir: string): RuntimePaths => {
     mountedDisk: (device) => join(root, `${device}.mounted`),
     repairSettings: join(root, "repair.json"),
     identityDir: join(root, "identity"),
+    blockDir: join(root, "block"),
     policyDir: join(root, "policy"),
     policyFile: (service) => join(root, "policy", `${service}.yaml`),
     adminPassword: join(root, "identity", "admin-password"),

@@ -49,7 +49,7 @@ test("a second start changes no row and no key", async () => {
   expect(readFileSync(join(installation.paths.identityDir, "jwks.json"), "utf8")).toBe(keys);
   expect(before["roles"]).toHaveLength(5);
   expect(before["role_implications"]).toHaveLength(3);
-  expect(before["endpoints"]).toHaveLength(6);
+  expect(before["endpoints"]).toHaveLength(12);
 });
 
 test("private files are private and no temporary one is left", async () => {
@@ -120,12 +120,10 @@ test("managed endpoints follow ports and services, an operator's stay", async ()
   database.close();
   await installation.start({ file: parseClusterFile('port_offset = 7\nonly = ["identity"]', "test") });
   await installation.stop();
+  const off = ["8080/v1/AUTH_$(project_id)s 0", "8776/v3/$(project_id)s 0", "8776/v3/$(project_id)s 0"];
   expect(urls().toSorted()).toEqual([
-    "admin http://mine 1",
-    "admin http://mine 1",
-    "internal http://127.0.0.1:5007/v3 1",
-    "internal http://127.0.0.1:8080/v1/AUTH_$(project_id)s 0",
-    "public http://127.0.0.1:5007/v3 1",
-    "public http://127.0.0.1:8080/v1/AUTH_$(project_id)s 0",
+    ...["identity", "object", "volumev3", "block-storage"].map(() => "admin http://mine 1"),
+    ...["5007/v3 1", ...off].map((rest) => `internal http://127.0.0.1:${rest}`),
+    ...["5007/v3 1", ...off].map((rest) => `public http://127.0.0.1:${rest}`),
   ]);
 });

@@ -152,6 +152,12 @@ const catalogOf = (config: ClusterConfig): CatalogEntry[] => {
       url: `${publicEndpoint(config, "object")}/v1/AUTH_$(project_id)s`,
     });
   }
+  if (config.services.includes("block")) {
+    const url = `${publicEndpoint(config, "block")}/v3/$(project_id)s`;
+    // Clients of Cinder look for the one, those that go by the list of service types for the other.
+    entries.push({ type: "volumev3", name: "cinderv3", description: "Block Storage v3", url });
+    entries.push({ type: "block-storage", name: "cinder", description: "Block Storage v3", url });
+  }
   return entries;
 };
 

@@ -9,6 +9,7 @@ import { type DatabaseServer, databaseServerOf } from "../common/sql/database-co
 import { type Migration, runMigrations } from "../common/sql/migrations.ts";
 import { openPostgres } from "../common/sql/postgres.ts";
 import { openSqlite } from "../common/sql/sqlite.ts";
+import { BLOCK_MIGRATIONS } from "../block/store/migrations.ts";
 import { IDENTITY_MIGRATIONS } from "../identity/store/migrations.ts";
 
 /** The rows of one service: its schema on a server, and the file in DIR and in every backup. */
@@ -16,14 +17,21 @@ type ServiceDatabase = {
   readonly namespace: string;
   readonly file: string;
   readonly migrations: readonly Migration[];
+  /** Not every installation has run it. */
+  readonly isOptional?: boolean;
 };
 
 const SERVICE_DATABASES: readonly ServiceDatabase[] = [
   { namespace: "identity", file: "identity/identity.db", migrations: IDENTITY_MIGRATIONS },
+  { namespace: "block", file: "block/block.db", migrations: BLOCK_MIGRATIONS, isOptional: true },
 ];
 
 /** Files of a backup that hold the rows of services, wherever those are kept. */
 export const DATABASE_FILES: readonly string[] = SERVICE_DATABASES.map(({ file }) => file);
+/** Those that no backup is whole without. */
+export const REQUIRED_DATABASE_FILES: readonly string[] = SERVICE_DATABASES.flatMap(({ file, isOptional }) =>
+  isOptional === true ? [] : [file],
+);
 
 type AnyDatabase = Kysely<Record<string, never>>;
 
@@ -48,19 +56,22 @@ const stepsOf = (applied: readonly string[], migrations: readonly Migration[]): 
  * a server would have. Answers the files' names. Needs no program of PostgreSQL's, whose versions would have to fit.
  */
 export const dumpDatabases = async (server: DatabaseServer, folder: string): Promise<string[]> => {
-  for (const { namespace, file, migrations } of SERVICE_DATABASES) {
+  const dumped: string[] = [];
+  for (const { namespace, file, migrations, isOptional } of SERVICE_DATABASES) {
     const path = join(folder, file);
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     await using source = open(server, namespace);
     const steps = stepsOf(await appliedMigrations(source), migrations);
     if (steps.length === 0) {
+      if (isOptional === true) continue;
       throw new RingsteadError("no-installation", `the database has no rows of ${namespace}: it was never started`);
     }
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
     await using target = openSqlite<Record<string, never>>(path);
     await runMigrations(target, steps, Date.now());
     await copyRows(source, target);
+    dumped.push(file);
   }
-  return SERVICE_DATABASES.map(({ file }) => file);
+  return dumped;
 };
 
 const scratchOf = (namespace: string): string => `${namespace}_restored`;
@@ -89,7 +100,8 @@ export type LoadedDatabases = {
  * Throws `database-in-use`, `database-too-new`, `database-unavailable`.
  */
 export const loadDatabases = async (server: DatabaseServer, folder: string): Promise<LoadedDatabases> => {
-  for (const { namespace, file, migrations } of SERVICE_DATABASES) {
+  const given = SERVICE_DATABASES.filter(({ file }) => existsSync(join(folder, file)));
+  for (const { namespace, file, migrations } of given) {
     const scratch = scratchOf(namespace);
     await using target = open(server, scratch);
     await assertUnused(target, namespace);
@@ -102,7 +114,7 @@ export const loadDatabases = async (server: DatabaseServer, folder: string): Pro
   return {
     replace: async (stamp) => {
       const kept: string[] = [];
-      for (const { namespace } of SERVICE_DATABASES) {
+      for (const { namespace } of given) {
         await using database = open(server, scratchOf(namespace));
         await database.transaction().execute(async (transaction) => {
           await assertUnused(transaction, namespace);

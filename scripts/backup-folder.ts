@@ -35,7 +35,8 @@ export const backedUpFiles = (paths: RuntimePaths): string[] => {
   const single = [paths.clusterToml, paths.clusterKey, paths.clusterId, paths.layoutVersion].filter((path) =>
     existsSync(path),
   );
-  const all = [...filesBelow(paths.identityDir), ...filesBelow(paths.ringsDir), ...filesBelow(paths.policyDir)];
+  const folders = [paths.identityDir, paths.blockDir, paths.ringsDir, paths.policyDir];
+  const all = folders.flatMap(filesBelow);
   // Keys after the database: a rotation keeps the key before, so what the copy was sealed with is among them.
   const below = [...all.filter(isDatabase), ...all.filter((path) => !isDatabase(path))];
   return [...single, ...below.filter((path) => !isDatabaseShadow(path) && !/\.tmp(-\d+)?$/.test(path))].map((path) =>

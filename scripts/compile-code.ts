@@ -17,7 +17,7 @@ try {
     [ringstead, "up", "--nothing"],
     [ringstead, "status", "--data", folder],
     [ringstead, "down", "--data", folder],
-    ...PROCESS_KINDS.map((kind) => [join(CHECKOUT, kind.folder, "main.ts"), "--data", folder]),
+    ...[...new Set(PROCESS_KINDS.map(({ entry }) => entry))].map((entry) => [join(CHECKOUT, entry), "--data", folder]),
   ];
   for (const words of runs)
     spawnSync(process.execPath, ["--disable-warning=ExperimentalWarning", ...words], { stdio: "ignore" });

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
+import { volumeSteps } from "./demo-volume.ts";
 import type { ReadyFile } from "./ready-file.ts";
 import { CHECKOUT, dataDirOf, parseOptions } from "./up-options.ts";
 
@@ -123,14 +124,34 @@ const objectSteps = (ready: ReadyFile): readonly { readonly says: string; run():
   ];
 };
 
+/** Asks the block service as `admin`. */
+const blockCaller = (ready: ReadyFile) => {
+  let session: Promise<Session> | undefined;
+  return async (method: string, path: string, body?: object): Promise<unknown> => {
+    session ??= logIn(ready);
+    const { token } = await session;
+    const response = await fetch(`${ready.endpoints.block}${path}`, {
+      method,
+      headers: { "x-auth-token": token, "content-type": "application/json" },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await response.text();
+    if (response.status === 404) return undefined;
+    expectStatus(response, [200, 202], `${method} ${path} (${text.slice(0, 200)})`);
+    return text === "" ? undefined : JSON.parse(text);
+  };
+};
+
 /** `ringstead demo`: exit 0 only if every step held. */
 export const demo = async (argv: readonly string[]): Promise<number> => {
   const { values } = parseOptions(argv, { data: { type: "string" } });
-  const ready = readReady(runtimePaths(dataDirOf(values.data)).readyJson);
+  const paths = runtimePaths(dataDirOf(values.data));
+  const ready = readReady(paths.readyJson);
   let failed = 0;
   if (ready.endpoints.object === undefined)
     throw new RingsteadError("not-running", "the object service does not run (--only): nothing to show");
-  for (const step of objectSteps(ready)) {
+  const hasVolumes = ready.endpoints.block !== undefined;
+  for (const step of [...objectSteps(ready), ...(hasVolumes ? volumeSteps(blockCaller(ready), paths) : [])]) {
     try {
       await step.run();
       process.stdout.write(`ok      ${step.says}\n`);
@@ -140,7 +161,7 @@ export const demo = async (argv: readonly string[]): Promise<number> => {
     }
   }
   const later = [
-    { service: "block", says: "make a volume and write to it over NBD" },
+    ...(hasVolumes ? [] : [{ service: "block", says: "make a volume and write to it over NBD" }]),
     { service: "compute", says: "boot a server from an image in the object store, attach the volume" },
   ];
   for (const { service, says } of later) {

@@ -87,6 +87,15 @@ const ownAuthority = (config: ClusterConfig): string | undefined => {
 
 const shellQuoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
 
+/**
+ * `openstack volume create` of Debian 12 wants an address of the image service before anything else, and asks nothing there unless it is to copy an
+ * image: as long as there is no such service it gets one where nobody listens.
+ */
+const imageVariables = ({ endpoints }: ReadyFile): Readonly<Record<string, string>> =>
+  endpoints.image === undefined && endpoints.block !== undefined
+    ? { image_endpoint_override: "http://127.0.0.1:9/v2", image_api_version: "2" }
+    : {};
+
 /** The lines of DIR/openrc. */
 export const openrcText = (ready: ReadyFile, authority: string | undefined): string => {
   const variables: Record<string, string> = {
@@ -102,6 +111,7 @@ export const openrcText = (ready: ReadyFile, authority: string | undefined): str
     OS_INTERFACE: "public",
     ...(authority === undefined ? {} : { OS_CACERT: authority }),
   };
+  for (const [name, value] of Object.entries(imageVariables(ready))) variables[`OS_${name.toUpperCase()}`] = value;
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${shellQuoted(value)}`);
   // A token or system scope left over from another cloud would win over the password.
   return `${["unset OS_TOKEN OS_SYSTEM_SCOPE OS_CLOUD", ...lines].join("\n")}\n`;
@@ -123,6 +133,7 @@ export const cloudsYamlText = (ready: ReadyFile, authority: string | undefined):
     `    region_name: ${JSON.stringify(ready.region)}`,
     "    interface: public",
     '    identity_api_version: "3"',
+    ...Object.entries(imageVariables(ready)).map(([name, value]) => `    ${name}: ${JSON.stringify(value)}`),
     ...(authority === undefined ? [] : [`    cacert: ${JSON.stringify(authority)}`]),
     "",
   ].join("\n");

@@ -1,10 +1,16 @@
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { RingsteadError } from "../common/errors.ts";
 import { replaceFile, syncFolder } from "../common/replace-file.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import type { DatabaseServer } from "../common/sql/database-config.ts";
-import { DATABASE_FILES, databaseServerIn, type LoadedDatabases, loadDatabases } from "./backup-database.ts";
+import {
+  DATABASE_FILES,
+  databaseServerIn,
+  type LoadedDatabases,
+  loadDatabases,
+  REQUIRED_DATABASE_FILES,
+} from "./backup-database.ts";
 import { checkBackup } from "./backup-folder.ts";
 import { takeLock } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
@@ -16,7 +22,7 @@ const PUBLIC_FILES = /^(rings\/|cluster\.id$|layout-version$|identity\/jwks\.jso
 const loadedFrom = async (source: string, dataDir: string, server: DatabaseServer): Promise<LoadedDatabases> => {
   const copies = mkdtempSync(join(dataDir, ".restore-"));
   try {
-    for (const name of DATABASE_FILES) {
+    for (const name of DATABASE_FILES.filter((one) => existsSync(join(source, one)))) {
       mkdirSync(dirname(join(copies, name)), { recursive: true, mode: 0o700 });
       copyFileSync(join(source, name), join(copies, name));
     }
@@ -54,16 +60,16 @@ export const restore = async (argv: readonly string[]): Promise<number> => {
     throw new RingsteadError("usage", `--config: there is no ${clusterToml}`);
   const configuration = existsSync(clusterToml) ? readFileSync(clusterToml) : undefined;
   const server = databaseServerIn(clusterToml);
-  const missing = DATABASE_FILES.filter((name) => manifest.files[name] === undefined);
+  const missing = REQUIRED_DATABASE_FILES.filter((name) => manifest.files[name] === undefined);
   if (missing.length > 0)
     throw new RingsteadError("backup-damaged", `${source} has no rows of the control plane (${missing.join(", ")})`);
   const loaded = server === undefined ? undefined : await loadedFrom(source, paths.dataDir, server);
   const stamp = new Date().toISOString().replaceAll(/[:.]/g, "-");
   const kept = join(paths.dataDir, `before-restore-${stamp}`);
-  const isThere = [paths.identityDir, paths.ringsDir].filter((path) => existsSync(path));
+  const isThere = [paths.identityDir, paths.blockDir, paths.ringsDir].filter((path) => existsSync(path));
   if (isThere.length > 0) mkdirSync(kept, { mode: 0o700 });
   // Whole folders move, so that no file of a database's newer state is left beside the restored one.
-  for (const path of isThere) renameSync(path, join(kept, path === paths.ringsDir ? "rings" : "identity"));
+  for (const path of isThere) renameSync(path, join(kept, basename(path)));
   for (const name of Object.keys(manifest.files)) {
     if (name === CLUSTER_TOML || (loaded !== undefined && DATABASE_FILES.includes(name))) continue;
     const target = join(paths.dataDir, name);

@@ -1,0 +1,51 @@
+import { type Static, Type } from "typebox";
+import { Compile } from "typebox/compile";
+import { RingsteadError } from "../common/errors.ts";
+import type { SchedulerSettings } from "./core/scheduler.ts";
+
+/** The table `[block]` of cluster.toml. */
+const blockKeys = Type.Object(
+  {
+    /** Name of the zone that this installation's volumes are in; Cinder's default. */
+    availability_zone: Type.Optional(Type.String({ pattern: "^[^\\s/]{1,255}$" })),
+    /** The type of volumes that name none; made at the first start. */
+    default_volume_type: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
+    /** Per cent of a pool that are kept free: no volume is placed there beyond it. */
+    reserved_percentage: Type.Optional(Type.Integer({ minimum: 0, maximum: 100 })),
+    /** How many times what it has a thin pool may promise to its volumes. */
+    max_over_subscription_ratio: Type.Optional(Type.Number({ minimum: 1, maximum: 1_000 })),
+    /** Most things in one page of a list, also where a client asks for more. */
+    list_limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+  },
+  { additionalProperties: false },
+);
+
+/** What the block service is told, with its defaults. Frozen. */
+export type BlockConfig = {
+  readonly availabilityZone: string;
+  readonly defaultVolumeType: string;
+  readonly scheduler: SchedulerSettings;
+  readonly listLimit: number;
+};
+
+const check = Compile(blockKeys);
+
+/** The table `[block]`, checked and completed. Throws RingsteadError `invalid-config`. */
+export const parseBlockConfig = (table: unknown): BlockConfig => {
+  const value: unknown = table ?? {};
+  if (!check.Check(value)) {
+    const [problem] = check.Errors(value);
+    const words = `${problem?.instancePath.slice(1) ?? ""} ${problem?.message ?? "is not understood"}`.trim();
+    throw new RingsteadError("invalid-config", `cluster.toml: [block]: ${words}`);
+  }
+  const keys: Static<typeof blockKeys> = value;
+  return Object.freeze({
+    availabilityZone: keys.availability_zone ?? "nova",
+    defaultVolumeType: keys.default_volume_type ?? "__DEFAULT__",
+    scheduler: Object.freeze({
+      reservedPercentage: keys.reserved_percentage ?? 0,
+      maxOverSubscriptionRatio: keys.max_over_subscription_ratio ?? 20,
+    }),
+    listLimit: keys.list_limit ?? 1_000,
+  });
+};

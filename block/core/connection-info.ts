@@ -1,0 +1,57 @@
+import type { VolumeExport } from "../volume-host.ts";
+
+/** How a connector reaches a volume. */
+export type Connection = {
+  readonly volumeId: string;
+  readonly exportId: string;
+  readonly isReadOnly: boolean;
+  readonly opened: VolumeExport;
+};
+
+/** What is the same for every transport, under the names that os-brick and Nova read. */
+const common = ({ volumeId, exportId, isReadOnly }: Connection) => ({
+  volume_id: volumeId,
+  attachment_id: exportId,
+  access_mode: isReadOnly ? "ro" : "rw",
+  encrypted: false,
+  qos_specs: null,
+  cacheable: false,
+  discard: true,
+});
+
+/** `connection_info.data`: an NBD export, as a URI (nbd-uri.md of the NBD project) and in its parts. */
+const dataOf = (connection: Connection): Readonly<Record<string, unknown>> => {
+  const { opened } = connection;
+  switch (opened.kind) {
+    case "nbd-unix":
+      return {
+        ...common(connection),
+        transport: "unix",
+        export_name: opened.exportName,
+        socket_path: opened.socketPath,
+        uri: `nbd+unix:///${encodeURIComponent(opened.exportName)}?socket=${encodeURIComponent(opened.socketPath)}`,
+      };
+    case "nbd-tls":
+      return {
+        ...common(connection),
+        transport: "tcp",
+        export_name: opened.exportName,
+        host: opened.host,
+        port: opened.port,
+        credential_folder: opened.credentialFolder,
+        uri: `nbds://${opened.host}:${opened.port}/${encodeURIComponent(opened.exportName)}`,
+      };
+  }
+};
+
+/** The answer of os-initialize_connection. */
+export const connectionInfo = (connection: Connection): object => ({
+  driver_volume_type: "nbd",
+  data: dataOf(connection),
+});
+
+/** The same as the attachments API has it: one flat object. */
+export const flatConnectionInfo = (connection: Connection): object => ({
+  driver_volume_type: "nbd",
+  ...dataOf(connection),
+});

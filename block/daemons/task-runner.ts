@@ -1,0 +1,193 @@
+import { randomUUID } from "node:crypto";
+import type { Clock } from "../../common/clock.ts";
+import { codeOf, messageOf } from "../../common/errors.ts";
+import type { Log } from "../../common/log.ts";
+import { withTransaction } from "../../common/sql/transaction.ts";
+import { sleep, type Worker } from "../../common/worker.ts";
+import { stepTask, type TaskEvent, type VolumeTask } from "../core/volume-task.ts";
+import type { BlockDatabase } from "../store/schema.ts";
+import {
+  type ClaimedTask,
+  claimTask,
+  continueTask,
+  isOwned,
+  isTaskThere,
+  postponeTask,
+  removeTask,
+  renewTask,
+} from "../store/tasks.ts";
+import { settleOutcome } from "../store/task-outcomes.ts";
+
+/** Volumes that are worked on at the same time. */
+const PARALLEL_MAX = 16;
+/** A process that dies leaves its tasks to others after this. */
+const LEASE_MS = 30_000;
+/** A call without an answer is made again after this, then after twice as long. */
+const RETRY_FIRST_MS = 200;
+const RETRY_LAST_MS = 10_000;
+/** Nothing waits for a host for longer; then the volume says that it failed, and its owner decides. */
+const GIVE_UP_MS = 300_000;
+/** While a client waits for it, it is told sooner. */
+const GIVE_UP_CONNECT_MS = 20_000;
+/** How often the table is looked at for what other processes left, or what waits for its time. */
+const LOOK_MS = 500;
+const SETTLED_LOOK_MS = 200;
+
+/** Answers of a host that asking again does not change. */
+const FINAL_CODES = new Set([
+  "pool-full",
+  "no-such-source",
+  "no-such-volume",
+  "no-such-snapshot",
+  "no-such-pool",
+  "volume-in-use",
+  "volume-shrinks",
+  "port-unavailable",
+  "bad-message",
+]);
+
+/** Does what a step says, and tells how it ended. Rejects with the host's error; what is not final is done again. */
+export type TaskWork = (volumeId: string, task: VolumeTask) => Promise<TaskEvent>;
+
+/** Disposal waits for the steps under way; what they call has to fail or to answer by then. Requires: the worker is stopped. */
+export type TaskRunner = AsyncDisposable & {
+  readonly worker: Worker;
+  /** There may be something to do. */
+  wake(): void;
+  /** Resolves when the task is done, with false where it is not within `limitMs`. */
+  settled(taskId: number, limitMs: number): Promise<boolean>;
+};
+
+export type TaskRunnerOptions = {
+  readonly database: BlockDatabase;
+  readonly work: TaskWork;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** In the place of the limits above, for tests. */
+  readonly giveUpMs?: number;
+};
+
+const limitOf = ({ kind }: VolumeTask, giveUpMs: number | undefined): number =>
+  giveUpMs ?? (kind === "connect" ? GIVE_UP_CONNECT_MS : GIVE_UP_MS);
+
+/** Works through the tasks in the database, several volumes at once, those of one volume in order. */
+export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskRunnerOptions): TaskRunner => {
+  const owner = randomUUID();
+  const running = new Map<number, Promise<void>>();
+  let settledCount = 0;
+  let isWoken = false;
+  let wakeUp = Promise.withResolvers<void>();
+  let change = Promise.withResolvers<void>();
+
+  const wake = (): void => {
+    isWoken = true;
+    wakeUp.resolve();
+    wakeUp = Promise.withResolvers();
+  };
+
+  /** What became of the call; undefined where it is to be made again, which is written down then. */
+  const eventOf = async ({ id, volumeId, task, attempts, failingSinceMs }: ClaimedTask) => {
+    try {
+      return await work(volumeId, task);
+    } catch (thrown) {
+      const reason = messageOf(thrown);
+      const code = codeOf(thrown) ?? "internal";
+      if (FINAL_CODES.has(code)) return { kind: "refused", code, reason } satisfies TaskEvent;
+      const nowMs = clock.nowMs();
+      const sinceMs = failingSinceMs ?? nowMs;
+      log.warn("a step of a volume had no answer", {
+        volume: volumeId,
+        kind: task.kind,
+        step: task.step,
+        code,
+        reason,
+      });
+      if (nowMs - sinceMs >= limitOf(task, giveUpMs)) return { kind: "given-up", reason } satisfies TaskEvent;
+      const waitMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts, 16));
+      const again = { notBeforeMs: nowMs + waitMs, failingSinceMs: sinceMs, attempts: attempts + 1 };
+      await postponeTask(database, id, owner, again);
+      return undefined;
+    }
+  };
+
+  /** Writes how the step ended together with the next one. Undefined: there is none, or the task is somebody else's. */
+  const commit = (claim: ClaimedTask, event: TaskEvent): Promise<VolumeTask | undefined> =>
+    withTransaction(database, async (transaction) => {
+      if (!(await isOwned(transaction, claim.id, owner))) return undefined;
+      const step = stepTask(claim.task, event);
+      if (step.kind === "continue") {
+        await continueTask(transaction, claim.id, step.task);
+        if (step.task.kind === "create" && step.task.step === "make") {
+          const place = { backend: step.task.backend };
+          await transaction.updateTable("volumes").set(place).where("id", "=", claim.volumeId).execute();
+        }
+        return step.task;
+      }
+      await removeTask(transaction, claim.id);
+      await settleOutcome(transaction, claim.volumeId, step.outcome, clock.nowMs());
+      return undefined;
+    });
+
+  const run = async (first: ClaimedTask): Promise<void> => {
+    let claim = first;
+    const renewal = setInterval(() => {
+      renewTask(database, first.id, owner, clock.nowMs() + LEASE_MS).catch((thrown: unknown) =>
+        log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
+      );
+    }, LEASE_MS / 3);
+    try {
+      for (;;) {
+        const event = await eventOf(claim);
+        if (event === undefined) return;
+        if ("reason" in event)
+          log.warn("a step of a volume failed", { volume: claim.volumeId, task: claim.task, ...event });
+        const next = await commit(claim, event);
+        if (next === undefined) return;
+        claim = { ...claim, task: next, attempts: 0, failingSinceMs: undefined };
+      }
+    } catch (thrown) {
+      // The database is away: the step stands there and is done again when its lease is over.
+      log.error("a step of a volume could not be written", { volume: claim.volumeId, error: thrown });
+    } finally {
+      clearInterval(renewal);
+      running.delete(first.id);
+      settledCount += 1;
+      change.resolve();
+      change = Promise.withResolvers();
+      wake();
+    }
+  };
+
+  return {
+    wake,
+    settled: async (taskId, limitMs) => {
+      const endMs = performance.now() + limitMs;
+      while (await isTaskThere(database, taskId)) {
+        const leftMs = endMs - performance.now();
+        if (leftMs <= 0) return false;
+        // Another process may be the one that works on it, and tells nobody here.
+        await Promise.race([change.promise, sleep(Math.min(leftMs, SETTLED_LOOK_MS))]);
+      }
+      return true;
+    },
+    worker: {
+      name: "volume-tasks",
+      status: () => ({ running: running.size, settled: settledCount }),
+      work: async () => {
+        isWoken = false;
+        if (running.size >= PARALLEL_MAX) return "idle";
+        const claim = await claimTask(database, owner, clock.nowMs(), LEASE_MS);
+        if (claim === undefined) return "idle";
+        running.set(claim.id, run(claim));
+        return "busy";
+      },
+      waitForWork: async (signal) => {
+        if (isWoken) return;
+        const stop = new AbortController();
+        await Promise.race([wakeUp.promise, sleep(LOOK_MS, AbortSignal.any([signal, stop.signal]))]);
+        stop.abort();
+      },
+    },
+    [Symbol.asyncDispose]: async () => void (await Promise.all(running.values())),
+  };
+};

@@ -1,0 +1,385 @@
+import { expect, test } from "vitest";
+import { codeOf, RingsteadError } from "../../../common/errors.ts";
+import { type Random, seededRandom } from "../../../common/random.ts";
+import { chosenSeeds } from "../../../common/simulation/seeds.ts";
+import { type OpenVolumes, type Records, type Space, VolumeChanges } from "../volume-changes.ts";
+import {
+  beginClone,
+  beginCreate,
+  beginCreateFromSnapshot,
+  beginExtend,
+  beginRevert,
+  beginSnapshot,
+  type Chains,
+  chainOf,
+  garbageOf,
+  type Layer,
+  type LayerId,
+  NO_CHAINS,
+  volumeOf,
+  withoutSnapshot,
+  withoutVolume,
+} from "./chains.ts";
+
+/*
+ * Volumes of a few blocks on a disk that is a map, under clients that write whenever the host takes a step. The host is killed between any two
+ * of its steps, and in the middle of what it begins again; daemons die, refuse, and go on without it; the pool is full; layers cannot grow.
+ */
+
+const SEEDS = 300;
+const OPERATIONS = 60;
+const BLOCKS = 6;
+
+class Killed extends Error {}
+
+type Content = Map<number, number>;
+type Daemon = { chain: LayerId[]; size: number };
+/** What clients may expect: what was acknowledged. `size` is in blocks. */
+type Expected = { content: Content; size: number; snapshots: Map<string, Content> };
+
+class World {
+  readonly random: Random;
+  chains: Chains = NO_CHAINS;
+  readonly disk = new Map<LayerId, Content>();
+  readonly daemons = new Map<string, Daemon>();
+  readonly exported = new Set<string>();
+  readonly expected = new Map<string, Expected>();
+  readonly #grown = new Map<LayerId, number>();
+  isDown = false;
+  isCalm = false;
+  #host: VolumeChanges | undefined;
+  #writes = 0;
+  #names = 0;
+
+  constructor(seed: bigint) {
+    this.random = seededRandom(seed);
+  }
+
+  chance(percent: number): boolean {
+    return !this.isCalm && this.random.below(100) < percent;
+  }
+
+  pick<Value>(values: readonly Value[]): Value | undefined {
+    return values.length === 0 ? undefined : values[this.random.below(values.length)];
+  }
+
+  newName(): string {
+    this.#names += 1;
+    return String(this.#names).padStart(20, "0");
+  }
+
+  /** A point between two steps: the host may be killed, a daemon may die, clients write. */
+  step(): void {
+    if (this.isDown) throw new Killed();
+    for (const volumeId of this.daemons.keys()) {
+      if (this.chance(40)) this.write(volumeId);
+      if (this.chance(2)) this.daemons.delete(volumeId);
+    }
+    if (this.chance(4)) {
+      this.isDown = true;
+      throw new Killed();
+    }
+  }
+
+  write(volumeId: string): void {
+    const daemon = this.daemons.get(volumeId);
+    const expected = this.expected.get(volumeId);
+    const top = this.disk.get(daemon?.chain[0] ?? "");
+    if (daemon === undefined || expected === undefined) return;
+    if (top === undefined) throw new Error("a daemon writes to a layer that is gone");
+    const block = this.random.below(Math.min(daemon.size, expected.size));
+    this.#writes += 1;
+    top.set(block, this.#writes);
+    expected.content.set(block, this.#writes);
+  }
+
+  readThrough(layers: readonly LayerId[], block: number): number {
+    for (const [index, id] of layers.entries()) {
+      // Beyond its end a base reads as zeros, whatever is in its space.
+      const layer = this.chains.layers.get(id);
+      if (index > 0 && layer !== undefined && block >= layer.virtualBytes) return 0;
+      const content = this.disk.get(id);
+      if (content === undefined) throw new Error(`layer ${id} is read and is gone`);
+      const value = content.get(block);
+      if (value !== undefined) return value;
+    }
+    return 0;
+  }
+
+  contentOf(layers: readonly LayerId[], size: number): Content {
+    const content: Content = new Map();
+    for (let block = 0; block < size; block++) {
+      const value = this.readThrough(layers, block);
+      if (value !== 0) content.set(block, value);
+    }
+    return content;
+  }
+
+  readonly records: Records = Object.defineProperty(
+    {
+      chains: NO_CHAINS,
+      change: (next: Chains) => {
+        this.step();
+        this.chains = next;
+        this.step();
+      },
+    },
+    "chains",
+    { get: () => this.chains },
+  );
+
+  readonly space: Space = {
+    make: async (layer: Layer) => {
+      this.step();
+      if (this.chance(8)) throw new RingsteadError("pool-full", "full");
+      this.disk.set(layer.id, new Map());
+      // Another volume's change ends meanwhile, and gives back what nothing reaches.
+      if (this.chance(20)) await this.#host?.collect();
+      this.step();
+    },
+    grow: async (layer: Layer, size: number) => {
+      this.step();
+      expect(this.disk.has(layer.id)).toBe(true);
+      // What has grown has grown.
+      if ((this.#grown.get(layer.id) ?? 0) >= size) return true;
+      if (this.chance(3)) throw new RingsteadError("pool-full", "full");
+      if (this.chance(40)) return false;
+      this.#grown.set(layer.id, size);
+      this.step();
+      return true;
+    },
+    remove: async (layer: Layer) => {
+      this.step();
+      this.disk.delete(layer.id);
+      this.step();
+    },
+  };
+
+  readonly open: OpenVolumes = {
+    switchTo: async (volumeId, layer) => this.#change(volumeId, layer, undefined),
+    reopen: async (volumeId, layer, size) => this.#change(volumeId, layer, size),
+  };
+
+  #change(volumeId: string, layer: LayerId, size: number | undefined): void {
+    this.step();
+    const daemon = this.daemons.get(volumeId);
+    if (daemon === undefined) return;
+    if (daemon.chain[0] !== layer) {
+      if (this.chance(5)) throw new RingsteadError("daemon-refused", "no");
+      daemon.chain = chainOf(this.chains, layer).map(({ id }) => id);
+    }
+    if (size !== undefined) daemon.size = size;
+    if (this.chance(5)) {
+      this.daemons.delete(volumeId);
+      throw new RingsteadError("daemon-lost", "gone");
+    }
+    this.step();
+  }
+
+  /** A new process: what it has is what is written. */
+  newHost(): VolumeChanges {
+    this.isDown = false;
+    this.#host = new VolumeChanges(this.records, this.space, this.open, () => this.newName());
+    return this.#host;
+  }
+
+  /** What a host does at its start, and before anything else it does with a volume: it is killed in the middle of that, too. */
+  async recover(): Promise<VolumeChanges> {
+    for (let attempt = 0; ; attempt++) {
+      // In the end nothing goes wrong any more.
+      this.isCalm = attempt > 20;
+      const host = this.newHost();
+      try {
+        while (this.chains.pending.length > 0) {
+          for (const { volumeId } of this.chains.pending) await host.resume(volumeId);
+        }
+        await host.collect();
+        this.isCalm = false;
+        return host;
+      } catch (error) {
+        if (!(error instanceof Killed) && !(error instanceof RingsteadError)) throw error;
+      }
+    }
+  }
+
+  startDaemon(volumeId: string): void {
+    const { top, sizeBytes } = volumeOf(this.chains, volumeId);
+    this.daemons.set(volumeId, { chain: chainOf(this.chains, top).map(({ id }) => id), size: sizeBytes });
+  }
+
+  /** With no change under way: everything that was acknowledged is there, and nothing else is. */
+  check(): void {
+    expect(this.chains.pending).toEqual([]);
+    expect(garbageOf(this.chains)).toEqual([]);
+    expect([...this.disk.keys()].toSorted()).toEqual([...this.chains.layers.keys()].toSorted());
+    expect([...this.chains.volumes.keys()].toSorted()).toEqual([...this.expected.keys()].toSorted());
+    for (const [volumeId, { content, size, snapshots }] of this.expected) {
+      const volume = volumeOf(this.chains, volumeId);
+      expect(volume.sizeBytes).toBe(size);
+      const layers = chainOf(this.chains, volume.top).map(({ id }) => id);
+      expect(this.contentOf(layers, size)).toEqual(nonZero(content));
+      const daemon = this.daemons.get(volumeId);
+      if (daemon !== undefined) expect(daemon).toEqual({ chain: layers, size });
+      expect(volume.snapshots.map(({ id }) => id).toSorted()).toEqual([...snapshots.keys()].toSorted());
+      for (const { id, layer, sizeBytes } of volume.snapshots) {
+        const frozen = chainOf(this.chains, layer).map((one) => one.id);
+        expect(this.contentOf(frozen, sizeBytes)).toEqual(snapshots.get(id));
+      }
+    }
+  }
+}
+
+const nonZero = (content: Content): Content => new Map([...content].toSorted(([one], [other]) => one - other));
+
+type Operation = (world: World, host: VolumeChanges) => Promise<void>;
+
+/** What a volume or snapshot is once it is there: what was seen at some point while it was made, which is checked by its writes. */
+const learn = (world: World, before: ReadonlyMap<string, Content>): void => {
+  for (const [volumeId, volume] of world.chains.volumes) {
+    const layers = chainOf(world.chains, volume.top).map(({ id }) => id);
+    let expected = world.expected.get(volumeId);
+    if (expected === undefined) {
+      expected = { content: world.contentOf(layers, volume.sizeBytes), size: volume.sizeBytes, snapshots: new Map() };
+      world.expected.set(volumeId, expected);
+    }
+    expected.size = volume.sizeBytes;
+    for (const { id, layer, sizeBytes } of volume.snapshots) {
+      if (expected.snapshots.has(id)) continue;
+      const frozen = world.contentOf(
+        chainOf(world.chains, layer).map((one) => one.id),
+        sizeBytes,
+      );
+      // Nothing that was acknowledged before it was asked for may be missing from it: values only ever grow.
+      for (const [block, value] of before.get(volumeId) ?? [])
+        if (block < sizeBytes) expect(frozen.get(block) ?? 0).toBeGreaterThanOrEqual(value);
+      expected.snapshots.set(id, frozen);
+    }
+  }
+};
+
+const operations: readonly Operation[] = [
+  async (world, host) => {
+    if (world.expected.size >= 4) return;
+    const volumeId = world.newName();
+    const sizeBytes = 2 + world.random.below(BLOCKS - 1);
+    await host.carryOut(volumeId, beginCreate(world.chains, { volumeId, pool: "p", sizeBytes }, world.newName()));
+  },
+  async (world, host) => {
+    const sourceId = world.pick([...world.chains.volumes.keys()]);
+    if (sourceId === undefined || world.expected.size >= 4) return;
+    const { sizeBytes } = volumeOf(world.chains, sourceId);
+    const volumeId = world.newName();
+    const wanted = { volumeId, pool: "p", sizeBytes: sizeBytes + world.random.below(2) };
+    await host.carryOut(volumeId, beginClone(world.chains, wanted, sourceId, [world.newName(), world.newName()]));
+  },
+  async (world, host) => {
+    const source = world.pick([...world.chains.volumes.values()]);
+    const snapshot = world.pick(source?.snapshots ?? []);
+    if (source === undefined || snapshot === undefined || world.expected.size >= 4) return;
+    const volumeId = world.newName();
+    const wanted = { volumeId, pool: "p", sizeBytes: snapshot.sizeBytes + world.random.below(2) };
+    const next = beginCreateFromSnapshot(world.chains, wanted, source.id, snapshot.id, world.newName());
+    await host.carryOut(volumeId, next);
+  },
+  async (world, host) => {
+    const volumeId = world.pick([...world.chains.volumes.keys()]);
+    if (volumeId === undefined) return;
+    await host.carryOut(volumeId, beginSnapshot(world.chains, volumeId, world.newName(), world.newName()));
+  },
+  async (world, host) => {
+    const volume = world.pick([...world.chains.volumes.values()]);
+    const snapshot = world.pick(volume?.snapshots ?? []);
+    if (volume === undefined || snapshot === undefined) return;
+    world.records.change(withoutSnapshot(world.chains, volume.id, snapshot.id));
+    await host.collect();
+  },
+  async (world, host) => {
+    const volume = world.pick([...world.chains.volumes.values()]);
+    if (volume === undefined) return;
+    await host.carryOut(volume.id, beginExtend(world.chains, volume.id, volume.sizeBytes + 1 + world.random.below(2)));
+  },
+  async (world, host) => {
+    const volume = world.pick([...world.chains.volumes.values()].filter(({ id }) => !world.exported.has(id)));
+    const latest = volume?.snapshots.at(-1);
+    if (volume === undefined || latest === undefined) return;
+    await host.carryOut(volume.id, beginRevert(world.chains, volume.id, latest.id, world.newName()));
+  },
+  async (world, host) => {
+    const volume = world.pick(
+      [...world.chains.volumes.values()].filter(
+        ({ id, snapshots }) => !world.exported.has(id) && snapshots.length === 0,
+      ),
+    );
+    if (volume === undefined) return;
+    world.records.change(withoutVolume(world.chains, volume.id));
+    await host.collect();
+  },
+  async (world) => {
+    const volumeId = world.pick([...world.chains.volumes.keys()]);
+    if (volumeId === undefined) return;
+    if (!world.exported.delete(volumeId)) world.exported.add(volumeId);
+    if (!world.exported.has(volumeId)) world.daemons.delete(volumeId);
+  },
+];
+
+/** Brings what clients may expect up to what a finished or abandoned change made true. */
+const settle = (world: World, before: ReadonlyMap<string, Content>): void => {
+  for (const volumeId of world.expected.keys())
+    if (!world.chains.volumes.has(volumeId)) world.expected.delete(volumeId);
+  for (const [volumeId, expected] of world.expected) {
+    const volume = volumeOf(world.chains, volumeId);
+    for (const id of expected.snapshots.keys())
+      if (!volume.snapshots.some((one) => one.id === id)) expected.snapshots.delete(id);
+  }
+  learn(world, before);
+};
+
+const runSeed = async (seed: bigint): Promise<void> => {
+  const world = new World(seed);
+  let host = world.newHost();
+  for (let count = 0; count < OPERATIONS; count++) {
+    const operation = world.pick(operations);
+    const before = new Map([...world.expected].map(([id, { content }]) => [id, new Map(content)]));
+    const tops = new Map([...world.chains.volumes].map(([id, { top }]) => [id, top]));
+    try {
+      await operation?.(world, host);
+    } catch (error) {
+      if (!(error instanceof Killed) && codeOf(error) === undefined) throw error;
+    }
+    if (world.isDown || world.chains.pending.length > 0) host = await world.recover();
+    else await host.collect().catch(async () => (host = await world.recover()));
+    noteReverts(world, tops);
+    settle(world, before);
+    world.isCalm = true;
+    for (const volumeId of world.exported) {
+      if (!world.chains.volumes.has(volumeId)) world.exported.delete(volumeId);
+      else if (!world.daemons.has(volumeId)) world.startDaemon(volumeId);
+    }
+    world.isCalm = false;
+    world.check();
+  }
+};
+
+/** A reverted volume is what its latest snapshot is: nobody wrote to it meanwhile. */
+const noteReverts = (world: World, tops: ReadonlyMap<string, LayerId>): void => {
+  for (const [volumeId, volume] of world.chains.volumes) {
+    const latest = volume.snapshots.at(-1);
+    const expected = world.expected.get(volumeId);
+    if (latest === undefined || expected === undefined || world.exported.has(volumeId)) continue;
+    const base = world.chains.layers.get(volume.top)?.base;
+    const frozen = expected.snapshots.get(latest.id);
+    const wasReverted = tops.get(volumeId) !== volume.top && base === latest.layer && frozen !== undefined;
+    if (wasReverted) expected.content = new Map(frozen);
+  }
+};
+
+test("no acknowledged byte is lost and no layer leaks, whenever hosts and daemons die", async () => {
+  const { first, count } = chosenSeeds(SEEDS);
+  for (let seed = first; seed < first + BigInt(count); seed++) {
+    try {
+      await runSeed(seed);
+    } catch (error) {
+      throw new Error(`SEED=${seed} ./scripts/test simulation`, { cause: error });
+    }
+  }
+});

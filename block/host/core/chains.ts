@@ -1,0 +1,356 @@
+import { RingsteadError } from "../../../common/errors.ts";
+
+/**
+ * Which layers a host has, and which volume reads through which of them.
+ *
+ *     volume ──top──▶ layer ──base──▶ layer ──base──▶ … ──▶ raw or qcow2 layer without a base
+ *     snapshot ─────────────────────────▲
+ *
+ * Only a top is ever written. What is below it is frozen, so that any number of layers may share it; a layer that nobody reaches any more is
+ * garbage, erased and then forgotten. A change replaces the written record up to three times, with work between:
+ *
+ *     begin ──▶ making ──new layers are made──▶ made ──the daemon switches to them, the top grows──▶ finish: the record says so
+ *                 └─ failed ──▶ abandon ◀── refused, and nothing was switched ─┘
+ *
+ * Whoever finds a change that was begun goes on where its stage says. `making` may be done again from the start: no daemon has the new layers
+ * yet. From `made` on a daemon may have bytes in them that were acknowledged, so they are never made again, and the change is always finished.
+ */
+export type Chains = {
+  readonly layers: ReadonlyMap<LayerId, Layer>;
+  readonly volumes: ReadonlyMap<string, Volume>;
+  /** At most one of each volume. */
+  readonly pending: readonly Pending[];
+};
+
+/** 20 hexadecimal digits, chosen at random: part of names on disks and in daemons, which take at most 31 characters. */
+export type LayerId = string;
+
+export type Layer = {
+  readonly id: LayerId;
+  readonly pool: string;
+  readonly format: "raw" | "qcow2";
+  /** What it may hold; beyond that it reads as zeros. */
+  readonly virtualBytes: number;
+  readonly base?: LayerId;
+};
+
+type Snapshot = { readonly id: string; readonly layer: LayerId; readonly sizeBytes: number };
+
+export type Volume = {
+  readonly id: string;
+  readonly pool: string;
+  readonly sizeBytes: number;
+  readonly top: LayerId;
+  /** Oldest first. */
+  readonly snapshots: readonly Snapshot[];
+};
+
+/** A change that was begun and not finished. New layers are in `Chains.layers` already. */
+export type Pending = { readonly stage: "making" | "made" } & Change;
+
+type Change =
+  | { readonly kind: "create"; readonly volumeId: string; readonly sizeBytes: number; readonly layer: LayerId }
+  /** A copy of a volume as it is now: its top is frozen, both go on upon layers of their own. */
+  | {
+      readonly kind: "clone";
+      readonly volumeId: string;
+      readonly sizeBytes: number;
+      readonly layer: LayerId;
+      readonly sourceId: string;
+      readonly overlay: LayerId;
+    }
+  | {
+      readonly kind: "snapshot";
+      readonly volumeId: string;
+      readonly snapshotId: string;
+      readonly overlay: LayerId;
+    }
+  /** Without `overlay` the top itself grows; with it, where it cannot, a larger layer is put upon it. */
+  | { readonly kind: "extend"; readonly volumeId: string; readonly sizeBytes: number; readonly overlay?: LayerId }
+  | { readonly kind: "revert"; readonly volumeId: string; readonly snapshotId: string; readonly overlay: LayerId };
+
+/** What a change does once its layers are made; doing it twice is doing it once. */
+export type Effect =
+  /** The daemon that exports the volume, where one does, goes on upon `layer`: at once, or with its exports closed for a moment. */
+  | { readonly kind: "switch"; readonly volumeId: string; readonly layer: LayerId; readonly isLarger: boolean }
+  /** The top takes `sizeBytes`, or answers that it cannot grow where it is: then nothing was changed. */
+  | { readonly kind: "grow"; readonly volumeId: string; readonly layer: LayerId; readonly sizeBytes: number }
+  | { readonly kind: "none" };
+
+/** Layers that one read may have to pass through: each costs a look into its tables, and a daemon an open file. */
+const CHAIN_LIMIT = 32;
+
+export const NO_CHAINS: Chains = { layers: new Map(), volumes: new Map(), pending: [] };
+
+const changed = <Value>(map: ReadonlyMap<string, Value>, ...values: readonly (Value & { id: string })[]) => {
+  const copy = new Map(map);
+  for (const value of values) copy.set(value.id, value);
+  return copy;
+};
+
+const unknown = (volumeId: string): never => {
+  throw new RingsteadError("no-such-volume", `there is no volume ${volumeId} on this host`);
+};
+
+/** Errors: "no-such-volume". */
+export const volumeOf = (chains: Chains, volumeId: string): Volume => chains.volumes.get(volumeId) ?? unknown(volumeId);
+
+export const layerOf = (chains: Chains, id: LayerId): Layer => {
+  const layer = chains.layers.get(id);
+  if (layer === undefined) throw new Error(`layer ${id} is in no record`);
+  return layer;
+};
+
+/** The layer and what it reads through, itself first. */
+export const chainOf = (chains: Chains, top: LayerId): readonly Layer[] => {
+  const chain: Layer[] = [];
+  for (let id: LayerId | undefined = top; id !== undefined; ) {
+    const layer = layerOf(chains, id);
+    chain.push(layer);
+    id = layer.base;
+  }
+  return chain;
+};
+
+/** A change that concerns this volume, its own or that of a copy that is made of it. */
+export const pendingOf = (chains: Chains, volumeId: string): Pending | undefined =>
+  chains.pending.find(
+    (pending) => pending.volumeId === volumeId || (pending.kind === "clone" && pending.sourceId === volumeId),
+  );
+
+const begun = (chains: Chains, change: Change, ...layers: readonly Layer[]): Chains => {
+  const pending: Pending = { ...change, stage: "making" };
+  for (const id of pending.kind === "clone" ? [pending.volumeId, pending.sourceId] : [pending.volumeId]) {
+    if (pendingOf(chains, id) !== undefined) throw new Error(`volume ${id} is being changed`);
+  }
+  for (const layer of layers) {
+    if (layer.base !== undefined && chainOf(chains, layer.base).length >= CHAIN_LIMIT)
+      throw new RingsteadError("chain-too-long", `more than ${CHAIN_LIMIT} layers lie upon one another`);
+  }
+  return { ...chains, layers: changed(chains.layers, ...layers), pending: [...chains.pending, pending] };
+};
+
+export type WantedVolume = { readonly volumeId: string; readonly pool: string; readonly sizeBytes: number };
+
+/** A volume that reads as zeros. */
+export const beginCreate = (chains: Chains, wanted: WantedVolume, id: LayerId): Chains =>
+  begun(
+    chains,
+    { kind: "create", volumeId: wanted.volumeId, sizeBytes: wanted.sizeBytes, layer: id },
+    { id, pool: wanted.pool, format: "raw", virtualBytes: wanted.sizeBytes },
+  );
+
+const noSnapshot = (snapshotId: string): never => {
+  throw new RingsteadError("no-such-snapshot", `there is no snapshot ${snapshotId} of that volume on this host`);
+};
+
+const overlayOn = (chains: Chains, id: LayerId, base: LayerId, virtualBytes: number): Layer => ({
+  id,
+  pool: layerOf(chains, base).pool,
+  format: "qcow2",
+  virtualBytes,
+  base,
+});
+
+const refuseSmaller = (sizeBytes: number, sourceBytes: number): void => {
+  if (sizeBytes >= sourceBytes) return;
+  throw new RingsteadError("volume-shrinks", `its source has ${sourceBytes} bytes, and it should have ${sizeBytes}`);
+};
+
+/** A volume that reads as a snapshot does. It lies in the pool of the snapshot. Errors: "no-such-source", "volume-shrinks", "chain-too-long". */
+export const beginCreateFromSnapshot = (
+  chains: Chains,
+  wanted: WantedVolume,
+  sourceId: string,
+  snapshotId: string,
+  id: LayerId,
+): Chains => {
+  const snapshot = chains.volumes.get(sourceId)?.snapshots.find((one) => one.id === snapshotId);
+  if (snapshot === undefined) throw new RingsteadError("no-such-source", `there is no snapshot ${snapshotId} here`);
+  refuseSmaller(wanted.sizeBytes, snapshot.sizeBytes);
+  const change = { kind: "create", volumeId: wanted.volumeId, sizeBytes: wanted.sizeBytes, layer: id } as const;
+  return begun(chains, change, overlayOn(chains, id, snapshot.layer, wanted.sizeBytes));
+};
+
+/** A copy of another volume as it is now. Errors: "no-such-source", "volume-shrinks", "chain-too-long". */
+export const beginClone = (
+  chains: Chains,
+  wanted: WantedVolume,
+  sourceId: string,
+  ids: readonly [own: LayerId, overlay: LayerId],
+): Chains => {
+  const source = chains.volumes.get(sourceId);
+  if (source === undefined) throw new RingsteadError("no-such-source", `there is no volume ${sourceId} on this host`);
+  refuseSmaller(wanted.sizeBytes, source.sizeBytes);
+  const { volumeId, sizeBytes } = wanted;
+  const [layer, overlay] = ids;
+  return begun(
+    chains,
+    { kind: "clone", volumeId, sizeBytes, layer, sourceId, overlay },
+    overlayOn(chains, layer, source.top, sizeBytes),
+    overlayOn(chains, overlay, source.top, source.sizeBytes),
+  );
+};
+
+/** Errors: "no-such-volume", "chain-too-long". */
+export const beginSnapshot = (chains: Chains, volumeId: string, snapshotId: string, overlay: LayerId): Chains => {
+  const volume = volumeOf(chains, volumeId);
+  return begun(
+    chains,
+    { kind: "snapshot", volumeId, snapshotId, overlay },
+    overlayOn(chains, overlay, volume.top, volume.sizeBytes),
+  );
+};
+
+/** Errors: "no-such-volume", "volume-shrinks". */
+export const beginExtend = (chains: Chains, volumeId: string, sizeBytes: number): Chains => {
+  const volume = volumeOf(chains, volumeId);
+  if (sizeBytes < volume.sizeBytes)
+    throw new RingsteadError("volume-shrinks", `volume ${volumeId} has ${volume.sizeBytes} bytes already`);
+  return begun(chains, { kind: "extend", volumeId, sizeBytes });
+};
+
+/** An extension whose top cannot grow where it is goes on with a larger layer upon it. Errors: "chain-too-long". */
+export const extendByOverlay = (chains: Chains, volumeId: string, overlay: LayerId): Chains => {
+  const pending = pendingOf(chains, volumeId);
+  if (pending?.kind !== "extend") throw new Error(`volume ${volumeId} is not being extended`);
+  const without = { ...chains, pending: chains.pending.filter((one) => one !== pending) };
+  const { top } = volumeOf(chains, volumeId);
+  const { kind, sizeBytes } = pending;
+  return begun(without, { kind, volumeId, sizeBytes, overlay }, overlayOn(chains, overlay, top, sizeBytes));
+};
+
+/** Requires: it is not exported. Errors: "no-such-volume", "no-such-snapshot", also where it is not the latest. */
+export const beginRevert = (chains: Chains, volumeId: string, snapshotId: string, overlay: LayerId): Chains => {
+  const volume = volumeOf(chains, volumeId);
+  const latest = volume.snapshots.at(-1);
+  if (latest?.id !== snapshotId) return noSnapshot(snapshotId);
+  return begun(
+    chains,
+    { kind: "revert", volumeId, snapshotId, overlay },
+    overlayOn(chains, overlay, latest.layer, volume.sizeBytes),
+  );
+};
+
+/** The layers that a change needs, in the order in which they are made. */
+export const newLayersOf = (pending: Pending): readonly LayerId[] => {
+  switch (pending.kind) {
+    case "create":
+      return [pending.layer];
+    case "clone":
+      return [pending.layer, pending.overlay];
+    case "snapshot":
+    case "revert":
+      return [pending.overlay];
+    case "extend":
+      return pending.overlay === undefined ? [] : [pending.overlay];
+  }
+};
+
+/** The same chains once the layers of `pending` are made, and what they are to be used for may begin. */
+export const made = (chains: Chains, pending: Pending): Chains => ({
+  ...chains,
+  pending: chains.pending.map((one) => (one === pending ? { ...one, stage: "made" } : one)),
+});
+
+/** What is left to do once its layers are made. */
+export const effectOf = (chains: Chains, pending: Pending): Effect => {
+  const { volumeId } = pending;
+  switch (pending.kind) {
+    case "create":
+    case "revert":
+      return { kind: "none" };
+    case "clone":
+      return { kind: "switch", volumeId: pending.sourceId, layer: pending.overlay, isLarger: false };
+    case "snapshot":
+      return { kind: "switch", volumeId, layer: pending.overlay, isLarger: false };
+    case "extend": {
+      const { overlay, sizeBytes } = pending;
+      if (overlay !== undefined) return { kind: "switch", volumeId, layer: overlay, isLarger: true };
+      return { kind: "grow", volumeId, layer: volumeOf(chains, volumeId).top, sizeBytes };
+    }
+  }
+};
+
+/** The chains once the work of `pending` is done. */
+export const finish = (chains: Chains, pending: Pending): Chains => {
+  const rest = chains.pending.filter((one) => one !== pending);
+  const put = (...volumes: readonly Volume[]): Chains => ({
+    ...chains,
+    pending: rest,
+    volumes: changed(chains.volumes, ...volumes),
+  });
+  const { volumeId } = pending;
+  switch (pending.kind) {
+    case "create":
+    case "clone": {
+      const { sizeBytes, layer } = pending;
+      const own = { id: volumeId, pool: layerOf(chains, layer).pool, sizeBytes, top: layer, snapshots: [] };
+      if (pending.kind === "create") return put(own);
+      return put({ ...volumeOf(chains, pending.sourceId), top: pending.overlay }, own);
+    }
+    case "snapshot": {
+      const volume = volumeOf(chains, volumeId);
+      const frozen = { id: pending.snapshotId, layer: volume.top, sizeBytes: volume.sizeBytes };
+      return put({ ...volume, top: pending.overlay, snapshots: [...volume.snapshots, frozen] });
+    }
+    case "extend": {
+      const volume = volumeOf(chains, volumeId);
+      const { sizeBytes, overlay } = pending;
+      if (overlay !== undefined) return put({ ...volume, sizeBytes, top: overlay });
+      const after = put({ ...volume, sizeBytes });
+      const top = layerOf(chains, volume.top);
+      return { ...after, layers: changed(after.layers, { ...top, virtualBytes: sizeBytes }) };
+    }
+    case "revert":
+      return put({ ...volumeOf(chains, volumeId), top: pending.overlay });
+  }
+};
+
+/** Gives up a change of which it is certain that no daemon has its layers: what was made for it is garbage. */
+export const abandon = (chains: Chains, pending: Pending): Chains => ({
+  ...chains,
+  pending: chains.pending.filter((one) => one !== pending),
+});
+
+/** Forgets a volume. Errors: "volume-in-use" while it has snapshots. */
+export const withoutVolume = (chains: Chains, volumeId: string): Chains => {
+  const volume = chains.volumes.get(volumeId);
+  if (volume === undefined) return chains;
+  if (volume.snapshots.length > 0)
+    throw new RingsteadError("volume-in-use", `volume ${volumeId} has ${volume.snapshots.length} snapshots`);
+  const volumes = new Map(chains.volumes);
+  volumes.delete(volumeId);
+  return { ...chains, volumes };
+};
+
+/** Forgets a snapshot; layers that others read through stay. */
+export const withoutSnapshot = (chains: Chains, volumeId: string, snapshotId: string): Chains => {
+  const volume = chains.volumes.get(volumeId);
+  if (volume === undefined) return chains;
+  const snapshots = volume.snapshots.filter(({ id }) => id !== snapshotId);
+  return { ...chains, volumes: changed(chains.volumes, { ...volume, snapshots }) };
+};
+
+/** Layers that nothing reaches, those upon others first: a base goes after all that was read through it. */
+export const garbageOf = (chains: Chains): readonly Layer[] => {
+  const reached = new Set<LayerId>();
+  const reach = (top: LayerId): void => {
+    for (const { id } of chainOf(chains, top)) reached.add(id);
+  };
+  for (const { top, snapshots } of chains.volumes.values()) {
+    reach(top);
+    for (const { layer } of snapshots) reach(layer);
+  }
+  for (const pending of chains.pending) for (const id of newLayersOf(pending)) reach(id);
+  const garbage = [...chains.layers.values()].filter(({ id }) => !reached.has(id));
+  const depths = new Map(garbage.map(({ id }) => [id, chainOf(chains, id).length]));
+  return garbage.toSorted((one, other) => (depths.get(other.id) ?? 0) - (depths.get(one.id) ?? 0));
+};
+
+/** Forgets a layer whose space was given back. */
+export const withoutLayer = (chains: Chains, id: LayerId): Chains => {
+  const layers = new Map(chains.layers);
+  layers.delete(id);
+  return { ...chains, layers };
+};

@@ -1,0 +1,322 @@
+import { spawn } from "node:child_process";
+import { closeSync, fchmodSync, mkdirSync, openSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { chmod } from "node:fs/promises";
+import { dirname } from "node:path";
+import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
+import { sleep } from "../../../common/worker.ts";
+import type { LayerId } from "../core/chains.ts";
+import {
+  CACHE_MODES,
+  type CacheMode,
+  nodeOf,
+  overlayNode,
+  type PlacedLayer,
+  THROTTLE_GROUP,
+  topNode,
+  VOLUME_NODE,
+  volumeNode,
+} from "./block-graph.ts";
+import { endProcess, isRunning, isStartedWith, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
+import { QmpClient } from "./qmp-client.ts";
+
+export type DaemonFiles = {
+  readonly pidFile: string;
+  readonly qmpSocket: string;
+  readonly nbdSocket: string;
+  readonly log: string;
+};
+
+/** Where a daemon listens. `keysFolder` has the file `keys.psk`, which it reads anew at every handshake. */
+export type Listening =
+  | { readonly kind: "unix" }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly keysFolder: string };
+
+export type ServedAttachment = { readonly attachmentId: string; readonly isReadOnly: boolean };
+
+const START_LIMIT_MS = 15_000;
+const POLL_MS = 5;
+/** What a daemon has in flight is written out when it is asked to end. */
+const GRACE_MS = 10_000;
+const CLOSE_LIMIT_MS = 30_000;
+/** Connections of one volume, also those that have not shown a key yet: clients open several each. */
+const CONNECTIONS_LIMIT = 128;
+/** What strangers at a port make a daemon say must not fill the disk. */
+const LOG_LIMIT_BYTES = 1024 * 1024;
+const TLS_OBJECT = "keys";
+
+type NodeInfo = { readonly "node-name": string; readonly image?: { readonly "virtual-size": number } };
+type GraphInfo = {
+  readonly nodes: readonly { readonly id: number; readonly name: string }[];
+  readonly edges: readonly { readonly parent: number; readonly child: number; readonly name: string }[];
+};
+type ExportInfo = { readonly id: string; readonly "shutting-down": boolean };
+
+const exportIdOf = (attachmentId: string): string => `export-${attachmentId}`;
+
+const isRefused = (error: unknown, pattern: RegExp): boolean =>
+  codeOf(error) === "daemon-refused" && pattern.test(messageOf(error));
+
+/** The end of what it said, for whoever asks why it does not start. */
+const lastWordsIn = (path: string): string => {
+  try {
+    return readFileSync(path, "utf8").trim().split("\n").slice(-3).join("; ");
+  } catch {
+    return "";
+  }
+};
+
+const identityOf = (pid: number): ProcessIdentity | undefined => {
+  const startTime = startTimeOf(pid);
+  return startTime === undefined ? undefined : { pid, startTime };
+};
+
+/** The process that the pid file names, if it lives and is what was started with these files. */
+const runningAt = (files: DaemonFiles): ProcessIdentity | undefined => {
+  let text: string;
+  try {
+    text = readFileSync(files.pidFile, "utf8");
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return undefined;
+    throw error;
+  }
+  const pid = Number(text.trim());
+  if (!Number.isSafeInteger(pid) || pid <= 1 || !isStartedWith(pid, files.qmpSocket)) return undefined;
+  return identityOf(pid);
+};
+
+/**
+ * One `qemu-storage-daemon`: it has the nodes of one volume and serves them over NBD. It is a session of its own and outlives whoever started
+ * it; who comes next finds it by its pid file, which it holds locked, so that there are never two of one volume.
+ */
+export class ExportDaemon {
+  readonly identity: ProcessIdentity;
+  /** Resolves once its monitor is gone. */
+  readonly closed: Promise<void>;
+  readonly #files: DaemonFiles;
+  readonly #qmp: QmpClient;
+
+  private constructor(files: DaemonFiles, identity: ProcessIdentity, qmp: QmpClient) {
+    this.#files = files;
+    this.identity = identity;
+    this.#qmp = qmp;
+    this.closed = qmp.closed;
+  }
+
+  /** The daemon that runs already; undefined where none does. One that does not answer is ended. */
+  static async adopted(files: DaemonFiles): Promise<ExportDaemon | undefined> {
+    const identity = runningAt(files);
+    if (identity === undefined) return undefined;
+    try {
+      return new ExportDaemon(files, identity, await QmpClient.connected(files.qmpSocket));
+    } catch (error) {
+      if (codeOf(error) !== "daemon-lost") throw error;
+      await endProcess(identity, 0);
+      return undefined;
+    }
+  }
+
+  /** Starts one that serves nothing yet. Requires: none runs. Errors: "daemon-failed". */
+  static async started(files: DaemonFiles): Promise<ExportDaemon> {
+    mkdirSync(dirname(files.pidFile), { recursive: true, mode: 0o700 });
+    for (const stale of [files.qmpSocket, files.nbdSocket, files.pidFile]) rmSync(stale, { force: true });
+    const log = openSync(files.log, "a", 0o600);
+    fchmodSync(log, 0o600);
+    const monitor = ["--chardev", `socket,id=monitor,path=${files.qmpSocket},server=on,wait=off`];
+    const child = spawn(
+      "qemu-storage-daemon",
+      ["--pidfile", files.pidFile, ...monitor, "--monitor", "chardev=monitor"],
+      { detached: true, stdio: ["ignore", log, log], cwd: "/" },
+    );
+    closeSync(log);
+    let failure: string | undefined;
+    child.once("error", (error) => (failure = messageOf(error)));
+    child.once("exit", (code, signal) => (failure = `it ended with ${code ?? signal}: ${lastWordsIn(files.log)}`));
+    child.unref();
+    const deadline = performance.now() + START_LIMIT_MS;
+    for (;;) {
+      if (failure !== undefined)
+        throw new RingsteadError("daemon-failed", `qemu-storage-daemon does not start: ${failure}`);
+      const identity = child.pid === undefined ? undefined : identityOf(child.pid);
+      if (identity !== undefined) {
+        try {
+          return new ExportDaemon(files, identity, await QmpClient.connected(files.qmpSocket));
+        } catch (error) {
+          if (codeOf(error) !== "daemon-lost") throw error;
+        }
+        if (performance.now() >= deadline) {
+          await endProcess(identity, 0);
+          throw new RingsteadError("daemon-failed", "qemu-storage-daemon does not answer");
+        }
+      }
+      await sleep(POLL_MS);
+    }
+  }
+
+  get isRunning(): boolean {
+    return isRunning(this.identity);
+  }
+
+  /** Opens the chain where it is not open yet. */
+  async open(chain: readonly PlacedLayer[]): Promise<void> {
+    if ((await this.#nodes()).some((node) => node["node-name"] === VOLUME_NODE)) return;
+    const [top] = chain;
+    if (top === undefined) throw new Error("a volume has at least one layer");
+    await this.#unlessDone("object-add", { "qom-type": "throttle-group", id: THROTTLE_GROUP }, /duplicate/);
+    await this.#closeNodes();
+    await this.#addTop(chain);
+    const name = nodeOf(top.layer.id);
+    const node = (await this.#nodes()).find((one) => one["node-name"] === name);
+    // An image that was extended while it was closed has its old size in its header.
+    if (top.layer.format === "qcow2" && (node?.image?.["virtual-size"] ?? 0) < top.layer.virtualBytes)
+      await this.#qmp.ask("block_resize", { "node-name": name, size: top.layer.virtualBytes });
+    await this.#qmp.ask("blockdev-add", volumeNode(top.layer.id));
+  }
+
+  /**
+   * Listens where it does not yet. Errors: "port-unavailable" where somebody else has the port.
+   */
+  async listen(where: Listening): Promise<void> {
+    const limit = { "max-connections": CONNECTIONS_LIMIT };
+    if (where.kind === "unix") {
+      const addr = { type: "unix", data: { path: this.#files.nbdSocket } };
+      await this.#unlessDone("nbd-server-start", { addr, ...limit }, /already running/);
+      await chmod(this.#files.nbdSocket, 0o600);
+      return;
+    }
+    const { host, port, keysFolder } = where;
+    const keys = { "qom-type": "tls-creds-psk", id: TLS_OBJECT, dir: keysFolder, endpoint: "server" };
+    await this.#unlessDone("object-add", keys, /duplicate/);
+    const addr = { type: "inet", data: { host, port: String(port) } };
+    try {
+      await this.#unlessDone("nbd-server-start", { addr, "tls-creds": TLS_OBJECT, ...limit }, /already running/);
+    } catch (error) {
+      if (!isRefused(error, /in use|assign requested|Permission denied/)) throw error;
+      throw new RingsteadError("port-unavailable", messageOf(error));
+    }
+  }
+
+  /** Serves exactly these attachments: others are cut off. */
+  async serve(attachments: readonly ServedAttachment[]): Promise<void> {
+    const there = new Set((await this.#exports()).map(({ id }) => id));
+    const wanted = new Set(attachments.map(({ attachmentId }) => exportIdOf(attachmentId)));
+    await this.#cutOff([...there].filter((id) => !wanted.has(id)));
+    for (const { attachmentId, isReadOnly } of attachments) {
+      const id = exportIdOf(attachmentId);
+      if (there.has(id)) continue;
+      const what = { type: "nbd", id, "node-name": VOLUME_NODE, name: attachmentId, writable: !isReadOnly };
+      await this.#qmp.ask("block-export-add", what);
+    }
+  }
+
+  /** Everything is written to `overlay` from now on, while clients go on. */
+  async putOverlay(overlay: PlacedLayer, base: LayerId): Promise<void> {
+    const top = await this.top();
+    const name = nodeOf(overlay.layer.id);
+    if (top === name) return;
+    if (top !== nodeOf(base)) throw new RingsteadError("daemon-lost", `the daemon writes to ${top ?? "nothing"}`);
+    if (!(await this.#nodes()).some((node) => node["node-name"] === name))
+      await this.#inSomeCacheMode((mode) => this.#qmp.ask("blockdev-add", overlayNode(overlay, mode)));
+    try {
+      await this.#qmp.ask("blockdev-snapshot", { node: nodeOf(base), overlay: name });
+    } catch (error) {
+      // Whoever gives the layer up erases it: nobody may have it open.
+      if (codeOf(error) === "daemon-refused") await this.#qmp.ask("blockdev-del", { "node-name": name });
+      throw error;
+    }
+  }
+
+  /** Closes all connections, opens the chain anew, as long as it is now, and serves again. */
+  async reopen(chain: readonly PlacedLayer[], attachments: readonly ServedAttachment[]): Promise<void> {
+    await this.serve([]);
+    await this.#closeNodes();
+    await this.open(chain);
+    await this.serve(attachments);
+  }
+
+  /** The name of the node that is written to. */
+  async top(): Promise<string | undefined> {
+    const { nodes, edges } = (await this.#qmp.ask("x-debug-query-block-graph")) as GraphInfo;
+    const volume = nodes.find(({ name }) => name === VOLUME_NODE);
+    const edge = edges.find(({ parent, name }) => parent === volume?.id && name === "file");
+    return nodes.find(({ id }) => id === edge?.child)?.name;
+  }
+
+  /** Keeps what it said within its limit. */
+  boundLog(): void {
+    try {
+      if (statSync(this.#files.log).size > LOG_LIMIT_BYTES) truncateSync(this.#files.log);
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT") throw error;
+    }
+  }
+
+  /** Lets go of it: it goes on. */
+  release(): void {
+    this.#qmp[Symbol.dispose]();
+  }
+
+  /** Ends it, what it has in flight written out. */
+  async end(): Promise<void> {
+    await endProcess(this.identity, GRACE_MS);
+    this.release();
+    for (const path of [this.#files.qmpSocket, this.#files.nbdSocket]) rmSync(path, { force: true });
+  }
+
+  async #nodes(): Promise<readonly NodeInfo[]> {
+    return (await this.#qmp.ask("query-named-block-nodes", { flat: true })) as readonly NodeInfo[];
+  }
+
+  async #exports(): Promise<readonly ExportInfo[]> {
+    return (await this.#qmp.ask("query-block-exports")) as readonly ExportInfo[];
+  }
+
+  /** Resolves once they are gone: only then may there be others of their names. */
+  async #cutOff(ids: readonly string[]): Promise<void> {
+    for (const id of ids) await this.#unlessDone("block-export-del", { id, mode: "hard" }, /not found|shutting down/);
+    const deadline = performance.now() + CLOSE_LIMIT_MS;
+    while (ids.length > 0 && (await this.#exports()).some(({ id }) => ids.includes(id))) {
+      if (performance.now() > deadline) throw new RingsteadError("daemon-lost", "connections do not close");
+      await sleep(1);
+    }
+  }
+
+  /** Whatever was opened goes, from above: what others read through cannot go before them. */
+  async #closeNodes(): Promise<void> {
+    for (let before = -1; ; ) {
+      const names = (await this.#nodes()).map((node) => node["node-name"]);
+      if (names.length === 0) return;
+      if (names.length === before) throw new RingsteadError("daemon-lost", `${names.join(", ")} do not close`);
+      before = names.length;
+      for (const name of names)
+        await this.#unlessDone(
+          "blockdev-del",
+          { "node-name": name },
+          /in use|is busy|not owned|Cannot find|Failed to find/,
+        );
+    }
+  }
+
+  #addTop(chain: readonly PlacedLayer[]): Promise<void> {
+    return this.#inSomeCacheMode((mode) => this.#qmp.ask("blockdev-add", topNode(chain, mode)));
+  }
+
+  /** Not every kernel lets one use io_uring, not every file system passes its page cache by. */
+  async #inSomeCacheMode(add: (mode: CacheMode) => Promise<unknown>): Promise<void> {
+    for (const mode of CACHE_MODES) {
+      try {
+        await add(mode);
+        return;
+      } catch (error) {
+        if (mode === CACHE_MODES.at(-1) || !isRefused(error, /io_uring|O_DIRECT/)) throw error;
+      }
+    }
+  }
+
+  async #unlessDone(command: string, parameters: object, done: RegExp): Promise<void> {
+    try {
+      await this.#qmp.ask(command, parameters);
+    } catch (error) {
+      if (!isRefused(error, done)) throw error;
+    }
+  }
+}

@@ -1,0 +1,281 @@
+import { rmSync } from "node:fs";
+import { codeOf, RingsteadError } from "../../../common/errors.ts";
+import type { Log } from "../../../common/log.ts";
+import type { RunningExport, VolumeExport, WantedExport } from "../../volume-host.ts";
+import type { LayerId } from "../core/chains.ts";
+import type { HostPaths } from "../paths.ts";
+import { type ExportRecord, ExportRecords } from "../store/export-records.ts";
+import type { PlacedLayer } from "./block-graph.ts";
+import { ensureCredential, removeCredential, writeServerKeys } from "./credentials.ts";
+import { type DaemonFiles, ExportDaemon, type Listening } from "./export-daemon.ts";
+
+/** Volumes that one host can export over TCP, each at a port of its own. */
+const PORTS_LIMIT = 1000;
+
+export type ExportsOptions = {
+  readonly paths: HostPaths;
+  /** Where TCP is listened on, and the first of its ports. */
+  readonly host: string;
+  /** What clients are told to connect to. */
+  readonly publicHost: string;
+  readonly firstPort: number;
+  readonly log: Log;
+  /** What a volume reads through now, its top first, as far as `top`. */
+  chainOf(this: void, volumeId: string, top?: LayerId, sizeBytes?: number): Promise<readonly PlacedLayer[]>;
+  /** Called when a daemon is gone that nobody ended. */
+  onLost(this: void, volumeId: string): void;
+};
+
+/**
+ * Which volumes are served, and the daemons that do it. What is to be served is written before it is; a daemon that ended is started again from
+ * that by `ensure`. The caller sees to it that two calls for one volume are not under way at once.
+ */
+export class Exports {
+  readonly #options: ExportsOptions;
+  readonly #records: ExportRecords;
+  readonly #daemons = new Map<string, ExportDaemon>();
+  /** Those whose daemon serves all that it should. */
+  readonly #served = new Set<string>();
+
+  /** Errors: "records-damaged". */
+  constructor(options: ExportsOptions) {
+    this.#options = options;
+    this.#records = new ExportRecords(options.paths.exportRecords);
+  }
+
+  /** Volumes that are to be served. */
+  get volumeIds(): readonly string[] {
+    return this.#records.all.map(({ volumeId }) => volumeId);
+  }
+
+  isExported(volumeId: string): boolean {
+    return this.#records.of(volumeId) !== undefined;
+  }
+
+  isServed(volumeId: string): boolean {
+    return this.#served.has(volumeId) && this.#daemons.get(volumeId)?.isRunning === true;
+  }
+
+  running(): readonly RunningExport[] {
+    return this.#records.all.flatMap(({ volumeId, attachments }) => {
+      const daemon = this.#daemons.get(volumeId);
+      if (daemon === undefined || !this.isServed(volumeId)) return [];
+      return [{ volumeId, attachmentIds: attachments.map(({ attachmentId }) => attachmentId), ...daemon.identity }];
+    });
+  }
+
+  /** Finds the daemon that serves the volume since before this process; starts none. */
+  async adopt(volumeId: string): Promise<void> {
+    if (this.#daemons.get(volumeId)?.isRunning === true) return;
+    const daemon = await ExportDaemon.adopted(this.#filesOf(volumeId));
+    if (daemon !== undefined) this.#keep(volumeId, daemon);
+  }
+
+  /** Sees to it that the volume is served as it should be. Errors: "daemon-failed", "daemon-refused", "port-unavailable". */
+  async ensure(volumeId: string): Promise<void> {
+    const record = this.#records.of(volumeId);
+    if (record === undefined) return;
+    const before = this.#daemons.get(volumeId);
+    if (before !== undefined && !before.isRunning) this.#forget(volumeId, before);
+    await this.adopt(volumeId);
+    const daemon = this.#daemons.get(volumeId) ?? (await this.#start(volumeId));
+    const { pid, startTime } = daemon.identity;
+    if (record.pid !== pid || record.startTime !== startTime) this.#records.set({ ...record, pid, startTime });
+    if (record.port !== undefined) this.#writeKeys(record);
+    await daemon.open(await this.#options.chainOf(volumeId));
+    await this.#listen(daemon, volumeId);
+    await daemon.serve(record.attachments);
+    this.#served.add(volumeId);
+    daemon.boundLog();
+  }
+
+  /** Errors: "port-unavailable", "daemon-failed". Requires: there is such a volume. */
+  async export(wanted: WantedExport): Promise<VolumeExport> {
+    const { volumeId, attachmentId, transport, isReadOnly } = wanted;
+    const before = this.#records.of(volumeId);
+    const own = before?.attachments.find((one) => one.attachmentId === attachmentId);
+    if (before !== undefined) refuseMixture(before, wanted, own !== undefined);
+    if (own === undefined) {
+      if (transport === "tcp") ensureCredential(this.#options.paths.credentialFolder(attachmentId), attachmentId);
+      const attachments = [...(before?.attachments ?? []), { attachmentId, isReadOnly }];
+      this.#records.set({
+        ...(before ?? { role: `export:${volumeId}`, volumeId, pid: 0, startTime: 0 }),
+        ...(transport === "tcp" ? { port: before?.port ?? this.#freePort() } : {}),
+        attachments,
+      });
+    }
+    try {
+      await this.ensure(volumeId);
+    } catch (error) {
+      if (own === undefined) await this.unexport(volumeId, attachmentId);
+      throw error;
+    }
+    return this.#describe(volumeId, attachmentId);
+  }
+
+  /** Cuts the attachment off; the daemon ends with the last of them. */
+  async unexport(volumeId: string, attachmentId: string): Promise<void> {
+    const record = this.#records.of(volumeId);
+    if (record === undefined) return;
+    const attachments = record.attachments.filter((one) => one.attachmentId !== attachmentId);
+    if (attachments.length === record.attachments.length) return;
+    removeCredential(this.#options.paths.credentialFolder(attachmentId));
+    if (attachments.length > 0) {
+      this.#records.set({ ...record, attachments });
+      await this.ensure(volumeId);
+      return;
+    }
+    await this.adopt(volumeId);
+    await this.#end(volumeId);
+    // Not before: as long as a daemon runs, the record leads to it.
+    this.#records.delete(volumeId);
+    rmSync(this.#options.paths.daemonFolder(volumeId), { recursive: true, force: true });
+  }
+
+  /** Clients go on, and all that they write goes to `layer`. Errors: "daemon-refused", "daemon-lost". */
+  async switchTo(volumeId: string, layer: LayerId): Promise<void> {
+    const daemon = this.#daemons.get(volumeId);
+    if (daemon === undefined) return;
+    if (!daemon.isRunning) {
+      this.#forget(volumeId, daemon);
+      return;
+    }
+    const [overlay, base] = await this.#options.chainOf(volumeId, layer);
+    if (overlay === undefined || base === undefined) throw new Error(`layer ${layer} lies upon nothing`);
+    await daemon.putOverlay(overlay, base.layer.id);
+  }
+
+  /** Connections are closed for a moment; who comes back finds the size. Errors: "daemon-refused", "daemon-lost". */
+  async reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
+    const daemon = this.#daemons.get(volumeId);
+    const record = this.#records.of(volumeId);
+    if (daemon === undefined || record === undefined) return;
+    if (!daemon.isRunning) {
+      this.#forget(volumeId, daemon);
+      return;
+    }
+    const chain = await this.#options.chainOf(volumeId, top, sizeBytes);
+    try {
+      await daemon.reopen(chain, record.attachments);
+    } catch (error) {
+      // Half of it may be closed: one that is started anew has all of it.
+      if (codeOf(error) === "daemon-refused") await this.#end(volumeId);
+      throw error;
+    }
+  }
+
+  /** Lets go of all daemons: they go on. */
+  release(): void {
+    for (const [volumeId, daemon] of this.#daemons) {
+      this.#daemons.delete(volumeId);
+      daemon.release();
+    }
+  }
+
+  #filesOf(volumeId: string): DaemonFiles {
+    const { paths } = this.#options;
+    return {
+      pidFile: paths.pidFile(volumeId),
+      qmpSocket: paths.qmpSocket(volumeId),
+      nbdSocket: paths.nbdSocket(volumeId),
+      log: paths.daemonLog(volumeId),
+    };
+  }
+
+  async #start(volumeId: string): Promise<ExportDaemon> {
+    const daemon = await ExportDaemon.started(this.#filesOf(volumeId));
+    this.#keep(volumeId, daemon);
+    return daemon;
+  }
+
+  #keep(volumeId: string, daemon: ExportDaemon): void {
+    this.#daemons.set(volumeId, daemon);
+    void daemon.closed.then(() => {
+      if (this.#daemons.get(volumeId) !== daemon) return;
+      this.#forget(volumeId, daemon);
+      this.#options.log.warn("the daemon of an export is gone", { volumeId, ...daemon.identity });
+      this.#options.onLost(volumeId);
+    });
+  }
+
+  #forget(volumeId: string, daemon: ExportDaemon): void {
+    if (this.#daemons.get(volumeId) === daemon) {
+      this.#daemons.delete(volumeId);
+      this.#served.delete(volumeId);
+    }
+    daemon.release();
+  }
+
+  async #end(volumeId: string): Promise<void> {
+    const daemon = this.#daemons.get(volumeId);
+    this.#daemons.delete(volumeId);
+    this.#served.delete(volumeId);
+    await daemon?.end();
+  }
+
+  /** A port that somebody else has meanwhile is left for another. */
+  async #listen(daemon: ExportDaemon, volumeId: string): Promise<void> {
+    for (let attempt = 0; attempt < PORTS_LIMIT; attempt++) {
+      const record = this.#records.of(volumeId);
+      if (record?.port === undefined) return daemon.listen({ kind: "unix" });
+      const { host, paths } = this.#options;
+      const where: Listening = { kind: "tcp", host, port: record.port, keysFolder: paths.daemonFolder(volumeId) };
+      try {
+        return await daemon.listen(where);
+      } catch (error) {
+        if (codeOf(error) !== "port-unavailable") throw error;
+        this.#records.set({ ...record, port: this.#freePort(record.port + 1) });
+      }
+    }
+    throw new RingsteadError("port-unavailable", "every port of the host's exports is taken");
+  }
+
+  #freePort(from = this.#options.firstPort): number {
+    const taken = new Set(this.#records.all.map(({ port }) => port));
+    for (let port = from; port < this.#options.firstPort + PORTS_LIMIT; port++) if (!taken.has(port)) return port;
+    throw new RingsteadError(
+      "port-unavailable",
+      `${PORTS_LIMIT} volumes are exported over TCP, and there are no more ports`,
+    );
+  }
+
+  #writeKeys({ volumeId, attachments }: ExportRecord): void {
+    const { paths } = this.#options;
+    writeServerKeys(
+      paths.daemonFolder(volumeId),
+      attachments.map(({ attachmentId }) => paths.credentialFolder(attachmentId)),
+    );
+  }
+
+  #describe(volumeId: string, attachmentId: string): VolumeExport {
+    const { paths, publicHost: host } = this.#options;
+    const port = this.#records.of(volumeId)?.port;
+    if (port === undefined)
+      return { kind: "nbd-unix", socketPath: paths.nbdSocket(volumeId), exportName: attachmentId };
+    const credentialFolder = paths.credentialFolder(attachmentId);
+    return { kind: "nbd-tls", host, port, exportName: attachmentId, credentialFolder };
+  }
+}
+
+/**
+ * One daemon listens at one place, and over TCP whoever has one of its keys may open any of its exports: attachments of one volume that differ
+ * in that are refused rather than served less strictly than they should be. Errors: "port-unavailable".
+ */
+const refuseMixture = (record: ExportRecord, wanted: WantedExport, isThere: boolean): void => {
+  const isTcp = record.port !== undefined;
+  const refuse = (why: string): never => {
+    throw new RingsteadError("port-unavailable", `volume ${wanted.volumeId} ${why}`);
+  };
+  if (isTcp !== (wanted.transport === "tcp"))
+    refuse(`is exported ${isTcp ? "over TCP" : "on a Unix socket"} already: unexport that first`);
+  const differing = record.attachments.find(({ isReadOnly }) => isReadOnly !== wanted.isReadOnly);
+  const own = record.attachments.find(({ attachmentId }) => attachmentId === wanted.attachmentId);
+  if (isThere && own?.isReadOnly !== wanted.isReadOnly)
+    refuse(
+      `is exported ${own?.isReadOnly === true ? "read-only" : "for writing"} to this attachment: unexport that first`,
+    );
+  if (isTcp && differing !== undefined)
+    refuse(
+      `is exported over TCP ${differing.isReadOnly ? "read-only" : "for writing"}: attachments must not differ in that`,
+    );
+};

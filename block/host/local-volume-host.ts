@@ -1,0 +1,306 @@
+import { randomBytes } from "node:crypto";
+import { open } from "node:fs/promises";
+import { messageOf, RingsteadError } from "../../common/errors.ts";
+import type { Log } from "../../common/log.ts";
+import { sleep, type Worker } from "../../common/worker.ts";
+import type { NewVolume, PoolReport, RunningExport, VolumeExport, VolumeHost, WantedExport } from "../volume-host.ts";
+import {
+  beginClone,
+  beginCreate,
+  beginCreateFromSnapshot,
+  beginExtend,
+  beginRevert,
+  beginSnapshot,
+  type Chains,
+  chainOf,
+  type Layer,
+  type LayerId,
+  volumeOf,
+  withoutSnapshot,
+  withoutVolume,
+} from "./core/chains.ts";
+import { emptyImage, emptyImageBytes, imageBytesLimit } from "./core/qcow2-image.ts";
+import type { Driver } from "./drivers/driver.ts";
+import type { PlacedLayer } from "./exports/block-graph.ts";
+import { Exports } from "./exports/exports.ts";
+import type { HostPaths } from "./paths.ts";
+import { ChainRecords } from "./store/chain-records.ts";
+import { Turns } from "./turns.ts";
+import { type Space, VolumeChanges } from "./volume-changes.ts";
+
+/** Disks count in sectors: a volume that ends within one has the whole of it. */
+const SECTOR_BYTES = 512;
+/** How often daemons are looked at where nothing says that one is gone. */
+const WATCH_INTERVAL_MS = 2000;
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+export type LocalVolumeHostOptions = {
+  readonly paths: HostPaths;
+  readonly pools: ReadonlyMap<string, Driver>;
+  /** Where exports over TCP listen, and what clients are told to connect to. */
+  readonly host: string;
+  readonly publicHost: string;
+  readonly firstPort: number;
+  readonly log: Log;
+};
+
+const newLayerId = (): LayerId => randomBytes(10).toString("hex");
+
+/** Ids become names on disks and in daemons: only what has the form of one gets that far. */
+const checked = (id: string): string => {
+  if (!ID.test(id)) throw new RingsteadError("bad-message", "volumes, snapshots and attachments are named by UUIDs");
+  return id;
+};
+
+/** Volumes of this machine's pools. Disposal leaves daemons running: the next one finds them. */
+export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
+  readonly #options: LocalVolumeHostOptions;
+  readonly #records: ChainRecords;
+  readonly #changes: VolumeChanges;
+  readonly #exports: Exports;
+  readonly #turns = new Turns();
+  readonly #lost = new Set<string>();
+  #wake: () => void = () => {};
+
+  private constructor(options: LocalVolumeHostOptions) {
+    this.#options = options;
+    this.#records = ChainRecords.opened(options.paths.records);
+    this.#exports = new Exports({
+      ...options,
+      chainOf: (volumeId, top, sizeBytes) => this.#placedChain(volumeId, top, sizeBytes),
+      onLost: (volumeId) => {
+        this.#lost.add(volumeId);
+        this.#wake();
+      },
+    });
+    const space: Space = {
+      make: (layer) => this.#make(layer),
+      grow: (layer, sizeBytes) => this.#pool(layer.pool).grow(layer.id, this.#spaceOf(layer, sectors(sizeBytes))),
+      remove: (layer) => this.#pool(layer.pool).remove(layer.id),
+    };
+    this.#changes = new VolumeChanges(this.#records, space, this.#exports, newLayerId);
+  }
+
+  /**
+   * Opens the host as it was left: adopts daemons that run, finishes changes that were begun, starts daemons that are missing.
+   * Errors: "records-damaged".
+   */
+  static async opened(options: LocalVolumeHostOptions): Promise<LocalVolumeHost> {
+    const host = new LocalVolumeHost(options);
+    await host.#recover();
+    return host;
+  }
+
+  async pools(): Promise<readonly PoolReport[]> {
+    const volumes = [...this.#records.chains.volumes.values()];
+    return Promise.all(
+      [...this.#options.pools].map(async ([pool, driver]): Promise<PoolReport> => {
+        const own = volumes.filter((volume) => volume.pool === pool);
+        const about = {
+          pool,
+          driver: driver.kind,
+          provisionedBytes: own.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+          volumeCount: own.length,
+        };
+        try {
+          return { ...about, ...(await driver.capacity()), failure: undefined };
+        } catch (error) {
+          return { ...about, totalBytes: 0, freeBytes: 0, isThin: false, failure: messageOf(error) };
+        }
+      }),
+    );
+  }
+
+  createVolume(volume: NewVolume): Promise<void> {
+    const { volumeId, source } = volume;
+    const sourceId = source.kind === "none" ? undefined : checked(source.volumeId);
+    const ids = [checked(volumeId), ...(sourceId === undefined ? [] : [sourceId])];
+    return this.#turns.run(ids, async () => {
+      for (const id of ids) await this.#changes.resume(id);
+      const there = this.#records.chains.volumes.get(volumeId);
+      if (there !== undefined) {
+        if (there.sizeBytes === volume.sizeBytes) return;
+        throw new RingsteadError("volume-exists", `volume ${volumeId} has ${there.sizeBytes} bytes here already`);
+      }
+      await this.#changes.carryOut(volumeId, this.#beginCreate(volume));
+    });
+  }
+
+  deleteVolume(volumeId: string): Promise<void> {
+    return this.#inTurn(volumeId, async () => {
+      if (this.#exports.isExported(volumeId))
+        throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
+      const { chains } = this.#records;
+      if (chains.volumes.has(volumeId)) this.#records.change(withoutVolume(chains, volumeId));
+      await this.#changes.collect();
+    });
+  }
+
+  extendVolume(volumeId: string, sizeBytes: number): Promise<void> {
+    return this.#inTurn(volumeId, async () => {
+      const { chains } = this.#records;
+      if (volumeOf(chains, volumeId).sizeBytes === sizeBytes) return;
+      await this.#changes.carryOut(volumeId, beginExtend(chains, volumeId, sizeBytes));
+    });
+  }
+
+  createSnapshot(volumeId: string, snapshotId: string): Promise<void> {
+    checked(snapshotId);
+    return this.#inTurn(volumeId, async () => {
+      const { chains } = this.#records;
+      if (volumeOf(chains, volumeId).snapshots.some(({ id }) => id === snapshotId)) return;
+      await this.#changes.carryOut(volumeId, beginSnapshot(chains, volumeId, snapshotId, newLayerId()));
+    });
+  }
+
+  deleteSnapshot(volumeId: string, snapshotId: string): Promise<void> {
+    return this.#inTurn(volumeId, async () => {
+      const { chains } = this.#records;
+      if (chains.volumes.has(volumeId)) this.#records.change(withoutSnapshot(chains, volumeId, snapshotId));
+      await this.#changes.collect();
+    });
+  }
+
+  revertVolume(volumeId: string, snapshotId: string): Promise<void> {
+    return this.#inTurn(volumeId, async () => {
+      if (this.#exports.isExported(volumeId))
+        throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
+      const begun = beginRevert(this.#records.chains, volumeId, snapshotId, newLayerId());
+      await this.#changes.carryOut(volumeId, begun);
+    });
+  }
+
+  exportVolume(wanted: WantedExport): Promise<VolumeExport> {
+    checked(wanted.attachmentId);
+    return this.#inTurn(wanted.volumeId, () => {
+      volumeOf(this.#records.chains, wanted.volumeId);
+      return this.#exports.export(wanted);
+    });
+  }
+
+  unexportVolume(volumeId: string, attachmentId: string): Promise<void> {
+    checked(attachmentId);
+    return this.#inTurn(volumeId, () => this.#exports.unexport(volumeId, attachmentId));
+  }
+
+  async exports(): Promise<readonly RunningExport[]> {
+    return this.#exports.running();
+  }
+
+  /** Starts daemons that ended, and looks after those that run. */
+  watcher(): Worker {
+    let restarts = 0;
+    return {
+      name: "exports",
+      status: () => ({ exported: this.#exports.volumeIds.length, restarts }),
+      work: async () => {
+        this.#lost.clear();
+        const missing = this.#exports.volumeIds.filter((volumeId) => !this.#exports.isServed(volumeId));
+        for (const volumeId of missing) {
+          restarts += 1;
+          await this.#inTurn(volumeId, () => this.#exports.ensure(volumeId));
+          this.#options.log.info("an export is served again", { volumeId });
+        }
+        return "idle";
+      },
+      waitForWork: async (signal) => {
+        if (this.#lost.size > 0) return;
+        const woken = new Promise<void>((resolve) => (this.#wake = resolve));
+        const stop = new AbortController();
+        await Promise.race([woken, sleep(WATCH_INTERVAL_MS, AbortSignal.any([signal, stop.signal]))]);
+        stop.abort();
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#turns.quiet();
+    this.#exports.release();
+  }
+
+  #beginCreate(volume: NewVolume): Chains {
+    const { volumeId, pool, source } = volume;
+    const { chains } = this.#records;
+    if (!this.#options.pools.has(pool)) throw new RingsteadError("pool-full", `this host has no pool called "${pool}"`);
+    const wanted = { volumeId, pool, sizeBytes: volume.sizeBytes };
+    switch (source.kind) {
+      case "none":
+        return beginCreate(chains, wanted, newLayerId());
+      case "snapshot":
+        return beginCreateFromSnapshot(chains, wanted, source.volumeId, checked(source.snapshotId), newLayerId());
+      case "volume":
+        return beginClone(chains, wanted, source.volumeId, [newLayerId(), newLayerId()]);
+    }
+  }
+
+  /** Runs the action when no other one of the volume runs, and none is half done. */
+  #inTurn<Result>(volumeId: string, action: () => Promise<Result>): Promise<Result> {
+    return this.#turns.run([checked(volumeId)], async () => {
+      await this.#changes.resume(volumeId);
+      return action();
+    });
+  }
+
+  async #recover(): Promise<void> {
+    const { log } = this.#options;
+    for (const volumeId of this.#exports.volumeIds) await this.#exports.adopt(volumeId);
+    for (const { volumeId, kind } of this.#records.chains.pending) {
+      log.info("a change of a volume goes on where it was interrupted", { volumeId, kind });
+      await this.#changes
+        .resume(volumeId)
+        .catch((error: unknown) => log.error("a change of a volume failed", { volumeId, kind, error }));
+    }
+    await this.#changes.collect().catch((error: unknown) => log.error("space cannot be given back yet", { error }));
+    for (const volumeId of this.#exports.volumeIds) {
+      await this.#inTurn(volumeId, () => this.#exports.ensure(volumeId)).catch((error: unknown) =>
+        log.error("an export cannot be served yet", { volumeId, error }),
+      );
+    }
+  }
+
+  #pool(name: string): Driver {
+    const driver = this.#options.pools.get(name);
+    if (driver === undefined) throw new RingsteadError("pool-missing", `the pool "${name}" is not there`);
+    return driver;
+  }
+
+  /** Bytes that a layer needs in its pool. */
+  #spaceOf({ format, pool }: Layer, virtualBytes: number): number {
+    if (format === "raw") return virtualBytes;
+    return this.#pool(pool).growsByItself ? emptyImageBytes(virtualBytes) : imageBytesLimit(virtualBytes);
+  }
+
+  async #make(layer: Layer): Promise<void> {
+    const driver = this.#pool(layer.pool);
+    const virtualBytes = sectors(layer.virtualBytes);
+    await driver.create(layer.id, this.#spaceOf(layer, virtualBytes));
+    if (layer.format === "raw") return;
+    const place = await driver.place(layer.id);
+    if (place === undefined) throw new RingsteadError("pool-damaged", `layer ${layer.id} is gone`);
+    const file = await open(place.path, "r+");
+    try {
+      for (const { offset, bytes } of emptyImage(virtualBytes).toReversed()) {
+        await file.write(bytes, 0, bytes.length, place.offset + offset);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** The chain from `top`, which has `sizeBytes` whatever its record says yet. */
+  async #placedChain(volumeId: string, top?: LayerId, sizeBytes?: number): Promise<readonly PlacedLayer[]> {
+    const { chains } = this.#records;
+    const layers = chainOf(chains, top ?? volumeOf(chains, volumeId).top);
+    return Promise.all(
+      layers.map(async (layer, index) => {
+        const place = await this.#pool(layer.pool).place(layer.id);
+        if (place === undefined) throw new RingsteadError("pool-damaged", `layer ${layer.id} of ${volumeId} is gone`);
+        const virtualBytes = sectors((index === 0 ? sizeBytes : undefined) ?? layer.virtualBytes);
+        return { layer: { ...layer, virtualBytes }, place };
+      }),
+    );
+  }
+}
+
+const sectors = (bytes: number): number => Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;

@@ -1,0 +1,176 @@
+import { execFile, spawn } from "node:child_process";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { adminSession } from "../../identity/scenarios/cloud-session.ts";
+import { cleanEnvironment, TestInstallation } from "../../scripts/scenarios/installation.ts";
+
+const installation = new TestInstallation(["--only", "block"]);
+const cloudsFile = (): string => join(installation.folder, "clouds.yaml");
+
+/** One `openstack` process that is given commands line by line. */
+const openstack = (commands: readonly string[]): Promise<{ readonly output: string; readonly errors: string }> =>
+  new Promise((resolve, reject) => {
+    const environment = { ...cleanEnvironment(), OS_CLIENT_CONFIG_FILE: cloudsFile(), OS_CLOUD: "ringstead" };
+    const child = spawn("/usr/bin/python3", ["/usr/bin/openstack"], { env: environment });
+    let output = "";
+    let errors = "";
+    child.stdout.on("data", (chunk: Buffer) => void (output += chunk.toString()));
+    child.stderr.on("data", (chunk: Buffer) => void (errors += chunk.toString()));
+    child.once("error", reject);
+    child.once("close", () => resolve({ output: output.replaceAll("(openstack) ", ""), errors }));
+    child.stdin.end(`${commands.join("\n")}\n`);
+  });
+
+type Thing = Readonly<Record<string, unknown>>;
+
+/** The JSON values that commands with `-f json` printed, in order. */
+const valuesOf = (output: string): unknown[] =>
+  [...output.matchAll(/^(?:\[\]|\{\}|\{[\s\S]*?^\}|\[[\s\S]*?^\])$/gm)].map(([text]) => JSON.parse(text) as unknown);
+
+const all = async (...commands: string[]): Promise<readonly unknown[]> => {
+  const { output, errors } = await openstack(commands);
+  expect(errors).toBe("");
+  return valuesOf(output);
+};
+const thing = (value: unknown): Thing => value as Thing;
+const list = (value: unknown): readonly Thing[] => value as Thing[];
+
+let known: Promise<string> | undefined;
+const adminToken = async (): Promise<string> => (await adminSession(installation.folder)).token;
+
+const volumeStatus = async (name: string): Promise<unknown> => {
+  known ??= adminToken();
+  const token = await known;
+  const base = String(installation.ready().endpoints["block"]);
+  const answer = await fetch(`${base}/volumes/detail?name=${name}`, { headers: { "x-auth-token": token } });
+  const { volumes } = (await answer.json()) as { volumes: Thing[] };
+  return volumes[0]?.["status"] ?? "gone";
+};
+
+const until = async (name: string, status: string): Promise<void> => {
+  for (let waited = 0; waited < 120_000; waited += 200) {
+    if ((await volumeStatus(name)) === status) return;
+    await sleep(200);
+  }
+  throw new Error(`${name} is ${String(await volumeStatus(name))}, not ${status}`);
+};
+
+const run = promisify(execFile);
+
+/** Cinder's own client, with what is in openrc. */
+const cinder = async (...words: string[]): Promise<string> => {
+  const script = '. "$0" && exec cinder "$@"';
+  const rc = join(installation.folder, "openrc");
+  return (await run("bash", ["-c", script, rc, ...words], { env: cleanEnvironment() })).stdout;
+};
+
+const adminProjectId = async (): Promise<string> => {
+  const [project] = await all("project show admin -f json");
+  return String(thing(project)["id"]);
+};
+
+beforeAll(() => installation.up());
+afterAll(() => installation[Symbol.asyncDispose]());
+
+it("a volume is made, shown, changed, extended and deleted, by the client as it is", async () => {
+  const [made] = await all("volume create --size 1 --description first --property purpose=test disk -f json");
+  expect(thing(made)).toMatchObject({ name: "disk", size: 1, type: "__DEFAULT__", properties: { purpose: "test" } });
+  await until("disk", "available");
+  const [shown, , renamed] = await all(
+    "volume show disk -f json",
+    "volume list -f json",
+    "volume set --name plate --property colour=red --bootable --read-only disk",
+    "volume show plate -f json",
+  );
+  expect(thing(shown)).toMatchObject({
+    status: "available",
+    "os-vol-host-attr:host": expect.stringMatching(/^local@.+#.+$/),
+  });
+  expect(thing(renamed)).toMatchObject({
+    name: "plate",
+    bootable: "true",
+    properties: { purpose: "test", colour: "red", readonly: "True" },
+  });
+  await all("volume set --read-write plate", "volume set --size 2 plate");
+  await until("plate", "available");
+  const [grown] = await all("volume unset --property colour plate", "volume show plate -f json");
+  expect(thing(grown)).toMatchObject({ size: 2 });
+  expect(thing(grown)["properties"]).not.toHaveProperty("colour");
+  const { errors } = await openstack(["volume set --size 1 plate", "volume show nothing"]);
+  expect(errors).toContain("New size must be greater than 2 GB");
+  expect(errors).toContain("No volume with a name or ID of 'nothing' exists");
+  await all("volume delete plate");
+  await until("plate", "gone");
+  expect(await all("volume list -f json")).toEqual([[]]);
+});
+
+it("types, quotas, services, zones and pools are managed by the client as it is", async () => {
+  const values = await all(
+    "volume type create --private --property volume_backend_name=nothing gold -f json",
+    "volume type set --project admin gold",
+    "volume type show gold -f json",
+    "volume type list --long -f json",
+    "volume service list -f json",
+    "availability zone list --volume -f json",
+  );
+  const [, shown, types, services, zones] = values;
+  expect(thing(shown)).toMatchObject({
+    name: "gold",
+    is_public: false,
+    properties: { volume_backend_name: "nothing" },
+  });
+  expect(list(types).map(({ Name }) => Name)).toContain("__DEFAULT__");
+  expect(list(services).map((one) => [one["Binary"], one["State"]])).toContainEqual(["cinder-volume", "up"]);
+  expect(list(zones).map((one) => one["Zone Name"])).toEqual(["nova"]);
+  expect(await cinder("get-pools")).toMatch(/local@.+#.+/);
+  // `openstack quota set` asks for the compute service first; the service's own client does not.
+  const projectId = await adminProjectId();
+  await cinder("quota-update", "--volumes", "1", projectId);
+  expect(await cinder("quota-show", projectId)).toMatch(/\| volumes +\| 1 +\|/);
+  await all("volume create --size 1 one");
+  const { errors } = await openstack(["volume create --size 1 two"]);
+  expect(errors).toContain("VolumeLimitExceeded");
+  await until("one", "available");
+  await all("volume delete one");
+  await until("one", "gone");
+  await all("volume type unset --project admin gold", "volume type delete gold");
+  await cinder("quota-delete", projectId);
+  expect(await cinder("quota-show", projectId)).toMatch(/\| volumes +\| 10 +\|/);
+});
+
+it("an attachment opens the volume, and all goes on after everything was killed", async () => {
+  await all("volume create --size 1 kept");
+  await until("kept", "available");
+  const token = await adminToken();
+  const headers = { "x-auth-token": token, "openstack-api-version": "volume 3.54", "content-type": "application/json" };
+  const call = async (method: string, path: string, body?: object): Promise<Thing> => {
+    const base = String(installation.ready().endpoints["block"]);
+    const answer = await fetch(base + path, {
+      method,
+      headers,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text === "" ? {} : (JSON.parse(text) as Thing);
+  };
+  const { volumes } = (await call("GET", "/volumes?name=kept")) as { volumes: { id: string }[] };
+  const id = volumes[0]?.id ?? "";
+  const fields = { volume_uuid: id, instance_uuid: id, connector: { host: "local" } };
+  const { attachment } = (await call("POST", "/attachments", { attachment: fields })) as {
+    attachment: { id: string; connection_info: Thing };
+  };
+  expect(attachment.connection_info).toMatchObject({ driver_volume_type: "nbd", transport: "unix" });
+  await call("POST", `/attachments/${attachment.id}/action`, { "os-complete": {} });
+  expect(await volumeStatus("kept")).toBe("in-use");
+  await sleep(1_500);
+  expect(installation.ready().processes.map(({ role }) => role)).toContain(`export:${id}`);
+  await installation.crash();
+  expect(await volumeStatus("kept")).toBe("in-use");
+  await call("DELETE", `/attachments/${attachment.id}`);
+  expect(await volumeStatus("kept")).toBe("available");
+  await all("volume delete kept");
+  await until("kept", "gone");
+});

@@ -1,0 +1,211 @@
+import { mkdir, readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { type Clock, systemClock } from "../common/clock.ts";
+import { type ClusterConfig, portOf, publicEndpoint, rpcAddress } from "../common/config.ts";
+import { RingsteadError } from "../common/errors.ts";
+import { createHttpServer } from "../common/http/server.ts";
+import type { Log } from "../common/log.ts";
+import type { Metrics } from "../common/metrics.ts";
+import { openPolicyFile } from "../common/policy/policy-file.ts";
+import { RpcClient } from "../common/rpc/client.ts";
+import type { RuntimePaths } from "../common/runtime-paths.ts";
+import { openDatabase } from "../common/sql/database.ts";
+import { runMigrations } from "../common/sql/migrations.ts";
+import { openSqlite } from "../common/sql/sqlite.ts";
+import { runWorkers, type Worker } from "../common/worker.ts";
+import {
+  createIdentityClient,
+  createRemoteIdentityClient,
+  createRevocationFollower,
+  createTokenVerifier,
+  identityKeyFollower,
+  type TokenVerifier,
+} from "../identity/client.ts";
+import { ATTACHMENT_ROUTES } from "./api/attachments.ts";
+import type { BlockContext } from "./api/block-route.ts";
+import { CREATE_VOLUME_ROUTES } from "./api/create-volume.ts";
+import { cinderErrorEdge } from "./api/error-edge.ts";
+import { EXTENSION_ROUTES } from "./api/extensions.ts";
+import { BLOCK_OPERATIONS } from "./api/operations.ts";
+import { QUOTA_ROUTES } from "./api/quota-sets.ts";
+import { SERVICE_ROUTES } from "./api/services.ts";
+import { TYPE_ACCESS_ROUTES } from "./api/type-access.ts";
+import { TYPE_EXTRA_SPEC_ROUTES } from "./api/type-extra-specs.ts";
+import { VERSION_ROUTES } from "./api/versions.ts";
+import { VOLUME_ACTION_ROUTES } from "./api/volume-actions.ts";
+import { VOLUME_METADATA_ROUTES } from "./api/volume-metadata.ts";
+import { VOLUME_TYPE_ROUTES } from "./api/volume-types.ts";
+import { VOLUME_ROUTES } from "./api/volumes.ts";
+import { createVolumeHostClient } from "./client.ts";
+import { parseBlockConfig } from "./config.ts";
+import { BLOCK_POLICY_RULES } from "./core/policy-rules.ts";
+import { createTaskRunner } from "./daemons/task-runner.ts";
+import { createHosts } from "./hosts.ts";
+import { BLOCK_MIGRATIONS } from "./store/migrations.ts";
+import { blockPaths } from "./store/paths.ts";
+import type { BlockSchema } from "./store/schema.ts";
+import { releaseTasks } from "./store/tasks.ts";
+import { ensureDefaultType } from "./store/volume-types.ts";
+import type { VolumeHost } from "./volume-host.ts";
+import { createVolumeWork } from "./volume-work.ts";
+import { BLOCK_HOST_SOCKET } from "./wire.ts";
+
+/** How long a client waits for a host: longer than a task tries to connect, shorter than clients have patience. */
+const WAIT_MS = 25_000;
+/** Cinder's osapi_max_request_body_size. */
+const BODY_LIMIT_BYTES = 114_688;
+
+const ROUTES = [
+  ...VERSION_ROUTES,
+  ...VOLUME_ROUTES,
+  ...CREATE_VOLUME_ROUTES,
+  ...VOLUME_METADATA_ROUTES,
+  ...VOLUME_ACTION_ROUTES,
+  ...ATTACHMENT_ROUTES,
+  ...VOLUME_TYPE_ROUTES,
+  ...TYPE_EXTRA_SPEC_ROUTES,
+  ...TYPE_ACCESS_ROUTES,
+  ...QUOTA_ROUTES,
+  ...SERVICE_ROUTES,
+  ...EXTENSION_ROUTES,
+];
+
+export type BlockOptions = {
+  readonly config: ClusterConfig;
+  readonly paths: RuntimePaths;
+  readonly clusterKey: Buffer;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly clock?: Clock;
+  /** In the place of this node's block host. */
+  readonly hosts?: ReadonlyMap<string, VolumeHost>;
+  /** In the place of the configured port; 0 for any free one. */
+  readonly port?: number;
+  /** In the place of tokens of this installation's identity service. */
+  readonly verifier?: TokenVerifier;
+  /** The table `[block]` of cluster.toml. */
+  readonly table?: unknown;
+  /** How long a step without an answer is tried, and a client waits for one; for tests. */
+  readonly giveUpMs?: number;
+  readonly waitMs?: number;
+};
+
+/** The running API of the block service. Disposal drains requests, lets steps under way end, then closes the database. */
+export type BlockService = AsyncDisposable & { readonly port: number };
+
+const readTls = async (config: ClusterConfig): Promise<{ cert: Buffer; key: Buffer } | undefined> =>
+  config.tlsCert === undefined || config.tlsKey === undefined
+    ? undefined
+    : { cert: await readFile(config.tlsCert), key: await readFile(config.tlsKey) };
+
+/** Who verifies tokens, and the work that keeps what it goes by up to date. */
+const tokensOf = (
+  options: BlockOptions,
+  clock: Clock,
+  starting: AsyncDisposableStack,
+): { readonly verifier: TokenVerifier; readonly workers: readonly Worker[] } => {
+  const { config, paths, metrics } = options;
+  if (options.verifier !== undefined) return { verifier: options.verifier, workers: [] };
+  const { cluster, node } = config;
+  const isHere = cluster === undefined || cluster.identityNode === node;
+  const address = isHere ? undefined : rpcAddress(config, cluster.identityNode, "control");
+  if (!isHere && address === undefined)
+    throw new RingsteadError("invalid-config", `there is no node ${cluster.identityNode}`);
+  const client =
+    address === undefined
+      ? createIdentityClient(paths.socket("control"))
+      : createRemoteIdentityClient(starting.use(new RpcClient(address, options.clusterKey)));
+  const revocations = createRevocationFollower({ client, clock, graceSeconds: config.revocationGraceSeconds });
+  metrics.gauge(
+    "ringstead_block_revocations_silent_seconds",
+    "Seconds since the identity service told the block service of revoked tokens.",
+    () => revocations.silentSeconds(),
+  );
+  const verifier = createTokenVerifier({ keysDir: paths.identityDir, clock, revocations: revocations.source });
+  return {
+    verifier,
+    workers: isHere ? [revocations.worker] : [revocations.worker, identityKeyFollower(client, paths.identityDir)],
+  };
+};
+
+/** Opens the database, goes on with the tasks that stand there, and serves the API on the public port. Resolves once it accepts connections. */
+export const startBlock = async (options: BlockOptions): Promise<BlockService> => {
+  const { config, paths, log, clock = systemClock } = options;
+  const blockConfig = parseBlockConfig(options.table);
+  const files = blockPaths(paths.blockDir);
+  await mkdir(files.root, { recursive: true, mode: 0o700 });
+
+  await using starting = new AsyncDisposableStack();
+  const server = config.database;
+  const database = await openDatabase<BlockSchema>({ server, namespace: "block", sqlitePath: files.database, log });
+  starting.defer(() => database.destroy());
+  // A second handle on the file: who reads does not wait for a transaction, and does not see it half done.
+  const writer = server === undefined ? openSqlite<BlockSchema>(files.database) : database;
+  if (writer !== database) starting.defer(() => writer.destroy());
+  const applied = await runMigrations(writer, BLOCK_MIGRATIONS, clock.nowMs());
+  if (applied.length > 0) log.info("migrations applied", { applied });
+  await ensureDefaultType(writer, blockConfig.defaultVolumeType, clock.nowMs());
+  if (server === undefined) await releaseTasks(writer);
+
+  const work = (hosts: BlockContext["hosts"]) =>
+    createVolumeWork({
+      database: writer,
+      hosts,
+      scheduler: blockConfig.scheduler,
+      zone: blockConfig.availabilityZone,
+      clock,
+    });
+  const ownHost = (): ReadonlyMap<string, VolumeHost> => {
+    const rpc = new RpcClient(paths.socket(BLOCK_HOST_SOCKET), options.clusterKey);
+    hostConnection.use(rpc);
+    return new Map([[config.node, createVolumeHostClient(rpc)]]);
+  };
+  const hostConnection = new DisposableStack();
+  const hosts = createHosts(options.hosts ?? ownHost());
+  const { giveUpMs } = options;
+  const tasks = createTaskRunner({
+    database: writer,
+    work: work(hosts),
+    clock,
+    log,
+    ...(giveUpMs === undefined ? {} : { giveUpMs }),
+  });
+  // Last of all before the database: calls under way fail when the connection ends, and their steps stand in the database.
+  starting.use(tasks);
+  starting.use(hostConnection);
+
+  const { verifier, workers } = tokensOf(options, clock, starting);
+  starting.use(runWorkers([tasks.worker, ...workers], { log }));
+
+  const context: BlockContext = {
+    config: blockConfig,
+    clock,
+    log,
+    database,
+    writer,
+    verifier,
+    policy: openPolicyFile({ file: paths.policyFile("block"), defaults: BLOCK_POLICY_RULES, log, clock }),
+    hosts,
+    tasks,
+    waitMs: options.waitMs ?? WAIT_MS,
+    localHosts: new Set([config.node, hostname(), "localhost"]),
+    publicEndpoint: publicEndpoint(config, "block"),
+  };
+  const tls = await readTls(config);
+  const http = starting.use(
+    createHttpServer({
+      context,
+      routes: ROUTES,
+      absent: BLOCK_OPERATIONS,
+      edge: cinderErrorEdge(`${publicEndpoint(config, "identity")}/v3`),
+      log: log.child({ face: "block" }),
+      bodyLimitBytes: BODY_LIMIT_BYTES,
+      headers: { vary: "OpenStack-API-Version" },
+      ...(tls === undefined ? {} : { tls }),
+    }),
+  );
+  const port = await http.listen({ host: config.bind, port: options.port ?? portOf(config, "block") });
+  log.info("block serves", { bind: config.bind, port });
+  const running = starting.move();
+  return { port, [Symbol.asyncDispose]: () => running.disposeAsync() };
+};

@@ -1,0 +1,77 @@
+/**
+ * What a block host does for the control plane. Every call is idempotent by the ids that it names: whoever does not know whether it was done
+ * (the caller crashed, the answer was lost) makes it again, and gets the same answer. The caller decides (states, quotas, placement); the host
+ * refuses only what would lose data. It keeps what it needs to go on by itself after a restart in its own folder.
+ */
+export type VolumeHost = {
+  /** Pools with what is really free now. */
+  pools(): Promise<readonly PoolReport[]>;
+  /** Resolves once the volume can be exported, its first `sizeBytes` reading as its source does, or as zeros. Errors: "pool-full", "no-such-source". */
+  createVolume(volume: NewVolume): Promise<void>;
+  /** Its bytes are unreadable for whoever gets the space next before this resolves. Errors: "volume-in-use" while it is exported or others need its layers. */
+  deleteVolume(volumeId: string): Promise<void>;
+  /** Grows it, also while it is exported: clients see the size once this resolves. Errors: "pool-full", "volume-shrinks", "no-such-volume". */
+  extendVolume(volumeId: string, sizeBytes: number): Promise<void>;
+  /** A point in time that never changes; also while it is exported. Errors: "no-such-volume", "pool-full". */
+  createSnapshot(volumeId: string, snapshotId: string): Promise<void>;
+  /** Errors: "snapshot-in-use" where a volume cannot go on without it. */
+  deleteSnapshot(volumeId: string, snapshotId: string): Promise<void>;
+  /** The volume's content becomes that of its latest snapshot. Errors: "volume-in-use", "no-such-snapshot". */
+  revertVolume(volumeId: string, snapshotId: string): Promise<void>;
+  /** Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable". */
+  exportVolume(wanted: WantedExport): Promise<VolumeExport>;
+  /** Cuts off that attachment's clients and nobody else's; the daemon ends with the last. */
+  unexportVolume(volumeId: string, attachmentId: string): Promise<void>;
+  /** Exports as they are now, for status pages and ready.json. */
+  exports(): Promise<readonly RunningExport[]>;
+};
+
+export type PoolReport = {
+  /** Its name among this host's pools, such as `lvm`. */
+  readonly pool: string;
+  readonly driver: "lvm" | "file";
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+  /** What its volumes may grow to, all together. */
+  readonly provisionedBytes: number;
+  readonly volumeCount: number;
+  readonly isThin: boolean;
+  /** Why it takes no new volumes just now. */
+  readonly failure: string | undefined;
+};
+
+export type NewVolume = {
+  readonly volumeId: string;
+  readonly pool: string;
+  readonly sizeBytes: number;
+  readonly source:
+    | { readonly kind: "none" }
+    | { readonly kind: "snapshot"; readonly volumeId: string; readonly snapshotId: string }
+    | { readonly kind: "volume"; readonly volumeId: string };
+};
+
+export type WantedExport = {
+  readonly volumeId: string;
+  readonly attachmentId: string;
+  /** `unix`: a private socket for clients on this host; `tcp`: TLS with a credential of this attachment. */
+  readonly transport: "unix" | "tcp";
+  readonly isReadOnly: boolean;
+};
+
+export type VolumeExport =
+  | { readonly kind: "nbd-unix"; readonly socketPath: string; readonly exportName: string }
+  | {
+      readonly kind: "nbd-tls";
+      readonly host: string;
+      readonly port: number;
+      readonly exportName: string;
+      /** Folder with what the client needs for TLS: a PSK file or certificates, in the names that QEMU and nbd clients look for. */
+      readonly credentialFolder: string;
+    };
+
+export type RunningExport = {
+  readonly volumeId: string;
+  readonly attachmentIds: readonly string[];
+  readonly pid: number;
+  readonly startTime: number;
+};

@@ -1,0 +1,77 @@
+import { readClusterKey } from "../common/cluster-key.ts";
+import { RingsteadError } from "../common/errors.ts";
+import { RpcClient } from "../common/rpc/client.ts";
+import { runtimePaths } from "../common/runtime-paths.ts";
+import { createVolumeHostClient } from "../block/client.ts";
+import type { VolumeExport, VolumeHost } from "../block/volume-host.ts";
+import { BLOCK_HOST_SOCKET } from "../block/wire.ts";
+import { dataDirOf, parseOptions } from "./up-options.ts";
+
+const HELP = `ringstead volume export ID --protocol nbd [--tcp] [--read-only] [--data DIR]
+ringstead volume unexport ID [--data DIR]
+
+  export    serves the volume and prints where, as qemu-img, nbdinfo, nbdcopy and fio take it:
+              nbd+unix:///NAME?socket=PATH                                     for programs on this machine
+              nbds://USER@HOST:PORT/NAME?tls-psk-file=FOLDER/keys.psk          with --tcp: TLS with a key of this export alone;
+            QEMU takes the same key as --object tls-creds-psk,id=…,dir=FOLDER,username=USER,endpoint=client.
+            Again with the same options: the same line. It stays until unexport, also through restarts.
+  unexport  cuts its clients off
+`;
+
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const lineOf = (exported: VolumeExport): string => {
+  if (exported.kind === "nbd-unix")
+    return `nbd+unix:///${exported.exportName}?socket=${encodeURI(exported.socketPath)}`;
+  const { host, port, exportName, credentialFolder } = exported;
+  const name = host.includes(":") ? `[${host}]` : host;
+  return `nbds://${exportName}@${name}:${port}/${exportName}?tls-psk-file=${encodeURI(credentialFolder)}/keys.psk`;
+};
+
+type Options = { readonly protocol?: string; readonly tcp?: boolean; readonly "read-only"?: boolean };
+
+const serve = async (host: VolumeHost, volumeId: string, options: Options): Promise<string> => {
+  if (options.protocol !== undefined && options.protocol !== "nbd")
+    throw new RingsteadError(
+      "usage",
+      `volumes are exported over nbd, not "${options.protocol}" (see: ringstead volume help)`,
+    );
+  const exported = await host.exportVolume({
+    volumeId,
+    // An operator's export is an attachment of its own, found again by the volume alone.
+    attachmentId: volumeId,
+    transport: options.tcp === true ? "tcp" : "unix",
+    isReadOnly: options["read-only"] === true,
+  });
+  return `${lineOf(exported)}\n`;
+};
+
+/** `ringstead volume export|unexport ID`: asks the block host of this machine. */
+export const volume = async (argv: readonly string[]): Promise<number> => {
+  const options = {
+    data: { type: "string" },
+    protocol: { type: "string" },
+    tcp: { type: "boolean" },
+    "read-only": { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  } as const;
+  const { values, positionals } = parseOptions(argv, options, true);
+  const [word = "help", id = "", ...rest] = positionals;
+  if (values.help === true || word === "help") {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  if (word !== "export" && word !== "unexport")
+    throw new RingsteadError("usage", `there is no "ringstead volume ${word}" (see: ringstead volume help)`);
+  if (!ID.test(id) || rest.length > 0)
+    throw new RingsteadError(
+      "usage",
+      `ringstead volume ${word} takes the id of one volume (see: ringstead volume help)`,
+    );
+  const paths = runtimePaths(dataDirOf(values.data));
+  using rpc = new RpcClient(paths.socket(BLOCK_HOST_SOCKET), readClusterKey(paths));
+  const host = createVolumeHostClient(rpc);
+  if (word === "export") process.stdout.write(await serve(host, id, values));
+  else await host.unexportVolume(id, id);
+  return 0;
+};
