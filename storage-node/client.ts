@@ -372,7 +372,7 @@ export class StorageNodeConnections implements Disposable {
   }
 
   /** The connection to the process that serves a device. Requires: `checkKnown` has seen the ring that names it. */
-  of({ node, device }: RingDevice): RpcClient {
+  of({ node, device }: Pick<RingDevice, "node" | "device">): RpcClient {
     const { clusterKey, config, deviceGroups, paths } = this.#context;
     const isOwn = node === config.node;
     const name = isOwn ? storageNodeName(deviceGroups, device) : `node ${node}`;

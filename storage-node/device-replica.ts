@@ -20,13 +20,18 @@ import {
 } from "./core/register.ts";
 import { admitToContainer } from "./core/row-admission.ts";
 import type { BodyReference, DeviceEngine, Entry, Mutation, NewBody } from "./engine/device-engine.ts";
+import { type EpochState, type EpochUse, sinceOf } from "./core/partition-epoch.ts";
 import { decideInstall } from "./core/repair.ts";
 import type { PartitionPlace } from "./partition-copy.ts";
+import { PartitionEpochs } from "./partition-epochs.ts";
 import { RowSpace } from "./row-space.ts";
 import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
 import { decodeRegister, encodeRegister } from "./store/register-format.ts";
 import {
   type AcceptReply,
+  type Configuration,
+  CONFIGURATION_PATH,
+  configurationName,
   decodeContainerRecord,
   type Fate,
   type ListQuery,
@@ -73,6 +78,7 @@ type Confirmation = { readonly name: Name; readonly version: Ballot; readonly is
 export class DeviceReplica {
   readonly engine: DeviceEngine;
   readonly votes: Votes;
+  readonly epochs: PartitionEpochs;
   readonly #clock: Clock;
   readonly #rows: RowSpace;
   readonly #memory = new Map<string, VolatileRegister>();
@@ -82,22 +88,30 @@ export class DeviceReplica {
   #admitted: { readonly value: Uint8Array; readonly container: Parameters<typeof admitToContainer>[0] } | undefined;
   #floor: HybridTimestamp;
   #ceiling: HybridTimestamp;
+  /** No ballot that was accepted or promised here is above it; the ceiling goes ahead of it. */
+  #highest: HybridTimestamp;
 
-  /** @param votes where it answers as a replica; else only those ask it that repair */
+  /**
+   * @param votes where it answers as a replica; else only those ask it that repair
+   * @param epochs who else keeps its partitions
+   */
   constructor(
     engine: DeviceEngine,
     clock: Clock,
     seeds: readonly [bigint, bigint],
     votes = Votes.recorded(engine, clock),
+    epochs = PartitionEpochs.none(engine),
   ) {
     this.engine = engine;
     this.votes = votes;
+    this.epochs = epochs;
     this.#clock = clock;
     this.#rows = new RowSpace(engine, seeds);
     const ceiling = engine.get(CEILING_KEY);
     this.#ceiling =
       ceiling === undefined ? TIMESTAMP_ZERO : (Buffer.from(ceiling.value).toString("latin1") as HybridTimestamp);
     this.#floor = this.#ceiling;
+    this.#highest = this.#ceiling;
   }
 
   async accept(
@@ -107,8 +121,9 @@ export class DeviceReplica {
     proposal: Proposal,
     body: NewBody,
     own: readonly Ballot[],
+    epoch = 0,
   ): Promise<AcceptReply> {
-    this.votes.require(name.space, name.hash32);
+    const partition = this.#enter(name, epoch, "store");
     this.#checkClock(ballot);
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
@@ -117,11 +132,14 @@ export class DeviceReplica {
       ...proposal,
       body: proposal.body === "none" || proposal.body === "keep" ? proposal.body : ("given" as const),
     };
-    const decision = decideAccept(stored?.register, memory, this.#floor, version, ballot, record);
+    const epochFloor = partition?.configuration.floor;
+    const decision = decideAccept(stored?.register, memory, this.#floor, version, ballot, record, epochFloor);
     switch (decision.kind) {
-      case "refused":
+      case "refused": {
         await this.engine.durable(key);
-        return { kind: "refused", seen: decision.seen, floor: this.#floor, fates: this.#fates(id, key, own) };
+        const fates = this.#fates(id, key, own, partition);
+        return { kind: "refused", seen: decision.seen, floor: this.#floorIn(partition), fates };
+      }
       case "nodata":
         return { kind: "nodata" };
       case "repeated":
@@ -138,7 +156,7 @@ export class DeviceReplica {
       this.#confirmed.delete(id);
     }
     if (memory !== undefined) memory.promise = undefined;
-    if (this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+    this.#leaveUnsettled(id, name);
     const mutations: Mutation[] = [
       {
         kind: "put",
@@ -152,20 +170,21 @@ export class DeviceReplica {
     await this.engine.apply(mutations);
     return {
       kind: "accepted",
-      liveRow: name.space === "container" ? await this.#liveRow(name, decision.register) : undefined,
+      liveRow: isContainer(name) ? await this.#liveRow(name, decision.register) : undefined,
     };
   }
 
-  async prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply> {
-    this.votes.require(name.space, name.hash32);
+  async prepare(name: Name, ballot: Ballot, own: readonly Ballot[], epoch = 0): Promise<PrepareReply> {
+    const partition = this.#enter(name, epoch, "vote");
     this.#checkClock(ballot);
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
-    const decision = decidePrepare(stored?.register, this.#memory.get(id), this.#floor, ballot);
-    const fates = this.#fates(id, key, own);
+    const floor = this.#floorIn(partition);
+    const decision = decidePrepare(stored?.register, this.#memory.get(id), floor, ballot);
+    const fates = this.#fates(id, key, own, partition);
     if (decision.kind === "refused") {
       await this.engine.durable(key);
-      return { kind: "refused", seen: decision.seen, floor: this.#floor, fates };
+      return { kind: "refused", seen: decision.seen, floor, fates };
     }
     this.#remember(id).promise = ballot;
     const raise = this.#raiseCeiling(ballot);
@@ -181,8 +200,8 @@ export class DeviceReplica {
   }
 
   /** The register and where its body lies, after its sync. */
-  read(name: Name): Promise<Stored | undefined> {
-    this.votes.require(name.space, name.hash32);
+  read(name: Name, epoch = 0): Promise<Stored | undefined> {
+    this.#enter(name, epoch, "vote");
     return this.held(name);
   }
 
@@ -209,7 +228,7 @@ export class DeviceReplica {
     const registers: { name: Name; register: StoredRegister }[] = [];
     for (const [id, name] of this.#unsettled) {
       const register = this.#stored(registerKey(name), id)?.register;
-      if (register === undefined || !isUnsettled(name, register)) this.#unsettled.delete(id);
+      if (register === undefined || !isUnsettled(name, register) || !this.#keeps(name)) this.#unsettled.delete(id);
       else if (millisecondsOf(timestampIn(register.ballot)) < olderThanMs) registers.push({ name, register });
       if (registers.length === UNSETTLED_LIMIT) break;
     }
@@ -223,7 +242,7 @@ export class DeviceReplica {
     let last = entries.length < UNSETTLED_SCAN_LIMIT ? undefined : entries.at(-1)?.key;
     for (const { key, value } of entries) {
       const name = nameOfRegisterKey(key);
-      if (name === undefined || !mayBeUnsettled(name, value)) continue;
+      if (name === undefined || !mayBeUnsettled(name, value) || !this.#keeps(name)) continue;
       const register = this.#stored(key, Buffer.from(key).toString("latin1"))?.register;
       if (register === undefined || !isUnsettled(name, register)) continue;
       if (millisecondsOf(timestampIn(register.ballot)) < olderThanMs) registers.push({ name, register });
@@ -256,8 +275,11 @@ export class DeviceReplica {
   }
 
   #weigh(name: Name, id: string, stored: Stored | undefined, pulled: Register): ReturnType<DeviceReplica["weighs"]> {
-    const isVoting = this.votes.votesIn(name.space, name.hash32);
-    const decision = decideInstall(stored?.register, this.#memory.get(id), this.#floor, pulled, isVoting);
+    const partition = this.epochs.of(name.space, name.hash32);
+    const isMember = partition === undefined || isVoter(partition, this.epochs.self);
+    const isVoting = isMember && this.votes.votesIn(name.space, name.hash32);
+    const floor = this.#floorIn(partition);
+    const decision = decideInstall(stored?.register, this.#memory.get(id), floor, pulled, isVoting);
     if (decision !== "install" || stored === undefined || stored.body.kind === "none") return decision;
     const isSameBody = !stored.register.isTombstone && stored.register.bodyVersion === pulled.bodyVersion;
     return isSameBody && !pulled.isTombstone ? "install-keeping-body" : decision;
@@ -283,7 +305,7 @@ export class DeviceReplica {
       if (stored !== undefined && stored.register.version !== register.version)
         rememberOverwritten(this.#remember(id), stored.register);
       this.#confirmed.delete(id);
-      if (register.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+      if (register.state === "accepted") this.#leaveUnsettled(id, name);
       const kept: NewBody = decision === "install-keeping-body" ? { kind: "keep" } : body;
       mutations.push({ kind: "put", key, value: encodeRegister(register), body: kept });
       installed.push(one);
@@ -307,6 +329,7 @@ export class DeviceReplica {
 
   /** Votes everywhere from now on. Requires: every partition was joined. Resolves when that is durable. */
   async joinAll(): Promise<void> {
+    this.#floor = maxTimestamp(this.#floor, timestampAt(this.#clock.nowMs()));
     this.#ceiling = maxTimestamp(this.#ceiling, this.#floor);
     await this.votes.joinAll(ceilingMutation(this.#ceiling));
   }
@@ -330,7 +353,7 @@ export class DeviceReplica {
       await this.engine.apply([{ kind: "delete", key }]);
       return true;
     }
-    if (pulled.state === "accepted" && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+    if (pulled.state === "accepted") this.#leaveUnsettled(id, name);
     const mutations: Mutation[] = [{ kind: "put", key, value: encodeRegister(pulled), body }];
     const raise = this.#raiseCeiling(pulled.ballot);
     if (raise !== undefined) mutations.push(raise);
@@ -367,8 +390,8 @@ export class DeviceReplica {
     this.engine.apply(mutations).catch(() => {});
   }
 
-  async row(owner: Name, incarnation: Incarnation, row: Row): Promise<RowReply> {
-    this.votes.require(owner.space, owner.hash32);
+  async row(owner: Name, incarnation: Incarnation, row: Row, epoch = 0): Promise<RowReply> {
+    this.#enter(owner, epoch, "store");
     if (owner.space !== "container") return this.#rows.put(owner, row);
     // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
     const admitted = this.#admit(owner, incarnation);
@@ -382,8 +405,9 @@ export class DeviceReplica {
     owner: Name,
     incarnation: Incarnation,
     query: ListQuery,
+    epoch = 0,
   ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; runs: readonly Buffer[] }> {
-    this.votes.require(owner.space, owner.hash32);
+    this.#enter(owner, epoch, "vote");
     if (owner.space === "container") {
       const admitted = this.#admit(owner, incarnation);
       const durable = this.engine.durable(placeOf(owner).key);
@@ -411,7 +435,7 @@ export class DeviceReplica {
 
   /** The first live row of the container's incarnation that `register` names. */
   async #liveRow(name: Name, register: StoredRegister | undefined): Promise<Row | undefined> {
-    if (name.space !== "container" || register === undefined || register.isTombstone) return undefined;
+    if (!isContainer(name) || register === undefined || register.isTombstone) return undefined;
     return this.#rows.firstLive(lifeOf(name, decodeContainerRecord(register.metadata).incarnation));
   }
 
@@ -426,9 +450,50 @@ export class DeviceReplica {
     return { register, body: entry.body };
   }
 
-  #fates(id: string, key: Uint8Array, versions: readonly Ballot[]): Fate[] {
+  #fates(id: string, key: Uint8Array, versions: readonly Ballot[], partition: EpochState | undefined): Fate[] {
     const stored = this.#stored(key, id)?.register;
-    return versions.map((version) => fateOf(stored, this.#memory.get(id), this.#floor, version));
+    const floor = partition === undefined ? this.#floor : maxTimestamp(this.#floor, partition.fateFloor);
+    return versions.map((version) => fateOf(stored, this.#memory.get(id), floor, version));
+  }
+
+  /** Lets a message in where this device is a member in its epoch, and votes if that is asked for. Errors (thrown): those of `PartitionEpochs.admit`. */
+  #enter(name: Name, epoch: number, use: EpochUse): EpochState | undefined {
+    const partition = this.epochs.admit(name, epoch, use);
+    if (partition === undefined || isVoter(partition, this.epochs.self)) this.votes.require(name.space, name.hash32);
+    return partition;
+  }
+
+  /** Whether its partition was not moved away: what is left of it here is for nobody to finish. */
+  #keeps({ hash32, space }: Name): boolean {
+    const partition = this.epochs.of(space, hash32);
+    return partition === undefined || sinceOf(partition.configuration, this.epochs.self) !== undefined;
+  }
+
+  /** Ballots at or below it are refused. */
+  #floorIn(partition: EpochState | undefined): HybridTimestamp {
+    return partition === undefined ? this.#floor : maxTimestamp(this.#floor, partition.configuration.floor);
+  }
+
+  #leaveUnsettled(id: string, name: Name): void {
+    if (name.path !== CONFIGURATION_PATH && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+  }
+
+  /** Takes a configuration that was decided, if it is a newer one. Resolves, when that is durable, with the one that it has then. */
+  async configure(place: PartitionPlace, configuration: Configuration): Promise<Configuration> {
+    return (await this.epochs.change(place, { kind: "configure", configuration })).configuration;
+  }
+
+  /**
+   * [M3]: answers nothing more in this epoch. Resolves, when that is durable, with a timestamp that no ballot which was accepted or promised here in
+   * this epoch exceeds. Errors: "epoch-behind", "epoch-ahead", "device-joining".
+   */
+  async seal(place: PartitionPlace, epoch: number): Promise<HybridTimestamp> {
+    const name = configurationName(place.space, place.partition * 2 ** (32 - place.partitionPower));
+    this.#enter(name, epoch, "vote");
+    await this.epochs.change(place, { kind: "seal", epoch });
+    // Another epoch may have come meanwhile.
+    this.#enter(name, epoch, "vote");
+    return maxTimestamp(this.#highest, this.#floor);
   }
 
   #remember(id: string): VolatileRegister {
@@ -452,6 +517,7 @@ export class DeviceReplica {
   /** [D2]: no promise and no acceptance above the durable ceiling. */
   #raiseCeiling(ballot: Ballot): Mutation | undefined {
     const timestamp = timestampIn(ballot);
+    if (timestamp > this.#highest) this.#highest = timestamp;
     if (timestamp <= this.#ceiling) return undefined;
     this.#ceiling = timestampAfter(timestamp, CEILING_STEP_MS);
     return ceilingMutation(this.#ceiling);
@@ -501,10 +567,17 @@ const mayBeUnsettled = (name: Name, value: Uint8Array): boolean => {
   }
 };
 
-/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). */
+/** Whether a register is a container's: one register of each partition is that of its configuration. */
+const isContainer = ({ path, space }: Name): boolean => space === "container" && path !== CONFIGURATION_PATH;
+
+/** Whether a device is one of the present members, who promise and are read. */
+const isVoter = ({ configuration }: EpochState, self: string): boolean =>
+  configuration.old.some(({ id }) => id === self);
+
+/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). Configurations are their mover's. */
 const isUnsettled = (name: Name, register: StoredRegister): boolean =>
-  register.state === "accepted" ||
-  (name.space === "container" &&
+  (register.state === "accepted" && name.path !== CONFIGURATION_PATH) ||
+  (isContainer(name) &&
     !register.isTombstone &&
     register.state === "confirmed" &&
     decodeContainerRecord(register.metadata).status === "closing");

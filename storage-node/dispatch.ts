@@ -6,7 +6,16 @@ import { explain, type OperatorAnswer, scrub } from "./daemons/scrubber-operatio
 import type { DeviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import type { DeviceReplica } from "./device-replica.ts";
 import type { NewBody } from "./engine/device-engine.ts";
-import { buckets, digests, entries, fetch, type RepairAnswer } from "./repair/repair-operations.ts";
+import {
+  buckets,
+  configure,
+  digests,
+  entries,
+  epoch,
+  fetch,
+  type RepairAnswer,
+  seal,
+} from "./repair/repair-operations.ts";
 import { readHeldBody } from "./repair/repair-source.ts";
 import type { Staging } from "./staging.ts";
 import { registerKey } from "./store/keys.ts";
@@ -29,6 +38,9 @@ import {
   METHOD_BUCKETS,
   METHOD_ENTRIES,
   METHOD_FETCH,
+  METHOD_EPOCH,
+  METHOD_CONFIGURE,
+  METHOD_SEAL,
   METHOD_SCRUB,
   METHOD_EXPLAIN,
   packFates,
@@ -102,6 +114,7 @@ const accept: Operation = (reader, body) => {
   };
   const ids = stagedIds(reader);
   const own = reader.isNull() ? [version] : ownVersions(reader);
+  const epoch = reader.epoch();
   if (proposal.body === "inline" && body.length !== proposal.bodyLength) {
     throw new RingsteadError("bad-message", "body length differs from the record's");
   }
@@ -113,7 +126,7 @@ const accept: Operation = (reader, body) => {
         : proposal.body === "staged"
           ? { kind: "staged", file: staging.sealed(stagedId), length: proposal.bodyLength }
           : NO_BODY;
-    const answer = await replica.accept(name, version, ballot, proposal, newBody, own);
+    const answer = await replica.accept(name, version, ballot, proposal, newBody, own, epoch);
     switch (answer.kind) {
       case "accepted":
         if (proposal.body === "staged") staging.committed(stagedId);
@@ -132,9 +145,10 @@ const prepare: Operation = (reader) => {
   const ballot = reader.ballot();
   const own = ownVersions(reader);
   const wantedBytes = reader.count();
+  const epoch = reader.epoch();
   return async ({ replica }, reply) => {
     if (wantedBytes > 0) replica.engine.requireRoom(wantedBytes);
-    const answer = await replica.prepare(name, ballot, own);
+    const answer = await replica.prepare(name, ballot, own, epoch);
     if (answer.kind === "refused") reply.ok([1, answer.seen, answer.floor, packFates(answer.fates)]);
     else reply.ok([0, packRegister(answer.register), packFates(answer.fates), packRow(answer.liveRow)]);
   };
@@ -149,10 +163,11 @@ const tellDamage = ({ upkeep }: ServedDevice, name: Name, error: unknown): never
 const read: Operation = (reader) => {
   const name = reader.name();
   const bodyLimit = Math.min(reader.count(), READ_BODY_LIMIT_BYTES);
+  const epoch = reader.epoch();
   return async (device, reply) => {
     const { replica } = device;
     for (let attempt = 0; ; attempt++) {
-      const stored = await replica.read(name);
+      const stored = await replica.read(name, epoch);
       if (stored === undefined) return reply.ok([null]);
       const { register, body } = stored;
       const carriesBody = reply.part === 0 && body.kind === "log" && body.length > 0 && body.length <= bodyLimit;
@@ -191,8 +206,9 @@ const row: Operation = (reader) => {
     bytes: reader.integer(),
     payload: reader.bytes(),
   };
+  const epoch = reader.epoch();
   return async ({ replica }, reply) => {
-    const answer = await replica.row(owner, incarnation, given);
+    const answer = await replica.row(owner, incarnation, given, epoch);
     reply.ok([answer.kind]);
   };
 };
@@ -208,10 +224,11 @@ const list: Operation = (reader) => {
     limit: Math.min(reader.count(), LIST_LIMIT),
     withDeleted: reader.flag(),
   };
+  const epoch = reader.epoch();
   return async ({ replica }, reply) => {
     // The summary is taken before the page: rows stored meanwhile only make the hashes differ, which the proxy settles.
     const summary = replica.summary(owner, incarnation);
-    const answer = await replica.list(owner, incarnation, query);
+    const answer = await replica.list(owner, incarnation, query, epoch);
     if (answer.reply !== undefined) return reply.ok([answer.reply.kind]);
     const lengths = answer.runs.map((run) => run.length);
     const header = ["rows", summary.rows, summary.objects, summary.bytes, summary.setHash, lengths];
@@ -284,6 +301,9 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_BUCKETS]: repairing(buckets),
   [METHOD_ENTRIES]: repairing(entries),
   [METHOD_FETCH]: repairing(fetch),
+  [METHOD_EPOCH]: repairing(epoch),
+  [METHOD_CONFIGURE]: repairing(configure),
+  [METHOD_SEAL]: repairing(seal),
   [METHOD_SCRUB]: operating(scrub),
   [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:

@@ -8,19 +8,19 @@ import { RpcServer } from "../common/rpc/server.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
-import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
 import { StorageNodeConnections } from "./client.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
-import { Replicator } from "./daemons/replicator.ts";
+import { type DevicePlace, Replicator } from "./daemons/replicator.ts";
 import { deviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
 import { requireMountedDisk } from "./mounted-disk.ts";
+import { type FirstMembers, PartitionEpochs } from "./partition-epochs.ts";
 import { Foreground } from "./repair/foreground.ts";
 import { LocalSource } from "./repair/local-source.ts";
 import { RepairPace } from "./repair/pace.ts";
@@ -58,6 +58,14 @@ const loadRings = (paths: RuntimePaths): Readonly<Record<Space, Ring>> => ({
   object: loadServedRing(paths.ringFile("object-0")),
 });
 
+const firstMembersOf = (rings: Readonly<Record<Space, Ring>>): FirstMembers => {
+  const of = (ring: Ring): FirstMembers["object"] => ({
+    partitionPower: ring.partitionPower,
+    idsOf: (partition) => ring.primaries(partition).map(({ device, node }) => `${node}/${device}`),
+  });
+  return { account: of(rings.account), container: of(rings.container), object: of(rings.object) };
+};
+
 /** A node of a cluster that begins has its votes in a moment, if the others are there: whoever waits for it to be ready finds them. */
 const untilJoined = async (votes: readonly Votes[]): Promise<void> => {
   const limit = performance.now() + JOIN_PATIENCE_MS;
@@ -88,7 +96,8 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       const engine = await openDevice({ path, identity, digests });
       engines.push(engine);
       const votes = await Votes.opened(engine, systemClock, isFounding);
-      const replica = new DeviceReplica(engine, systemClock, seeds, votes);
+      const epochs = await PartitionEpochs.opened(engine, `${config.node}/${device}`, firstMembersOf(rings));
+      const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs);
       if (votes.isNewcomer)
         log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
       devices.set(device, { replica, staging: new Staging(engine) });
@@ -125,7 +134,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
   const settings = new WatchedRepairSettings(paths.repairSettings, log);
   const pace = new RepairPace(() => settings.now, foreground);
   pace.show(metrics);
-  const peerOf = (peer: RingDevice): RepairSource => {
+  const peerOf = (peer: DevicePlace): RepairSource => {
     const own = peer.node === config.node ? devices.get(peer.device) : undefined;
     return own === undefined ? new RepairPeer(connections.of(peer), peer.device) : new LocalSource(own.replica);
   };

@@ -24,12 +24,36 @@ export const METHOD_FETCH = 16;
 /** What an operator asks of a device (`daemons/scrubber-operations.ts`). */
 export const METHOD_SCRUB = 17;
 export const METHOD_EXPLAIN = 18;
+/** How partitions change their members (PROTOCOL section 8). */
+export const METHOD_EPOCH = 19;
+export const METHOD_CONFIGURE = 20;
+export const METHOD_SEAL = 21;
 
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
 
 /** A name, with the top 32 bits of its placement hash, under which its keys lie. */
 export type Name = { readonly space: Space; readonly hash32: number; readonly path: string };
+
+/** A member of a partition: its device as `node/device`, and the epoch since which it is one without a break. */
+export type Member = { readonly id: string; readonly since: number };
+
+/**
+ * Who keeps a partition (PROTOCOL section 8). An even epoch is stable: `old` are the members. In an odd one they are on the way from `old` to `next`,
+ * and a write needs both. What is at or below `floor` was accepted by members of an earlier epoch, and counts only where confirmed ([M5]).
+ */
+export type Configuration = {
+  readonly epoch: number;
+  readonly old: readonly Member[];
+  readonly next: readonly Member[] | undefined;
+  readonly floor: HybridTimestamp;
+};
+
+/** No client's path is without a slash. */
+export const CONFIGURATION_PATH = "epoch";
+
+/** The name under which the replicas of a partition keep its newest configuration, in the partition itself. `hash32`: the first of the partition. */
+export const configurationName = (space: Space, hash32: number): Name => ({ space, hash32, path: CONFIGURATION_PATH });
 
 /** What a replica knows of a version's outcome. */
 export type VersionState = "accepted" | "confirmed" | "void";
@@ -192,6 +216,10 @@ export class HeaderReader {
     const value = this.any();
     if (!isBallot(value)) throw bad("ballot");
     return value;
+  }
+  /** The epoch that a message is of: its last field, left out where it is 0, as in all partitions that were never moved. */
+  epoch(): number {
+    return this.#at < this.#fields.length ? this.count() : 0;
   }
   /** Null stands for `same`: most messages name one ballot several times. */
   ballotOr(same: Ballot): Ballot {
@@ -452,3 +480,33 @@ export const headersOf = (value: unknown): Record<string, string> => {
   for (const [key, text] of Object.entries(value)) if (typeof text === "string") headers[key] = text;
   return headers;
 };
+
+const packMembers = (members: readonly Member[]): unknown[] => members.map(({ id, since }) => [id, since]);
+
+/** Most members of a partition. */
+const MEMBERS_LIMIT = 255;
+
+const unpackMembers = (reader: HeaderReader): Member[] =>
+  reader.list(MEMBERS_LIMIT).map((item) => ({ id: item.text(), since: item.count() }));
+
+/** A configuration as header fields, and back. */
+export const packConfiguration = ({ epoch, floor, next, old }: Configuration): readonly unknown[] => [
+  epoch,
+  floor,
+  packMembers(old),
+  next === undefined ? null : packMembers(next),
+];
+
+export const unpackConfiguration = (reader: HeaderReader): Configuration => ({
+  epoch: reader.count(),
+  floor: reader.timestamp(),
+  old: unpackMembers(reader),
+  next: reader.isNull() ? undefined : unpackMembers(reader),
+});
+
+/** The metadata of the register under `configurationName`. */
+export const encodeConfiguration = (configuration: Configuration): Uint8Array =>
+  encode(packConfiguration(configuration));
+
+export const decodeConfiguration = (bytes: Uint8Array): Configuration =>
+  unpackConfiguration(readerOf(bytes, "configuration"));

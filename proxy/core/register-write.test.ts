@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { type Ballot, ballotOf, type Incarnation } from "../../common/ballot.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import type { AcceptReply, Fate, Register } from "../../storage-node/wire.ts";
+import { Quorum } from "./quorum.ts";
 import { RegisterWrite, type WriteEffect, type WriteMode, type WriteRecord } from "./register-write.ts";
 
 const LIFE = "1".repeat(24) as Incarnation;
@@ -23,7 +24,7 @@ const NODATA: AcceptReply = { kind: "nodata" };
 
 const start = (mode: WriteMode, isCautious = false): { machine: RegisterWrite; first: WriteEffect } => {
   let time = 10;
-  const machine = new RegisterWrite(3, mode, () => ballot(time++), isCautious);
+  const machine = new RegisterWrite(Quorum.stable(3), mode, () => ballot(time++), isCautious);
   return { machine, first: machine.start() };
 };
 

@@ -1,5 +1,6 @@
 import type { Ballot } from "../../common/ballot.ts";
 import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../storage-node/wire.ts";
+import type { Quorum } from "./quorum.ts";
 
 /**
  * One write of one name: PROTOCOL section 3, and the finishing of an unsettled version of section 4 ([R2]), as a state machine.
@@ -17,6 +18,9 @@ import type { AcceptReply, Fate, PrepareReply, Register, Row } from "../../stora
  *                      │   └─(d) cannot tell ──▶ waiting ──▶ preparing, in the end done: unknown          [W3]
  *     finish ──▶ accepting (the version found)  ──▶ done: established, or superseded
  *     inspect ──▶ preparing ──W promises──▶ done: inspected                                             [B5]
+ *
+ * Where the partition's configuration changes under it ([M1]) the phase begins anew with the new quorum: what was proposed stays proposed, and
+ * answers of two epochs are never counted together.
  *
  * While accepting, a replica that answers `nodata` is sent the record once more with its body; it counts when it answers that [A4].
  * Refusals that name a ballot of a later incarnation end an own write as outdated: nothing of this incarnation can win any more [B6].
@@ -125,10 +129,12 @@ type State =
       readonly kind: "accepting";
       readonly version: Ballot;
       readonly ballot: Ballot;
+      /** Who accepted, who did not, and who of these for want of space: tallies of the quorum. */
       accepted: number;
+      missing: number;
+      withoutSpace: number;
       readonly refusedFates: (readonly Fate[])[];
       failed: number;
-      withoutSpace: number;
       liveRows: readonly Row[];
     }
   | {
@@ -143,9 +149,7 @@ type State =
   | { readonly kind: "done" };
 
 export class RegisterWrite {
-  readonly #replicaCount: number;
-  readonly #writeQuorum: number;
-  readonly #readQuorum: number;
+  #quorum: Quorum;
   readonly #mode: WriteMode;
   readonly #newBallot: () => Ballot;
   readonly #isCautious: boolean;
@@ -163,18 +167,26 @@ export class RegisterWrite {
   #hasLost = false;
   /** W was impossible for want of space when it was last tried. */
   #lacksSpace = false;
+  /** What was proposed may lie with a member that is none any more. */
+  #hasMoved = false;
 
   /**
    * `newBallot` gives ballots above every one that the proxy heard of.
    * @param isCautious a plain write asks for promises first: where too few devices have space it ends before any has accepted it
    */
-  constructor(replicaCount: number, mode: WriteMode, newBallot: () => Ballot, isCautious = false) {
-    this.#replicaCount = replicaCount;
-    this.#writeQuorum = Math.floor(replicaCount / 2) + 1;
-    this.#readQuorum = replicaCount - this.#writeQuorum + 1;
+  constructor(quorum: Quorum, mode: WriteMode, newBallot: () => Ballot, isCautious = false) {
+    this.#quorum = quorum;
     this.#mode = mode;
     this.#newBallot = newBallot;
     this.#isCautious = isCautious;
+  }
+
+  get #writeQuorum(): number {
+    return this.#quorum.promiseCount;
+  }
+
+  get #readQuorum(): number {
+    return this.#quorum.readCount;
   }
 
   start(): WriteEffect {
@@ -197,6 +209,21 @@ export class RegisterWrite {
     }
   }
 
+  /** The partition has another configuration: the present phase begins anew. Undefined while nothing is asked. */
+  onEpoch(quorum: Quorum): WriteEffect | undefined {
+    this.#quorum = quorum;
+    if (this.#own.length > 0) this.#hasMoved = true;
+    switch (this.#state.kind) {
+      case "accepting":
+        return this.#accept(this.#state.version, this.#state.ballot);
+      case "preparing":
+        return this.#prepare();
+      case "waiting":
+      case "done":
+        return undefined;
+    }
+  }
+
   /** The answer of `replica` to the ACCEPT of `round`; undefined when it failed or did not answer in time. */
   onAccept(round: number, reply: AcceptReply | NoSpace | undefined, replica: number): WriteEffect | undefined {
     if (round !== this.#round) return undefined;
@@ -206,34 +233,38 @@ export class RegisterWrite {
     }
     const state = this.#state;
     if (state.kind !== "accepting") return undefined;
+    const quorum = this.#quorum;
+    const weight = quorum.weightOf(replica);
     if (reply?.kind === "accepted") {
-      state.accepted += 1;
+      state.accepted += weight;
       if (reply.liveRow !== undefined) state.liveRows = [...state.liveRows, reply.liveRow];
+      // Of a stable quorum a tally is the number of its members; in a joint phase both sets are looked at [M1].
       if (state.accepted < this.#writeQuorum) return undefined;
+      if (quorum.isJoint && !quorum.suffices(state.accepted)) return undefined;
       const { version, ballot, liveRows } = state;
       return this.#done({ kind: "established", version, ballot, base: this.#base, isConfirmed: false, liveRows });
     }
+    state.missing += weight;
     if (reply?.kind === "refused") {
       state.refusedFates.push(reply.fates);
       this.#notice(reply.seen);
     } else {
       state.failed += 1;
-      if (reply?.kind === "no-space") state.withoutSpace += 1;
+      if (reply?.kind === "no-space") state.withoutSpace += weight;
     }
-    const missing = state.refusedFates.length + state.failed;
-    if (missing <= this.#replicaCount - this.#writeQuorum) return undefined;
+    if (quorum.survives(state.missing)) return undefined;
     const areAllNever =
       state.accepted === 0 &&
       state.failed === 0 &&
       state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
     if (areAllNever && this.#mode.kind === "plain") {
-      if (missing < this.#replicaCount) return undefined;
+      if (state.refusedFates.length < quorum.memberCount) return undefined;
       const outdated = this.#outdated(state.ballot, []);
       if (outdated !== undefined) return outdated;
       this.#attempts += 1;
       if (this.#attempts < ROUND_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
-    this.#lacksSpace = this.#replicaCount - missing + state.withoutSpace >= this.#writeQuorum;
+    this.#lacksSpace = quorum.survives(state.missing - state.withoutSpace);
     // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
     if (state.failed > 0 || this.#hasLost) return this.#waitAndRetry();
     this.#hasLost = true;
@@ -243,6 +274,7 @@ export class RegisterWrite {
   /** A replica's answer to the PREPARE of `round`; undefined when it failed or did not answer in time. */
   onPrepare(round: number, reply: PrepareReply | NoSpace | undefined): WriteEffect | undefined {
     const state = this.#state;
+    const { voterCount } = this.#quorum;
     if (round !== this.#round || state.kind !== "preparing") return undefined;
     if (reply?.kind === "promised") {
       state.promises.push(reply);
@@ -256,11 +288,11 @@ export class RegisterWrite {
       if (reply?.kind === "no-space") state.withoutSpace += 1;
     }
     const answered = state.promises.length + state.refused + state.failed;
-    const isHopeless = this.#replicaCount - state.refused - state.failed < this.#writeQuorum;
-    if (answered < this.#replicaCount && !isHopeless) return undefined;
+    const isHopeless = voterCount - state.refused - state.failed < this.#writeQuorum;
+    if (answered < voterCount && !isHopeless) return undefined;
     if (this.#mode.kind === "inspect" && state.promises.length >= this.#writeQuorum)
       return this.#inspected(state.ballot, state.promises, "unclear");
-    const couldPromise = this.#replicaCount - state.refused - state.failed + state.withoutSpace;
+    const couldPromise = voterCount - state.refused - state.failed + state.withoutSpace;
     const lacksSpace = isHopeless && couldPromise >= this.#writeQuorum;
     const isWrite = this.#mode.kind === "conditional" || this.#mode.kind === "plain";
     if (lacksSpace && isWrite && this.#own.length === 0) return this.#done({ kind: "no-space" });
@@ -316,10 +348,12 @@ export class RegisterWrite {
 
   /**
    * Says that there is no space once nothing of this write can take effect. Here [W2] (c) does not suffice: where no version of a higher
-   * ballot follows, somebody else may find the one that a single replica accepted, and finish it. Where all promised and none has it, it is gone.
+   * ballot follows, somebody else may find the one that a single replica accepted, and finish it. Where all promised and none has it, it is gone,
+   * unless there are members who were not asked.
    */
   #endWithoutSpace(promises: readonly Promised[]): WriteEffect | undefined {
-    return this.#own.length === 0 || promises.length === this.#replicaCount
+    const wereAllAsked = !this.#hasMoved && !this.#quorum.isJoint;
+    return this.#own.length === 0 || (wereAllAsked && promises.length === this.#quorum.voterCount)
       ? this.#done({ kind: "no-space" })
       : undefined;
   }
@@ -343,9 +377,10 @@ export class RegisterWrite {
       version,
       ballot,
       accepted: 0,
+      missing: 0,
+      withoutSpace: 0,
       refusedFates: [],
       failed: 0,
-      withoutSpace: 0,
       liveRows: NO_ROWS,
     };
     return { kind: "accept", round: this.#round, version, ballot, record, own: [...this.#own] };
@@ -381,7 +416,7 @@ export class RegisterWrite {
       cannotTakeEffect ||
       highestOf(promises)?.version === version ||
       promises.some(({ fates }) => fates[0] === "void");
-    return isKnown || promises.length === this.#replicaCount
+    return isKnown || promises.length === this.#quorum.voterCount
       ? this.#inspected(ballot, promises, isKnown ? "never" : "unclear")
       : undefined;
   }

@@ -10,6 +10,7 @@ import { chosenSeeds } from "../../common/simulation/seeds.ts";
 import { DeviceReplica } from "../../storage-node/device-replica.ts";
 import { MemoryDevice } from "../../storage-node/engine/memory-device.ts";
 import type { Name, Proposal, Register } from "../../storage-node/wire.ts";
+import { Quorum } from "./quorum.ts";
 import { judgeRead, type ReplicaRead } from "./register-read.ts";
 import {
   RegisterWrite,
@@ -79,7 +80,7 @@ class SimulatedProxy {
   write(mode: WriteMode): Promise<WriteOutcome> {
     const { replicas, queue, random } = this.#world;
     const newBallot = (): Ballot => ballotOf(INCARNATION, this.#clock.next(), this.#process);
-    const machine = new RegisterWrite(replicas.length, mode, newBallot, random.below(4) === 0);
+    const machine = new RegisterWrite(Quorum.stable(replicas.length), mode, newBallot, random.below(4) === 0);
     return new Promise((resolve) => {
       const perform = (effect: WriteEffect | undefined): void => {
         if (effect === undefined || this.isDead) return;
@@ -132,7 +133,7 @@ class SimulatedProxy {
   async read(): Promise<Register | undefined | "unknown"> {
     for (let attempt = 0; attempt < 8; attempt++) {
       const answers = await this.#collect();
-      const verdict = judgeRead(this.#world.replicas.length, answers);
+      const verdict = judgeRead(Quorum.stable(this.#world.replicas.length), answers);
       if (verdict.kind === "more") continue;
       if (verdict.kind === "settled") return verdict.register;
       const { register } = verdict;

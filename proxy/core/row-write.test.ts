@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { RowReply } from "../../storage-node/wire.ts";
+import { Quorum } from "./quorum.ts";
 import { RowWrite } from "./row-write.ts";
 
 const reply = (kind: RowReply["kind"]): RowReply => ({ kind });
@@ -7,40 +8,40 @@ const STORED = reply("stored");
 
 describe("one row at three replicas", () => {
   it("is stored once two have it, whatever comes later", () => {
-    const machine = new RowWrite(3);
+    const machine = new RowWrite(Quorum.stable(3));
     expect(machine.start()).toEqual({ kind: "row", round: 1 });
-    expect(machine.onReply(1, undefined)).toBeUndefined();
-    expect(machine.onReply(1, STORED)).toBeUndefined();
-    expect(machine.onReply(1, STORED)).toEqual({ kind: "done", outcome: "stored" });
-    expect(machine.onReply(1, STORED)).toBeUndefined();
+    expect(machine.onReply(1, undefined, 0)).toBeUndefined();
+    expect(machine.onReply(1, STORED, 0)).toBeUndefined();
+    expect(machine.onReply(1, STORED, 0)).toEqual({ kind: "done", outcome: "stored" });
+    expect(machine.onReply(1, STORED, 0)).toBeUndefined();
     expect(machine.onTimer(1)).toBeUndefined();
   });
 
   it("is sent again, after waits that double, where too few answered in time", () => {
-    const machine = new RowWrite(3);
+    const machine = new RowWrite(Quorum.stable(3));
     machine.start();
-    machine.onReply(1, STORED);
-    machine.onReply(1, undefined);
-    expect(machine.onReply(1, undefined)).toEqual({ kind: "wait", round: 1, atMostMs: 8 });
+    machine.onReply(1, STORED, 0);
+    machine.onReply(1, undefined, 0);
+    expect(machine.onReply(1, undefined, 0)).toEqual({ kind: "wait", round: 1, atMostMs: 8 });
     expect(machine.onTimer(1)).toEqual({ kind: "row", round: 2 });
     // What was stored in the first round is told again.
-    expect(machine.onReply(2, STORED)).toBeUndefined();
-    expect(machine.onReply(1, STORED)).toBeUndefined();
-    machine.onReply(2, undefined);
-    expect(machine.onReply(2, undefined)).toEqual({ kind: "wait", round: 2, atMostMs: 16 });
+    expect(machine.onReply(2, STORED, 0)).toBeUndefined();
+    expect(machine.onReply(1, STORED, 0)).toBeUndefined();
+    machine.onReply(2, undefined, 0);
+    expect(machine.onReply(2, undefined, 0)).toEqual({ kind: "wait", round: 2, atMostMs: 16 });
     machine.onTimer(2);
-    machine.onReply(3, STORED);
-    expect(machine.onReply(3, STORED)).toEqual({ kind: "done", outcome: "stored" });
+    machine.onReply(3, STORED, 0);
+    expect(machine.onReply(3, STORED, 0)).toEqual({ kind: "done", outcome: "stored" });
   });
 
   it("is unavailable after twelve rounds", () => {
-    const machine = new RowWrite(3);
+    const machine = new RowWrite(Quorum.stable(3));
     let effect = machine.start();
     let rounds = 0;
     while (effect.kind === "row") {
       rounds += 1;
-      machine.onReply(effect.round, undefined);
-      const next = machine.onReply(effect.round, undefined);
+      machine.onReply(effect.round, undefined, 0);
+      const next = machine.onReply(effect.round, undefined, 0);
       if (next === undefined) throw new Error("two of three failed, and nothing follows");
       effect = next.kind === "wait" ? (machine.onTimer(next.round) ?? next) : next;
     }
@@ -49,10 +50,10 @@ describe("one row at three replicas", () => {
   });
 
   it("waits for no space", () => {
-    const machine = new RowWrite(3);
+    const machine = new RowWrite(Quorum.stable(3));
     machine.start();
-    machine.onReply(1, undefined);
-    expect(machine.onReply(1, { kind: "no-space" })).toEqual({ kind: "done", outcome: "unavailable" });
+    machine.onReply(1, undefined, 0);
+    expect(machine.onReply(1, { kind: "no-space" }, 0)).toEqual({ kind: "done", outcome: "unavailable" });
   });
 
   it.each([
@@ -62,9 +63,9 @@ describe("one row at three replicas", () => {
     [["behind", "closing"], "closing"],
     [["behind", undefined], "behind"],
   ] as const)("ends at once where %j is in the way", (kinds, outcome) => {
-    const machine = new RowWrite(3);
+    const machine = new RowWrite(Quorum.stable(3));
     machine.start();
-    const effects = kinds.map((kind) => machine.onReply(1, kind === undefined ? undefined : reply(kind)));
+    const effects = kinds.map((kind) => machine.onReply(1, kind === undefined ? undefined : reply(kind), 0));
     expect(effects).toEqual([undefined, { kind: "done", outcome }]);
   });
 });

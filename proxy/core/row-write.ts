@@ -1,4 +1,5 @@
 import type { RowReply } from "../../storage-node/wire.ts";
+import type { Quorum } from "./quorum.ts";
 import { FIRST_WAIT_MS, type NoSpace, ROUND_LIMIT } from "./register-write.ts";
 
 export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "unavailable";
@@ -17,8 +18,7 @@ export type RowEffect =
  *        └───────────────────────────────────────────┘      the last time, or where W lacked space: done, unavailable
  */
 export class RowWrite {
-  readonly #replicaCount: number;
-  readonly #writeQuorum: number;
+  #quorum: Quorum;
   #round = 0;
   #isSending = false;
   #stored = 0;
@@ -26,9 +26,14 @@ export class RowWrite {
   #lacksSpace = false;
   #obstacle: "closing" | "moved" | "behind" | undefined;
 
-  constructor(replicaCount: number) {
-    this.#replicaCount = replicaCount;
-    this.#writeQuorum = Math.floor(replicaCount / 2) + 1;
+  constructor(quorum: Quorum) {
+    this.#quorum = quorum;
+  }
+
+  /** The partition has another configuration ([M1]): what was sent is sent anew. Undefined while nothing is. */
+  onEpoch(quorum: Quorum): RowEffect | undefined {
+    this.#quorum = quorum;
+    return this.#isSending ? this.start() : undefined;
   }
 
   start(): RowEffect {
@@ -41,19 +46,19 @@ export class RowWrite {
     return { kind: "row", round: this.#round };
   }
 
-  /** One replica's answer to the ROW of `round`, undefined when it failed or did not answer in time. */
-  onReply(round: number, reply: RowReply | NoSpace | undefined): RowEffect | undefined {
+  /** The answer of `replica` to the ROW of `round`, undefined when it failed or did not answer in time. */
+  onReply(round: number, reply: RowReply | NoSpace | undefined, replica: number): RowEffect | undefined {
     if (round !== this.#round || !this.#isSending) return undefined;
     if (reply?.kind === "stored") {
-      this.#stored += 1;
-      return this.#stored >= this.#writeQuorum ? this.#done("stored") : undefined;
+      this.#stored += this.#quorum.weightOf(replica);
+      return this.#quorum.suffices(this.#stored) ? this.#done("stored") : undefined;
     }
-    this.#missing += 1;
+    this.#missing += this.#quorum.weightOf(replica);
     if (reply?.kind === "moved" || reply?.kind === "old") this.#obstacle = "moved";
     else if (reply?.kind === "closing" && this.#obstacle !== "moved") this.#obstacle = "closing";
     else if (reply?.kind === "behind") this.#obstacle ??= "behind";
     else if (reply?.kind === "no-space") this.#lacksSpace = true;
-    if (this.#missing <= this.#replicaCount - this.#writeQuorum) return undefined;
+    if (this.#quorum.survives(this.#missing)) return undefined;
     if (this.#obstacle !== undefined) return this.#done(this.#obstacle);
     if (this.#lacksSpace || this.#round >= ROUND_LIMIT) return this.#done("unavailable");
     this.#isSending = false;
@@ -68,6 +73,7 @@ export class RowWrite {
   #done(outcome: RowOutcome): RowEffect {
     // Later answers belong to a round that is over.
     this.#round += 1;
+    this.#isSending = false;
     return { kind: "done", outcome };
   }
 }

@@ -1,8 +1,9 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Name, ReadReply, Register } from "../../storage-node/wire.ts";
+import type { Quorum } from "../core/quorum.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import type { Ballots } from "./ballots.ts";
-import { groupByNode, type ReadOrder, readQuorumOf, type Replica, type ReplicaGroup } from "./replicas.ts";
+import { groupByNode, type ReadOrder, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
 
 /** A read asks the replicas that are left when those asked first have not answered for so long. */
 const HEDGE_MS = 150;
@@ -54,6 +55,7 @@ export class QuorumRead {
   readonly startMs = performance.now();
   readonly #context: ReadContext;
   readonly #name: Name;
+  readonly #quorum: Quorum;
   readonly #replicas: readonly Replica[];
   readonly #resolve: (result: ReadResult) => void;
   readonly #reject: (error: RingsteadError) => void;
@@ -66,13 +68,14 @@ export class QuorumRead {
 
   constructor(
     context: ReadContext,
-    name: Name,
+    { name, quorum }: ReplicaSet,
     { replicas }: ReadOrder,
     resolve: (result: ReadResult) => void,
     reject: (error: RingsteadError) => void,
   ) {
     this.#context = context;
     this.#name = name;
+    this.#quorum = quorum;
     this.#replicas = replicas;
     this.#resolve = resolve;
     this.#reject = reject;
@@ -113,7 +116,7 @@ export class QuorumRead {
     if (this.#isDone) return;
     if (reply === undefined) {
       this.#failed += 1;
-      if (replicas.length - this.#failed >= readQuorumOf(replicas.length)) return this.#askNext();
+      if (replicas.length - this.#failed >= this.#quorum.readCount) return this.#askNext();
       this.#end();
       return this.#reject(
         new RingsteadError("quorum-unavailable", "too few replicas answer", { path: this.#name.path }),
@@ -132,7 +135,7 @@ export class QuorumRead {
   #judge(): void {
     const replicas = this.#replicas;
     const answers = this.#answers;
-    const verdict = judgeRead(replicas.length, answers);
+    const verdict = judgeRead(this.#quorum, answers);
     if (verdict.kind === "more") return;
     const heard = answers.length + this.#failed;
     if (verdict.kind === "unfinished" && heard < replicas.length) {

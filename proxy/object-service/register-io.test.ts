@@ -19,6 +19,7 @@ import {
   packRegister,
   type Register,
 } from "../../storage-node/wire.ts";
+import { Quorum } from "../core/quorum.ts";
 import { Ballots } from "./ballots.ts";
 import { givenUploadOf, receiveBody, type UploadedBody } from "./body-upload.ts";
 import { RegisterIo } from "./register-io.ts";
@@ -86,7 +87,7 @@ beforeEach(async () => {
   nodes = ["a", "b", "c"].map((name) => new FakeNode(join(folder, name)));
   const replicas = nodes.map(({ replica }) => replica);
   const orders = replicas.map((_, turn) => readOrderOf([...replicas.slice(turn), ...replicas.slice(0, turn)]));
-  set = { name: NAME, replicas, groups: groupByNode(replicas), orders };
+  set = { name: NAME, replicas, quorum: Quorum.stable(3), groups: groupByNode(replicas), orders };
   io = new RegisterIo(new Ballots(hybridClock(systemClock), systemClock));
   await expect.poll(() => io.read(set, 0).catch(() => undefined), { timeout: 5000 }).toBeDefined();
 });

@@ -57,7 +57,7 @@ export class RegisterIo {
     // What is finished is somebody's earlier version: its body is with the replicas, never this one.
     const body: WriteBody = mode.kind === "finish" ? { kind: "none" } : given;
     const isCautious = set.replicas.some((replica) => replica.mayLackSpace);
-    const machine = new RegisterWrite(set.replicas.length, mode, () => this.#ballots.next(incarnation), isCautious);
+    const machine = new RegisterWrite(set.quorum, mode, () => this.#ballots.next(incarnation), isCautious);
     const wantedBytes = body.kind === "bytes" ? body.bytes.length + RECORD_BYTES : 0;
     // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
     if (mode.kind === "conditional") this.#sendConfirms();
@@ -108,13 +108,12 @@ export class RegisterIo {
                     held.letGo();
                     held = undefined;
                   }
-                  const index = reply?.kind === "nodata" ? indexOf(set, members[part]) : 0;
-                  perform(machine.onAccept(effect.round, reply ?? failureOf(error), index));
+                  perform(machine.onAccept(effect.round, reply ?? failureOf(error), indexOf(set, members[part])));
                 },
               );
             }
             // Those without the body cannot accept.
-            forUnasked(set, groups, () => perform(machine.onAccept(effect.round, undefined, 0)));
+            forUnasked(set, groups, (index) => perform(machine.onAccept(effect.round, undefined, index)));
             return;
           }
           case "supply":
@@ -168,13 +167,13 @@ export class RegisterIo {
   read(set: ReplicaSet, bodyLimit: number): Promise<ReadResult> {
     const order = this.#order(set);
     return new Promise((resolve, reject) => {
-      new QuorumRead(this.#reads, set.name, order, resolve, reject).start(order, bodyLimit);
+      new QuorumRead(this.#reads, set, order, resolve, reject).start(order, bodyLimit);
     });
   }
 
   /** Writes one row at a quorum of its space ([B1]). */
   row(set: ReplicaSet, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const machine = new RowWrite(set.replicas.length);
+    const machine = new RowWrite(set.quorum);
     return new Promise((resolve) => {
       const perform = (effect: RowEffect | undefined): void => {
         if (effect === undefined) return;
@@ -190,10 +189,10 @@ export class RegisterIo {
             for (const { client, members } of groups) {
               client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, (error, reply, part) => {
                 members[part]?.heard(error);
-                perform(machine.onReply(effect.round, reply ?? failureOf(error)));
+                perform(machine.onReply(effect.round, reply ?? failureOf(error), indexOf(set, members[part])));
               });
             }
-            forUnasked(set, groups, () => perform(machine.onReply(effect.round, undefined)));
+            forUnasked(set, groups, (index) => perform(machine.onReply(effect.round, undefined, index)));
           }
         }
       };
@@ -261,10 +260,12 @@ const asked = (set: ReplicaSet, groups: readonly ReplicaGroup[], bodyBytes: numb
 };
 
 /** Calls `failed` for each replica that no message goes to, never before this returns. */
-const forUnasked = (set: ReplicaSet, groups: readonly ReplicaGroup[], failed: () => void): void => {
+const forUnasked = (set: ReplicaSet, groups: readonly ReplicaGroup[], failed: (index: number) => void): void => {
   let missing = set.replicas.length;
   for (const { members } of groups) missing -= members.length;
-  for (; missing > 0; missing -= 1) queueMicrotask(failed);
+  if (missing === 0) return;
+  for (const [index, replica] of set.replicas.entries())
+    if (!groups.some(({ members }) => members.includes(replica))) queueMicrotask(() => failed(index));
 };
 
 const failureOf = (error: RingsteadError | undefined): NoSpace | undefined =>

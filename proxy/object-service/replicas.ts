@@ -4,6 +4,7 @@ import type { RingDevice } from "../../ring/device.ts";
 import type { Ring } from "../../ring/ring.ts";
 import { DeviceClient, DevicesClient } from "../../storage-node/client.ts";
 import type { Name, Space } from "../../storage-node/wire.ts";
+import { Quorum } from "../core/quorum.ts";
 
 /** Errors in a row after which a device is asked only where no quorum is possible without it. */
 const ERROR_LIMIT = 3;
@@ -144,6 +145,7 @@ export type ReplicaGroup = { readonly client: DevicesClient; readonly members: r
 /** The replicas of a partition, primaries in ring order; made once for each partition. */
 type PartitionReplicas = {
   readonly replicas: readonly Replica[];
+  readonly quorum: Quorum;
   readonly groups: readonly ReplicaGroup[];
   /** The same replicas, each of them first once: whom a read asks, and in what order. */
   readonly orders: readonly ReadOrder[];
@@ -224,8 +226,8 @@ export class Replicas {
     let path = `/${account}`;
     if (container !== undefined) path += `/${container}`;
     if (object !== undefined) path += `/${object}`;
-    const { replicas, groups, orders } = this.#replicasOf(ring.primaries(partition));
-    return { name: { space, hash32, path }, replicas, groups, orders };
+    const { replicas, quorum, groups, orders } = this.#replicasOf(ring.primaries(partition));
+    return { name: { space, hash32, path }, replicas, quorum, groups, orders };
   }
 
   #replicasOf(primaries: readonly RingDevice[]): PartitionReplicas {
@@ -233,7 +235,7 @@ export class Replicas {
     if (found === undefined) {
       const replicas = primaries.map((device) => this.#replica(device));
       const orders = replicas.map((_, turn) => readOrderOf([...replicas.slice(turn), ...replicas.slice(0, turn)]));
-      found = { replicas, groups: groupByNode(replicas), orders };
+      found = { replicas, quorum: Quorum.stable(replicas.length), groups: groupByNode(replicas), orders };
       this.#byPrimaries.set(primaries, found);
     }
     return found;

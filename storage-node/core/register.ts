@@ -1,5 +1,5 @@
 import { type Ballot, maxTimestamp, timestampIn } from "../../common/ballot.ts";
-import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
+import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { Fate, Register, VersionState } from "../wire.ts";
 
 /**
@@ -64,7 +64,10 @@ const highestSeen = (
   return seen;
 };
 
-/** ACCEPT: [A1], [A2], [A4], [D2]. Changes `memory` when it answers "store": what is overwritten is remembered there. */
+/**
+ * ACCEPT: [A1], [A2], [A4], [D2]. `epochFloor`: that of the partition, at or below which a repetition says nothing either ([M5]). Changes `memory` when it answers "store": what is overwritten is
+ * remembered there.
+ */
 export const decideAccept = (
   stored: StoredRegister | undefined,
   memory: VolatileRegister | undefined,
@@ -72,9 +75,13 @@ export const decideAccept = (
   version: Ballot,
   ballot: Ballot,
   record: ProposedRecord,
+  epochFloor: HybridTimestamp = TIMESTAMP_ZERO,
 ): AcceptDecision => {
-  if (stored !== undefined && stored.version === version && stored.ballot === ballot) return { kind: "repeated" };
+  const isBelow = timestampIn(ballot) <= epochFloor;
+  if (stored !== undefined && stored.version === version && stored.ballot === ballot && !isBelow)
+    return { kind: "repeated" };
   if (
+    isBelow ||
     timestampIn(ballot) <= floor ||
     (memory?.promise !== undefined && ballot < memory.promise) ||
     (stored !== undefined && ballot < stored.ballot)

@@ -4,8 +4,8 @@ import { type Ballot, timestampIn } from "../../common/ballot.ts";
 import { codeOf, messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
-import type { RingDevice } from "../../ring/device.ts";
 import type { Ring } from "../../ring/ring.ts";
+import { firstConfiguration, hasCaughtUp, membersOf, sinceOf } from "../core/partition-epoch.ts";
 import { judgeJoin, type MemberAnswer } from "../core/repair.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
@@ -14,7 +14,7 @@ import type { RepairSource } from "../repair/repair-peer.ts";
 import { RateMeter } from "../repair/rate-meter.ts";
 import { partitionSum } from "../repair/repair-source.ts";
 import type { Life } from "../votes.ts";
-import type { Space } from "../wire.ts";
+import type { Configuration, Space } from "../wire.ts";
 
 /** Between two rounds of a device that votes. */
 const ROUND_MS = 30_000;
@@ -29,7 +29,10 @@ const CONCURRENCY = 8;
 const COMPARED_AT_ONCE = 1024;
 const REPAIRED_AT_ONCE = 128;
 
-/** Which devices keep a partition, for each ring. */
+/** A device by its node and its name there. */
+export type DevicePlace = { readonly node: string; readonly device: string };
+
+/** Which devices keep a partition that was never moved, for each ring. */
 export type SpaceRings = Readonly<Record<Space, Pick<Ring, "partitionCount" | "partitionPower" | "primaries">>>;
 
 export type ReplicatorParts = {
@@ -38,7 +41,7 @@ export type ReplicatorParts = {
   readonly replica: DeviceReplica;
   readonly rings: SpaceRings;
   /** Called once for each device. */
-  readonly peerOf: (device: RingDevice) => RepairSource;
+  readonly peerOf: (device: DevicePlace) => RepairSource;
   readonly pace: Pace;
   readonly clock: Clock;
   readonly log: Log;
@@ -73,9 +76,17 @@ export type RepairRate = {
   readonly secondsLeft: number | undefined;
 };
 
-type Member = { readonly peer: RepairSource; readonly answer: MemberAnswer; readonly sum: bigint; readonly life: Life };
-/** A partition with what its other members said of it in this round. */
-type Compared = { readonly place: PartitionPlace; readonly others: number; readonly members: Member[] };
+type Member = {
+  readonly id: string;
+  readonly peer: RepairSource;
+  readonly answer: MemberAnswer;
+  readonly sum: bigint;
+  readonly life: Life;
+  readonly epoch: number;
+  readonly isSealed: boolean;
+};
+/** A partition as this device knew it at the beginning of this round, with what its other members said of it then. */
+type Compared = { readonly place: PartitionPlace; readonly configuration: Configuration; readonly members: Member[] };
 /** Numbers of partitions of one ring. */
 type Queue = { readonly space: Space; readonly partitions: number[] };
 
@@ -100,14 +111,17 @@ export class Replicator implements Worker {
   readonly #parts: ReplicatorParts;
   readonly #peers = new Map<string, RepairSource>();
   readonly #meter = new RateMeter();
-  /** The partitions of each ring that this device is a member of. */
-  readonly #own: readonly Queue[];
+  /** The partitions of each ring that this device is a member of where they were never moved. */
+  readonly #first: readonly Queue[];
+  /** Those that it is a member of now. */
+  #own: readonly Queue[];
   #lastError: string | undefined;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
     this.name = `replicator ${parts.device}`;
-    this.#own = SPACES.map((space) => ({ space, partitions: [...this.#partitionsOf(space)] }));
+    this.#first = SPACES.map((space) => ({ space, partitions: [...this.#partitionsOf(space)] }));
+    this.#own = this.#ownNow();
     if (parts.replica.votes.isNewcomer) this.figures.joiningPartitions = countOf(this.#own);
   }
 
@@ -134,8 +148,10 @@ export class Replicator implements Worker {
     const { engine, votes } = replica;
     if (!engine.digests.isCertain || engine.state().kind === "failed") return "idle";
     const wasNewcomer = votes.isNewcomer;
+    this.#own = this.#ownNow();
     const { joining, differing } = await this.#findWork(signal);
     this.figures.partitionsLeft = countOf(joining) + countOf(differing);
+    this.figures.joiningPartitions = countOf(joining);
     // While repair is paused it is still known what is missing.
     if (this.figures.partitionsLeft > 0) await pace.admit(signal);
     // Where it does not vote a partition has one replica less than it should.
@@ -148,13 +164,38 @@ export class Replicator implements Worker {
   }
 
   waitForWork(signal: AbortSignal): Promise<void> {
-    if (!this.#parts.replica.votes.isNewcomer) return sleep(ROUND_MS, signal);
     const { joiningPartitions, waitingPartitions } = this.figures;
+    if (!this.#parts.replica.votes.isNewcomer && joiningPartitions === 0) return sleep(ROUND_MS, signal);
     return sleep(joiningPartitions === waitingPartitions ? WAITING_ROUND_MS : JOIN_ROUND_MS, signal);
   }
 
-  #votesIn({ space, partition, partitionPower }: PartitionPlace): boolean {
-    return this.#parts.replica.votes.votesIn(space, partition * 2 ** (32 - partitionPower));
+  /** Whether it has what the other members have: else it votes on nothing there, be it that it lost its disk or that it is new. */
+  #votesIn(place: PartitionPlace): boolean {
+    const { epochs, votes } = this.#parts.replica;
+    const hash32 = place.partition * 2 ** (32 - place.partitionPower);
+    return votes.votesIn(place.space, hash32) && epochs.hasCaughtUp(place);
+  }
+
+  get #self(): string {
+    return `${this.#parts.node}/${this.#parts.device}`;
+  }
+
+  #configurationOf({ partition, space }: PartitionPlace): Configuration {
+    const ring = this.#parts.rings[space];
+    const state = this.#parts.replica.epochs.of(space, partition * 2 ** (32 - ring.partitionPower));
+    return state?.configuration ?? firstConfiguration(ring.primaries(partition).map(idOf));
+  }
+
+  /** Partitions that were moved here are added, those that were moved away left out. */
+  #ownNow(): readonly Queue[] {
+    const { epochs } = this.#parts.replica;
+    return this.#first.map(({ space, partitions }) => {
+      const moved = new Map(epochs.moved(space));
+      if (moved.size === 0) return { space, partitions };
+      const isOwn = (configuration: Configuration): boolean => sinceOf(configuration, this.#self) !== undefined;
+      const gained = [...moved].filter(([, state]) => isOwn(state.configuration)).map(([partition]) => partition);
+      return { space, partitions: [...partitions.filter((partition) => !moved.has(partition)), ...gained] };
+    });
   }
 
   /** Partitions in which this device does not vote, and others that differ from a peer's. */
@@ -184,43 +225,49 @@ export class Replicator implements Worker {
       if (ring.primaries(partition).some((one) => this.#isMine(one))) yield partition;
   }
 
-  #isMine({ node, device }: RingDevice): boolean {
+  #isMine({ node, device }: DevicePlace): boolean {
     return node === this.#parts.node && device === this.#parts.device;
+  }
+
+  /** The other members of a partition. */
+  #othersOf(place: PartitionPlace): readonly { readonly id: string; readonly peer: RepairSource }[] {
+    return membersOf(this.#configurationOf(place))
+      .filter(({ id }) => id !== this.#self)
+      .map(({ id }) => ({ id, peer: this.#peer(id) }));
   }
 
   /** What the other members say of each of some partitions; one that cannot be asked says nothing. */
   async #compare({ space, partitions }: Queue): Promise<Iterable<Compared>> {
-    const { primaries, partitionPower } = this.#parts.rings[space];
+    const { partitionPower } = this.#parts.rings[space];
+    const { votes } = this.#parts.replica;
     const compared = new Map<number, Compared>();
-    const byPeer = new Map<RepairSource, number[]>();
+    const byPeer = new Map<RepairSource, { readonly id: string; readonly asked: number[] }>();
     for (const partition of partitions) {
-      const others = primaries(partition).filter((one) => !this.#isMine(one));
-      compared.set(partition, { place: { space, partition, partitionPower }, others: others.length, members: [] });
-      for (const other of others) {
-        const peer = this.#peer(other);
-        const asked = byPeer.get(peer);
-        if (asked === undefined) byPeer.set(peer, [partition]);
-        else asked.push(partition);
+      const place = { space, partition, partitionPower };
+      compared.set(partition, { place, configuration: this.#configurationOf(place), members: [] });
+      for (const { id, peer } of this.#othersOf(place)) {
+        const known = byPeer.get(peer);
+        if (known === undefined) byPeer.set(peer, { id, asked: [partition] });
+        else known.asked.push(partition);
       }
     }
-    const own = this.#parts.replica.votes.life;
-    for (const [peer, asked] of byPeer) {
-      const said = await this.#try(() => peer.digests(space, partitionPower, asked, own));
+    for (const [peer, { asked, id }] of byPeer) {
+      const said = await this.#try(() => peer.digests(space, partitionPower, asked, votes.life));
       if (said === undefined) continue;
       const { hasPromised, isFounder, life } = said;
-      for (const { partition, isVoting, entries, sum } of said.partitions) {
+      for (const { partition, isVoting, entries, sum, epoch, isSealed } of said.partitions) {
         const answer = { isVoting, entries, hasPromised, isFounder };
-        compared.get(partition)?.members.push({ peer, answer, sum, life });
+        compared.get(partition)?.members.push({ id, peer, answer, sum, life, epoch, isSealed });
       }
     }
     return compared.values();
   }
 
-  #peer(device: RingDevice): RepairSource {
-    const id = `${device.node}/${device.device}`;
+  #peer(id: string): RepairSource {
     let peer = this.#peers.get(id);
     if (peer === undefined) {
-      peer = this.#parts.peerOf(device);
+      const slash = id.indexOf("/");
+      peer = this.#parts.peerOf({ node: id.slice(0, slash), device: id.slice(slash + 1) });
       this.#peers.set(id, peer);
     }
     return peer;
@@ -249,26 +296,64 @@ export class Replicator implements Worker {
    * Pulls from every member that differs; a newcomer's vote is judged by those from which nothing is missing any more. Gives whether it
    * has everything and waits.
    */
-  async #repair({ place, others, members }: Compared, signal: AbortSignal): Promise<boolean> {
+  async #repair({ place, configuration, members }: Compared, signal: AbortSignal): Promise<boolean> {
     const { clock, replica, pace, youngMs = YOUNG_MS } = this.#parts;
+    await this.#learnEpoch(place, configuration, members);
     const isVoting = this.#votesIn(place);
     const settledMs = isVoting ? clock.nowMs() - youngMs : Number.POSITIVE_INFINITY;
     const isYoung = (stamp: string): boolean => millisecondsOf(timestampIn(stamp as Ballot)) > settledMs;
     const progress = (entries: number, bytes: number): void => this.#progressed(entries, bytes);
-    const pulledFrom: MemberAnswer[] = [];
-    for (const { peer, answer, sum } of members) {
+    const pulledFrom = new Set<string>();
+    for (const { id, peer, answer, sum } of members) {
       if (hasMore({ answer, sum }, partitionSum(replica.engine, place).sum)) {
         const repair = new PartitionRepair(replica, peer, place, pace, isYoung, signal, progress, answer.entries);
         const isWhole = await this.#try(() => repair.run());
         if (isWhole !== true) continue;
       }
-      pulledFrom.push(answer);
+      pulledFrom.add(id);
     }
     if (isVoting) return false;
-    const { entries } = partitionSum(replica.engine, place);
-    const verdict = judgeJoin(others + 1, entries, pulledFrom, replica.votes.isSafe);
+    return this.#join({ place, configuration, members }, pulledFrom);
+  }
+
+  /** Who was away, or lost its disk, hears of later epochs here. */
+  async #learnEpoch(place: PartitionPlace, known: Configuration, members: readonly Member[]): Promise<void> {
+    const ahead = members.toSorted((a, b) => b.epoch - a.epoch)[0];
+    if (ahead === undefined || ahead.epoch <= known.epoch) return;
+    await this.#try(async () => this.#parts.replica.configure(place, await ahead.peer.configuration(place)));
+  }
+
+  /** Votes from now on, if it may; whether it has everything and only waits. */
+  async #join({ place, configuration, members }: Compared, pulledFrom: ReadonlySet<string>): Promise<boolean> {
+    const { replica } = this.#parts;
+    const { epochs, votes } = replica;
+    // What was said of an epoch that is over by now proves nothing.
+    if (this.#configurationOf(place).epoch !== configuration.epoch) return false;
+    const isOld = (id: string): boolean => configuration.old.some((member) => member.id === id);
+    const present = members.filter(({ id, epoch }) => epoch === configuration.epoch && isOld(id));
+    const pulled = present.filter(({ id }) => pulledFrom.has(id));
+    if (!epochs.hasCaughtUp(place)) {
+      const witnesses = present.map(({ id, epoch, answer: { isVoting } }) => {
+        return { id, epoch, isVoting, isPulled: pulledFrom.has(id) };
+      });
+      if (!hasCaughtUp(configuration, this.#self, witnesses)) return false;
+    }
+    const hash32 = place.partition * 2 ** (32 - place.partitionPower);
+    let verdict: ReturnType<typeof judgeJoin> = { kind: "joined", isFounding: false };
+    if (!votes.votesIn(place.space, hash32)) {
+      const { entries } = partitionSum(replica.engine, place);
+      const voters = configuration.old.length + (isOld(this.#self) ? 0 : 1);
+      const answers = pulled.map(({ answer }) => answer);
+      verdict = judgeJoin(voters, entries, answers, votes.isSafe);
+    }
     if (verdict.kind !== "joined") return verdict.kind === "waiting";
-    if (verdict.isFounding) replica.votes.foundWith(members.map(({ life }) => life));
+    if (epochs.of(place.space, hash32) !== undefined) {
+      const { epoch } = configuration;
+      // It may have been sealed, and have forgotten it ([M3]): one of those that it pulled from has not.
+      if (pulled.some(({ isSealed }) => isSealed)) await epochs.change(place, { kind: "seal", epoch });
+      await epochs.change(place, { kind: "catch-up", epoch });
+    }
+    if (verdict.isFounding) votes.foundWith(members.map(({ life }) => life));
     replica.join(place);
     this.figures.joiningPartitions -= 1;
     return false;
@@ -290,7 +375,8 @@ export class Replicator implements Worker {
       for (const partition of partitions) if (!this.#votesIn({ space, partition, partitionPower })) left += 1;
     }
     this.figures.joiningPartitions = left;
-    if (left > 0) return;
+    // What it promised in a partition that it has yet to hear of again binds until then.
+    if (left > 0 || (countOf(this.#own) === 0 && !replica.votes.isSafe)) return;
     this.figures.waitingPartitions = 0;
     await replica.joinAll();
     const { repairedBytes, repairedEntries } = this.figures;
@@ -314,6 +400,8 @@ export class Replicator implements Worker {
 /** Whether there may be something to pull. Of one that is empty there is not: it may be one that has lost all, and pulls itself. */
 const hasMore = ({ answer, sum }: Pick<Member, "answer" | "sum">, own: bigint): boolean =>
   answer.entries > 0 && sum !== own;
+
+const idOf = ({ node, device }: DevicePlace): string => `${node}/${device}`;
 
 const countOf = (queues: readonly Queue[]): number =>
   queues.reduce((sum, { partitions }) => sum + partitions.length, 0);

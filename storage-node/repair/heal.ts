@@ -4,6 +4,7 @@ import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
 import type { RingDevice } from "../../ring/device.ts";
 import type { Ring } from "../../ring/ring.ts";
+import { membersOf } from "../core/partition-epoch.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { BodyReference, Mended, NewBody } from "../engine/device-engine.ts";
 import { isRegisterKey, spaceOfReplicated } from "../store/key-space.ts";
@@ -36,7 +37,7 @@ export type HealerParts = {
   readonly replica: DeviceReplica;
   readonly rings: Readonly<Record<Space, Pick<Ring, "partitionOfHash32" | "partitionPower" | "primaries">>>;
   /** Called once for each device. */
-  readonly peerOf: (device: RingDevice) => HealSource;
+  readonly peerOf: (device: Pick<RingDevice, "node" | "device">) => HealSource;
   /** Asked before bytes are pulled. */
   readonly allow: (bytes: number, signal: AbortSignal) => Promise<void>;
   readonly journal: Pick<HealJournal, "add">;
@@ -279,14 +280,19 @@ export class Healer implements Worker {
 
   /** The other members of an entry's partition, as they are called and asked. */
   #others(space: Space, hash32: number): { readonly id: string; readonly peer: HealSource }[] {
-    const { node, device, rings, peerOf } = this.#parts;
+    const { node, device, rings, peerOf, replica } = this.#parts;
     const ring = rings[space];
-    return ring.primaries(ring.partitionOfHash32(hash32)).flatMap((member) => {
-      if (member.node === node && member.device === device) return [];
-      const id = `${member.node}/${member.device}`;
+    const moved = replica.epochs.of(space, hash32);
+    const ids =
+      moved === undefined
+        ? ring.primaries(ring.partitionOfHash32(hash32)).map((member) => `${member.node}/${member.device}`)
+        : membersOf(moved.configuration).map(({ id }) => id);
+    return ids.flatMap((id) => {
+      if (id === `${node}/${device}`) return [];
       let peer = this.#peers.get(id);
       if (peer === undefined) {
-        peer = peerOf(member);
+        const slash = id.indexOf("/");
+        peer = peerOf({ node: id.slice(0, slash), device: id.slice(slash + 1) });
         this.#peers.set(id, peer);
       }
       return [{ id, peer }];

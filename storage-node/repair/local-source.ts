@@ -2,7 +2,7 @@ import type { Ballot } from "../../common/ballot.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import type { Life } from "../votes.ts";
-import type { Name, Space } from "../wire.ts";
+import type { Configuration, Name, Space } from "../wire.ts";
 import type { CarriedEntry, CarriedPage } from "./carried-entries.ts";
 import { stampOf } from "./entry-list.ts";
 import { type DeviceDigests, digestsOf } from "./repair-operations.ts";
@@ -28,6 +28,10 @@ export class LocalSource implements RepairSource {
   ): Promise<DeviceDigests | undefined> {
     if (!this.#replica.engine.digests.isCertain) return undefined;
     return digestsOf(this.#replica, space, partitionPower, partitions, life);
+  }
+
+  async configuration(place: PartitionPlace): Promise<Configuration> {
+    return this.#replica.epochs.configurationOf(place);
   }
 
   async buckets(place: PartitionPlace): Promise<Buffer> {

@@ -1,17 +1,20 @@
 import { RingsteadError } from "../../common/errors.ts";
+import { isMember } from "../core/partition-epoch.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { CEILING_KEY } from "../store/keys.ts";
 import { isLife, type Life } from "../votes.ts";
-import type { HeaderReader, Space } from "../wire.ts";
+import { type Configuration, type HeaderReader, packConfiguration, type Space, unpackConfiguration } from "../wire.ts";
 import { packCarried } from "./carried-entries.ts";
 import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
 
 /** Partitions of one DIGESTS. */
 const DIGESTS_LIMIT = 4096;
-/** u8 votes here, u32 entries, u64 sum: of each partition in an answer to DIGESTS. */
-export const PARTITION_DIGEST_BYTES = 13;
+/** u8 bits (1 votes here, 2 sealed), u32 entries, u64 sum, u32 epoch: of each partition in an answer to DIGESTS. */
+export const PARTITION_DIGEST_BYTES = 17;
+export const DIGEST_VOTES = 1;
+export const DIGEST_SEALED = 2;
 
 /** What another replica said of a partition. */
 type PartitionDigest = {
@@ -19,6 +22,8 @@ type PartitionDigest = {
   readonly isVoting: boolean;
   readonly entries: number;
   readonly sum: bigint;
+  readonly epoch: number;
+  readonly isSealed: boolean;
 };
 
 /**
@@ -49,7 +54,7 @@ const checkPartition = (partition: number, power: number): void => {
 
 /** What a device says of some partitions to one of that life. */
 export const digestsOf = (
-  { engine, votes }: DeviceReplica,
+  { engine, epochs, votes }: DeviceReplica,
   space: Space,
   partitionPower: number,
   partitions: readonly number[],
@@ -58,11 +63,17 @@ export const digestsOf = (
   hasPromised: engine.get(CEILING_KEY) !== undefined,
   isFounder: votes.isFounder(life),
   life: votes.life,
-  partitions: partitions.map((partition) => ({
-    partition,
-    isVoting: votes.votesIn(space, partition * 2 ** (32 - partitionPower)),
-    ...partitionSum(engine, { space, partition, partitionPower }),
-  })),
+  partitions: partitions.map((partition) => {
+    const hash32 = partition * 2 ** (32 - partitionPower);
+    const moved = epochs.of(space, hash32);
+    return {
+      partition,
+      isVoting: votes.votesIn(space, hash32) && (moved === undefined || isMember(moved, epochs.self)),
+      epoch: moved?.configuration.epoch ?? 0,
+      isSealed: moved?.isSealed === true,
+      ...partitionSum(engine, { space, partition, partitionPower }),
+    };
+  }),
 });
 
 /** The sums of partitions, with how many entries they have and whether this replica votes there. */
@@ -75,11 +86,12 @@ export const digests = (reader: HeaderReader) => {
   return async (replica: DeviceReplica): Promise<RepairAnswer> => {
     const said = digestsOf(replica, space, partitionPower, partitions, life);
     const body = Buffer.allocUnsafe(partitions.length * PARTITION_DIGEST_BYTES);
-    for (const [index, { isVoting, entries: count, sum }] of said.partitions.entries()) {
+    for (const [index, { epoch, isSealed, isVoting, entries: count, sum }] of said.partitions.entries()) {
       const at = index * PARTITION_DIGEST_BYTES;
-      body[at] = isVoting ? 1 : 0;
+      body[at] = (isVoting ? DIGEST_VOTES : 0) | (isSealed ? DIGEST_SEALED : 0);
       body.writeUInt32BE(count, at + 1);
       body.writeBigUInt64BE(sum, at + 5);
+      body.writeUInt32BE(epoch, at + 13);
     }
     const flags = [replica.engine.digests.isCertain, said.hasPromised, said.isFounder].map(Number);
     return { header: [...flags, said.life], body };
@@ -91,6 +103,32 @@ const placeOf = (reader: HeaderReader): PartitionPlace => {
   const partition = reader.count();
   checkPartition(partition, partitionPower);
   return { space, partition, partitionPower };
+};
+
+/** What this device knows of a partition's members, and whether it has caught up with them. */
+export const epoch = (reader: HeaderReader) => {
+  const place = placeOf(reader);
+  return async ({ epochs }: DeviceReplica): Promise<RepairAnswer> => ({
+    header: [epochs.hasCaughtUp(place) ? 1 : 0, ...packConfiguration(epochs.configurationOf(place))],
+  });
+};
+
+/** Takes a configuration that was decided; answers with the one that counts here then. */
+export const configure = (reader: HeaderReader) => {
+  const place = placeOf(reader);
+  const configuration: Configuration = unpackConfiguration(reader);
+  return async (replica: DeviceReplica): Promise<RepairAnswer> => ({
+    header: [...packConfiguration(await replica.configure(place, configuration))],
+  });
+};
+
+/** [M3] */
+export const seal = (reader: HeaderReader) => {
+  const place = placeOf(reader);
+  const epochNumber = reader.count();
+  return async (replica: DeviceReplica): Promise<RepairAnswer> => ({
+    header: [await replica.seal(place, epochNumber)],
+  });
 };
 
 /** The sums of a partition's buckets. */

@@ -5,26 +5,29 @@ import { DeviceClient } from "../client.ts";
 import type { EntryStamp } from "../core/repair.ts";
 import type { PartitionPlace } from "../partition-copy.ts";
 import {
+  type Configuration,
   HeaderReader,
   METHOD_BUCKETS,
   METHOD_DIGESTS,
   METHOD_ENTRIES,
+  METHOD_EPOCH,
   METHOD_FETCH,
   type Name,
   type Space,
   spaceCode,
+  unpackConfiguration,
 } from "../wire.ts";
 import { isLife, type Life } from "../votes.ts";
 import { type CarriedEntry, type CarriedPage, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
-import { type DeviceDigests, PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
+import { type DeviceDigests, DIGEST_SEALED, DIGEST_VOTES, PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
 import type { KeyRange } from "./repair-source.ts";
 
 /** Nobody waits for a repair: a busy replica is given time. */
 const TIMEOUT_MS = 30_000;
 
 /** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, `LocalSource`, and the simulation's. */
-export type RepairSource = Pick<RepairPeer, "digests" | "buckets" | "entries" | "pull" | "fetch"> & {
+export type RepairSource = Pick<RepairPeer, "digests" | "configuration" | "buckets" | "entries" | "pull" | "fetch"> & {
   readBody(name: Name, bodyVersion: Ballot, offset: number, length: number): Promise<Uint8Array>;
 };
 
@@ -63,10 +66,24 @@ export class RepairPeer {
     if (!isLife(itsLife)) throw malformed();
     const found = partitions.map((partition, index) => {
       const at = index * PARTITION_DIGEST_BYTES;
-      const isVoting = body[at] === 1;
-      return { partition, isVoting, entries: body.readUInt32BE(at + 1), sum: body.readBigUInt64BE(at + 5) };
+      const bits = body[at] ?? 0;
+      return {
+        partition,
+        isVoting: (bits & DIGEST_VOTES) !== 0,
+        isSealed: (bits & DIGEST_SEALED) !== 0,
+        entries: body.readUInt32BE(at + 1),
+        sum: body.readBigUInt64BE(at + 5),
+        epoch: body.readUInt32BE(at + 13),
+      };
     });
     return { hasPromised, isFounder, life: itsLife, partitions: found };
+  }
+
+  /** Who keeps the partition, as that device knows it. */
+  async configuration({ space, partition, partitionPower }: PartitionPlace): Promise<Configuration> {
+    const { reader } = await this.#ask([METHOD_EPOCH, this.device, spaceCode(space), partitionPower, partition]);
+    reader.flag();
+    return unpackConfiguration(reader);
   }
 
   /** The sums of the partition's buckets, 8 bytes each. */

@@ -3,7 +3,9 @@ import { expect, test } from "vitest";
 import type { Ballot } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { decodeCounters, encodeCounters } from "./counters-format.ts";
-import { registerKey, rowKey } from "./keys.ts";
+import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
+import { decodeEpochState, encodeEpochState } from "./epoch-format.ts";
+import { epochKey, placeOfEpochKey, registerKey, rowKey } from "./keys.ts";
 import { decodeRegister, encodeRegister } from "./register-format.ts";
 
 const version = "0123456789abcdef0123456789abcdef0123456789abcdef" as Ballot;
@@ -32,6 +34,25 @@ test("a register, a row key and counters have the bytes of FORMAT.md", () => {
   });
 });
 
+test("a device's state in a partition that was moved has the bytes of FORMAT.md", () => {
+  const key = epochKey("container", 16, 0xabc);
+  expect(key.toString("hex")).toBe("000000002165011000000abc");
+  expect(placeOfEpochKey(key)).toEqual({ space: "container", partitionPower: 16, partition: 0xabc });
+  const floor = "018bcfe568110000" as HybridTimestamp;
+  const state = {
+    isSealed: true,
+    caughtUp: -1,
+    fateFloor: floor,
+    configuration: { epoch: 1, old: [{ id: "n/a", since: 0 }], next: [{ id: "n/b", since: 1 }], floor },
+  };
+  expect(Buffer.from(encodeEpochState(state)).toString("hex")).toBe(
+    "980101ffb03031386263666535363831313030303001b0303138626366653536383131303030309192a36e2f61009192a36e2f6201",
+  );
+  expect(decodeEpochState(encodeEpochState(state))).toEqual(state);
+  const stable = { ...state, configuration: { ...state.configuration, next: undefined } };
+  expect(decodeEpochState(encodeEpochState(stable))).toEqual(stable);
+});
+
 test("every register reads back as it was written", () => {
   const other = "f".repeat(48) as Ballot;
   for (const value of [
@@ -54,6 +75,11 @@ test("arbitrary bytes decode to something or to a typed error, never to a crash"
         expect(error).toBeInstanceOf(RingsteadError);
       }
       decodeCounters(bytes);
+      try {
+        decodeEpochState(bytes);
+      } catch (error) {
+        expect(error).toBeInstanceOf(RingsteadError);
+      }
     }),
   );
 });

@@ -1,6 +1,6 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Name, Space } from "../wire.ts";
-import { CEILING_KEY, countersKey, FOUNDERS_KEY, NEWCOMER_KEY, registerKey, rowKey } from "./keys.ts";
+import { CEILING_KEY, countersKey, FOUNDERS_KEY, isEpochKey, NEWCOMER_KEY, registerKey, rowKey } from "./keys.ts";
 
 const KIND_OFFSET = 4;
 const PATH_OFFSET = 5;
@@ -31,7 +31,7 @@ const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
  * RingsteadError `unknown-key-kind`, so that a kind added later is never left behind in silence.
  */
 export const spaceOfKey = (key: Uint8Array): Space | undefined => {
-  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0)) return undefined;
+  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0) || isEpochKey(key)) return undefined;
   const kind = kindOf(key);
   const space = REGISTER_KINDS.get(kind);
   if (space !== undefined) return space;

@@ -1,3 +1,4 @@
+import { RingsteadError } from "../../common/errors.ts";
 import type { Name, Space } from "../wire.ts";
 
 /**
@@ -16,6 +17,37 @@ export const CEILING_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21]);
 export const NEWCOMER_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x6e]);
 /** The lives of the devices that began together with this one. */
 export const FOUNDERS_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x66]);
+
+/** Before the device's state in each partition that was ever moved. */
+const EPOCHS_PREFIX = Buffer.from([0, 0, 0, 0, 0x21, 0x65]);
+const EPOCH_KEY_BYTES = EPOCHS_PREFIX.length + 6;
+
+/** Where a device keeps its state in a partition that was moved. */
+export const epochKey = (space: Space, partitionPower: number, partition: number): Buffer => {
+  const key = Buffer.alloc(EPOCH_KEY_BYTES);
+  EPOCHS_PREFIX.copy(key);
+  key[6] = SPACES.indexOf(space);
+  key[7] = partitionPower;
+  key.writeUInt32BE(partition, 8);
+  return key;
+};
+
+/** The range of all of these keys. */
+export const EPOCH_KEYS = { gte: EPOCHS_PREFIX, lt: Buffer.from([0, 0, 0, 0, 0x21, 0x66]) } as const;
+
+/** The place of a key of that range. Errors: "epoch-damaged" for what no encoder wrote. */
+export const placeOfEpochKey = (
+  key: Uint8Array,
+): { readonly space: Space; readonly partition: number; readonly partitionPower: number } => {
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
+  const space = SPACES[bytes[6] ?? SPACES.length];
+  if (!isEpochKey(key) || space === undefined)
+    throw new RingsteadError("epoch-damaged", "a key of a partition's members cannot be decoded");
+  return { space, partitionPower: bytes[7] ?? 0, partition: bytes.readUInt32BE(8) };
+};
+
+export const isEpochKey = (key: Uint8Array): boolean =>
+  key.length === EPOCH_KEY_BYTES && Buffer.compare(key.subarray(0, EPOCHS_PREFIX.length), EPOCHS_PREFIX) === 0;
 
 const keyOf = (hash32: number, kind: number, text: string): Buffer => {
   const length = Buffer.byteLength(text);

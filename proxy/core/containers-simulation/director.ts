@@ -2,8 +2,10 @@ import { seededRandom } from "../../../common/random.ts";
 import { EventQueue, settlePromises } from "../../../common/simulation/event-queue.ts";
 import type { Operation } from "./history.ts";
 import { ContainersLife } from "./life.ts";
+import type { MoveOutcome } from "../partition-move.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
-import { type MakeReplica, type Message, SimulatedReplica, type World } from "./world.ts";
+import { moveOnce } from "./simulated-mover.ts";
+import { type MakeReplica, type Message, noMoves, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -23,9 +25,22 @@ export class ContainersDirector {
   #carried: Match[] = [];
   #operations = 0;
 
-  constructor(makeReplica: MakeReplica, mutation?: Mutation) {
+  /** @param moving where partitions move: how many replicas there are, and which of them keep every partition at the beginning */
+  constructor(
+    makeReplica: MakeReplica,
+    mutation?: Mutation,
+    moving?: { readonly replicas: number; readonly members: readonly string[] },
+  ) {
     const queue = new EventQueue(START_MS);
+    const moves =
+      moving === undefined
+        ? {}
+        : {
+            firstMembers: { account: moving.members, container: moving.members, object: moving.members },
+            moves: noMoves(),
+          };
     const world: World = {
+      ...moves,
       queue,
       random: seededRandom(1n),
       replicas: [],
@@ -35,7 +50,8 @@ export class ContainersDirector {
       timeoutMs: TIMEOUT_MS,
       memoryChance: 1,
     };
-    for (let index = 0; index < REPLICAS; index++) world.replicas.push(new SimulatedReplica(world, index, makeReplica));
+    for (let index = 0; index < (moving?.replicas ?? REPLICAS); index++)
+      world.replicas.push(new SimulatedReplica(world, index, makeReplica));
     this.#life = new ContainersLife(world);
   }
 
@@ -76,6 +92,48 @@ export class ContainersDirector {
       replica.crash();
       replica.restart();
     }
+  }
+
+  replica(index: number): SimulatedReplica {
+    const replica = this.#life.world.replicas[index];
+    if (replica === undefined) throw new Error("there is no such replica");
+    return replica;
+  }
+
+  /** One round of a replica's repair, until it is over. */
+  async repair(index: number): Promise<void> {
+    await this.#ended(this.replica(index).repair());
+  }
+
+  /** Lets time pass. */
+  async pass(ms: number): Promise<void> {
+    const { queue } = this.#life.world;
+    await this.#ended(new Promise<void>((resolve) => queue.after(ms, resolve)));
+  }
+
+  /** Begins to bring the objects to other members. */
+  beginMove(proxy: SimulatedProxy, target: readonly string[]): Promise<MoveOutcome> {
+    const { world } = this.#life;
+    world.moves?.targets.set("object", target);
+    return moveOnce(world, proxy, "object", target);
+  }
+
+  /** Lets time pass until the mover has ended. */
+  async endMove(move: Promise<MoveOutcome>): Promise<MoveOutcome | undefined> {
+    let outcome: MoveOutcome | undefined;
+    void move.then((it) => (outcome = it));
+    await this.#until(() => outcome !== undefined);
+    return outcome;
+  }
+
+  move(proxy: SimulatedProxy, target: readonly string[]): Promise<MoveOutcome | undefined> {
+    return this.endMove(this.beginMove(proxy, target));
+  }
+
+  async #ended(work: Promise<void>): Promise<void> {
+    let isOver = false;
+    void work.then(() => (isOver = true));
+    await this.#until(() => isOver);
   }
 
   /** Begins an operation. */

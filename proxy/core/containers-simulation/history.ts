@@ -1,7 +1,7 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import { hasSequentialOrder } from "../../../common/simulation/linearizability.ts";
 import type { Row } from "../../../storage-node/wire.ts";
-import { CONTAINER, NAMES, objectName, type World } from "./world.ts";
+import { CONTAINER, membersIn, NAMES, objectName, type World } from "./world.ts";
 
 /** What happened, with its answer; undefined is an unknown outcome. */
 export type Operation = {
@@ -104,7 +104,7 @@ const finalProblem = (world: World, history: readonly Operation[]): string | und
     if (row?.version !== read?.version) return `${name} is listed as ${row?.version} and read as ${read?.version}`;
   }
   for (const name of [CONTAINER, ...NAMES.map(objectName)]) {
-    const held = world.replicas.map((replica) => replica.held(name));
+    const held = membersIn(world, name).map((replica) => replica.held(name));
     if (new Set(held.map((it) => it?.register.version)).size > 1) {
       const states = held.map((it) => `${it?.register.version} ${it?.register.ballot} ${it?.register.state}`);
       return `replicas of ${name.path} differ: ${states.join(", ")}`;
@@ -116,7 +116,9 @@ const finalProblem = (world: World, history: readonly Operation[]): string | und
   }
   // A replica that takes rows without asking keeps their figures elsewhere.
   if (listed === undefined || world.mutation === "rows are taken in any state of the container [B1]") return undefined;
-  const spaces = world.replicas.map(({ replica }) => replica.summary(CONTAINER, listed.incarnation).setHash);
+  const spaces = membersIn(world, CONTAINER).map(
+    ({ replica }) => replica.summary(CONTAINER, listed.incarnation).setHash,
+  );
   return new Set(spaces).size > 1 ? "replicas of the listing differ" : undefined;
 };
 

@@ -4,13 +4,15 @@ import type { Register } from "../../../storage-node/wire.ts";
 import { finishContainer, readContainer, settleContainer } from "../container-script.ts";
 import { type Operation, problemOf } from "./history.ts";
 import { ALL_ROWS, perform } from "./operations.ts";
+import { moveOnce } from "./simulated-mover.ts";
 import { SimulatedProxy } from "./simulated-proxy.ts";
-import { ACCOUNT, CONTAINER, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
+import { ACCOUNT, CONTAINER, membersIn, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
 import { listRows } from "../list-rows.ts";
 import { finishObject, settleObject } from "../object-script.ts";
 
 const STEP_LIMIT = 200_000;
 const REPAIR_ROUNDS = 20;
+const MOVE_ROUNDS = 20;
 /** Ballots may be ahead of the clock by the steps in which ceilings are raised. */
 const REPAIR_ROUND_MS = 3000;
 
@@ -68,13 +70,14 @@ export class ContainersLife {
     await this.#repairAll();
     if (this.world.replicas.some(({ joiningCount }) => joiningCount > 0)) return "a replica never got its vote back";
     const last = this.newProxy();
+    if (this.world.moves !== undefined && !(await this.#moveAll())) return "a partition never came to its members";
     void this.#settle(last);
     await this.drain();
     let problem: string | undefined;
     void this.#readEverything(last).then((found) => (problem = found));
     await this.drain();
     await this.#repairAll();
-    return problem ?? problemOf(this.world, this.#history);
+    return problem ?? this.world.moves?.problem ?? problemOf(this.world, this.#history);
   }
 
   /** Rounds of repair, and two more when all replicas vote: one that lost its disk waits until its promises are too old. */
@@ -89,15 +92,31 @@ export class ContainersLife {
     }
   }
 
+  /** Every partition comes to its target; false where one does not. */
+  async #moveAll(): Promise<boolean> {
+    const open = new Map(this.world.moves?.targets);
+    for (let round = 0; round < MOVE_ROUNDS && open.size > 0; round++) {
+      for (const [space, target] of open)
+        void moveOnce(this.world, this.newProxy(), space, target).then((outcome) => {
+          if (outcome === "done") open.delete(space);
+        });
+      await this.drain();
+      await this.#repairAll();
+    }
+    return open.size === 0;
+  }
+
   async #settle(last: SimulatedProxy): Promise<void> {
-    const { replicas, blind } = this.world;
+    const { blind } = this.world;
     // A replica that was down refuses what is below its floor once; the refusal teaches the proxy's clock.
     for (let attempt = 0; attempt < 3; attempt++) {
-      for (const { replica } of replicas) {
-        const found = (await replica.read(CONTAINER))?.register;
+      for (const { replica } of membersIn(this.world, CONTAINER)) {
+        const found = (await replica.held(CONTAINER))?.register;
         if (found?.state === "accepted") await last.run(finishContainer(PLACE, found));
-        for (const name of NAMES) {
-          const stored: Register | undefined = (await replica.read(objectName(name)))?.register;
+      }
+      for (const name of NAMES) {
+        for (const { replica } of membersIn(this.world, objectName(name))) {
+          const stored: Register | undefined = (await replica.held(objectName(name)))?.register;
           const left = blind === undefined ? stored : blind.wholeRegister(stored);
           if (left?.state === "accepted") await last.run(finishObject(placeOf(name), left, false));
         }

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Clock } from "../../../common/clock.ts";
+import { RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import { chosenSeeds } from "../../../common/simulation/seeds.ts";
 import type { RingDevice } from "../../../ring/device.ts";
@@ -8,20 +9,28 @@ import { DeviceReplica } from "../../../storage-node/device-replica.ts";
 import { MemoryDevice } from "../../../storage-node/engine/memory-device.ts";
 import { packCarried, unpackCarried } from "../../../storage-node/repair/carried-entries.ts";
 import { unpackStamps } from "../../../storage-node/repair/entry-list.ts";
+import { PartitionEpochs } from "../../../storage-node/partition-epochs.ts";
+import { digestsOf } from "../../../storage-node/repair/repair-operations.ts";
 import type { RepairSource } from "../../../storage-node/repair/repair-peer.ts";
-import {
-  bucketSums,
-  fetchEntries,
-  listEntries,
-  partitionSum,
-  pullEntries,
-} from "../../../storage-node/repair/repair-source.ts";
+import { bucketSums, fetchEntries, listEntries, pullEntries } from "../../../storage-node/repair/repair-source.ts";
 import { entryDigests } from "../../../storage-node/store/entry-digest.ts";
-import { CEILING_KEY, NEWCOMER_KEY, registerKey } from "../../../storage-node/store/keys.ts";
+import { epochKey, NEWCOMER_KEY, registerKey } from "../../../storage-node/store/keys.ts";
 import { decodeRegister } from "../../../storage-node/store/register-format.ts";
 import { UNPACED } from "../../../storage-node/repair/partition-repair.ts";
+import { CONFIGURATION_PATH } from "../../../storage-node/wire.ts";
 import { encodeNewcomer, type Life, Votes } from "../../../storage-node/votes.ts";
-import type { MakeReplica, PoweredReplica, RepairSide } from "./world.ts";
+import { ContainersDirector } from "./director.ts";
+import { MEMBERS, MOVING_INTERLEAVINGS, REPLICAS } from "./moving-interleavings.ts";
+import type { Mutation } from "./planted-mistakes.ts";
+import {
+  type FirstMembers,
+  idOf,
+  indexOf,
+  type MakeReplica,
+  partitionOf,
+  type PoweredReplica,
+  type RepairSide,
+} from "./world.ts";
 import { type Run, run } from "./workload.ts";
 
 /** Longer than any proxy's clock is ahead of a replica's here. */
@@ -40,11 +49,47 @@ const deviceOf = (index: number): RingDevice => ({
   weight: 1,
 });
 
-/** Every name lies in the first partition, on all replicas; of the others, which are empty, nobody asks. */
-const ringsOf = (count: number): SpaceRings => {
-  const all = Array.from({ length: count }, (_, index) => deviceOf(index));
-  const ring = { partitionCount: 1, partitionPower: 16, primaries: () => all };
-  return { account: ring, container: ring, object: ring };
+/** Every name lies in the first partition, on all replicas or those given; of the others, which are empty, nobody asks. */
+const ringsOf = (count: number, first: FirstMembers | undefined): SpaceRings => {
+  const all = Array.from({ length: count }, (_, index) => idOf(index));
+  const ringOf = (ids: readonly string[] = all): SpaceRings["object"] => {
+    const members = ids.map((id) => deviceOf(indexOf(id)));
+    return { partitionCount: 1, partitionPower: 16, primaries: () => members };
+  };
+  return { account: ringOf(first?.account), container: ringOf(first?.container), object: ringOf(first?.object) };
+};
+
+const SPACES = ["account", "container", "object"] as const;
+
+const epochsOf = (
+  device: MemoryDevice,
+  index: number,
+  first: FirstMembers | undefined,
+  mutation: Mutation | undefined,
+): PartitionEpochs => {
+  if (first === undefined) return PartitionEpochs.none(device);
+  const of = (space: (typeof SPACES)[number]) => ({ partitionPower: 16, idsOf: () => first[space] });
+  const members = { account: of("account"), container: of("container"), object: of("object") };
+  const entries = SPACES.flatMap((space) => {
+    const key = epochKey(space, partitionOf(space).partitionPower, partitionOf(space).partition);
+    const value = device.get(key)?.value;
+    return value === undefined ? [] : [{ key, value }];
+  });
+  const epochs = PartitionEpochs.recorded(device, idOf(index), members, entries);
+  const admit = epochs.admit.bind(epochs);
+  if (mutation === "sealed replicas are read [M3]") {
+    epochs.admit = (name, epoch, use) => {
+      const { configuration, isSealed } = epochs.stateOf(partitionOf(name.space));
+      const isRead = isSealed && use === "vote" && configuration.epoch === epoch;
+      return admit(isRead ? { ...name, path: CONFIGURATION_PATH } : name, epoch, use);
+    };
+  } else if (mutation === "a newcomer keeps nothing before it has caught up") {
+    epochs.admit = (name, epoch, use) => {
+      if (!epochs.hasCaughtUp(partitionOf(name.space))) throw new RingsteadError("device-joining", "not yet");
+      return admit(name, epoch, use);
+    };
+  }
+  return epochs;
 };
 
 /** The questions of one replica to another, answered by the functions that answer them in production. */
@@ -53,13 +98,11 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
   switch (kind) {
     case "digests": {
       const [space, partitionPower, partitions, life] = rest as unknown as Asked<"digests">;
-      const hasPromised = replica.engine.get(CEILING_KEY) !== undefined;
-      const found = partitions.map((partition) => ({
-        partition,
-        isVoting: replica.votes.votesIn(space, partition * 2 ** (32 - partitionPower)),
-        ...partitionSum(replica.engine, { space, partition, partitionPower }),
-      }));
-      return { hasPromised, isFounder: replica.votes.isFounder(life), life: replica.votes.life, partitions: found };
+      return digestsOf(replica, space, partitionPower, partitions, life);
+    }
+    case "configuration": {
+      const [place] = rest as unknown as Asked<"configuration">;
+      return replica.epochs.configurationOf(place);
     }
     case "buckets": {
       const [place] = rest as unknown as Asked<"buckets">;
@@ -84,7 +127,33 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
   }
 };
 
-const repairOf = (replica: DeviceReplica, clock: Clock, empty: () => void): RepairSide => {
+/** What is heard of other members, with mistakes. */
+const mistaken = (source: RepairSource, { epochs }: DeviceReplica, mutation: Mutation | undefined): RepairSource => {
+  const ownEpoch = mutation === "a newcomer copies from members who have not heard of it [M2]";
+  const isForgotten = mutation === "a replica that lost its disk forgets that it was sealed [M3]";
+  if (!ownEpoch && !isForgotten) return source;
+  return {
+    ...source,
+    async digests(space, ...rest) {
+      const said = await source.digests(space, ...rest);
+      const own = epochs.configurationOf(partitionOf(space)).epoch;
+      const partitions = (said?.partitions ?? []).map((one) => ({
+        ...one,
+        epoch: ownEpoch ? Math.max(own, one.epoch) : one.epoch,
+        isSealed: one.isSealed && !isForgotten,
+      }));
+      return said === undefined ? undefined : { ...said, partitions };
+    },
+  };
+};
+
+const repairOf = (
+  replica: DeviceReplica,
+  clock: Clock,
+  first: FirstMembers | undefined,
+  mutation: Mutation | undefined,
+  empty: () => void,
+): RepairSide => {
   let replicator: Replicator | undefined;
   let isWorking = false;
   return {
@@ -94,19 +163,20 @@ const repairOf = (replica: DeviceReplica, clock: Clock, empty: () => void): Repa
     async round(index, count, ask) {
       if (isWorking) return;
       isWorking = true;
-      const peerOf = ({ id }: RingDevice): RepairSource => {
+      const peerOf = ({ device }: Pick<RingDevice, "device">): RepairSource => {
         const asking =
           (kind: string) =>
           (...rest: unknown[]): Promise<never> =>
-            ask(id, [kind, ...rest]) as Promise<never>;
-        const kinds = ["digests", "buckets", "entries", "pull", "fetch", "readBody"] as const;
-        return Object.fromEntries(kinds.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
+            ask(Number(device), [kind, ...rest]) as Promise<never>;
+        const kinds = ["digests", "configuration", "buckets", "entries", "pull", "fetch", "readBody"] as const;
+        const source = Object.fromEntries(kinds.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
+        return mistaken(source, replica, mutation);
       };
       replicator ??= new Replicator({
         node: NODE,
         device: String(index),
         replica,
-        rings: ringsOf(count),
+        rings: ringsOf(count, first),
         peerOf,
         pace: UNPACED,
         clock,
@@ -128,11 +198,11 @@ const newcomerAt = (nowMs: number): ConstructorParameters<typeof MemoryDevice>[1
   return new Map([[Buffer.from(NEWCOMER_KEY).toString("latin1"), { value, body: { kind: "none" }, bytes: undefined }]]);
 };
 
-const mortalReplica: MakeReplica = (syncAfter, clock) => {
+const mortalReplica: MakeReplica = (syncAfter, clock, index, first, mutation) => {
   const on = (device: MemoryDevice): PoweredReplica => {
     let isEmptied = false;
     const votes = Votes.recorded(device, clock, FORGOTTEN_PROMISE_MS);
-    const replica = new DeviceReplica(device, clock, [1n, 2n], votes);
+    const replica = new DeviceReplica(device, clock, [1n, 2n], votes, epochsOf(device, index, first, mutation));
     return {
       replica,
       held: (name) => {
@@ -146,7 +216,7 @@ const mortalReplica: MakeReplica = (syncAfter, clock) => {
       afterCrash: () => {
         return on(isEmptied ? new MemoryDevice(syncAfter, newcomerAt(clock.nowMs()), DIGESTS) : device.afterCrash());
       },
-      repair: repairOf(replica, clock, () => (isEmptied = true)),
+      repair: repairOf(replica, clock, first, mutation, () => (isEmptied = true)),
     };
   };
   return on(new MemoryDevice(syncAfter, undefined, DIGESTS));
@@ -156,6 +226,8 @@ const explain = (seed: bigint, { problem, life }: Run): string =>
   `SEED=${seed} ./scripts/test simulation: ${problem}\n${life.toString()}`;
 
 const seeds = chosenSeeds(300);
+/** Such a life takes twice as long. */
+const movingSeeds = chosenSeeds(100);
 
 test("replicas that lose their disk lose nothing acknowledged, and vote again once they have caught up [E1, M4]", async () => {
   let acknowledged = 0;
@@ -166,3 +238,42 @@ test("replicas that lose their disk lose nothing acknowledged, and vote again on
   }
   expect(acknowledged).toBeGreaterThan(seeds.count * 3);
 });
+
+test("partitions that change their members while clients work lose nothing acknowledged, disks that are lost meanwhile included [M1-M6]", async () => {
+  let acknowledged = 0;
+  const counts: Record<string, number> = {};
+  for (let index = 0n; index < BigInt(movingSeeds.count); index++) {
+    const result = await run(movingSeeds.first + index, mortalReplica, undefined, "lost", "move");
+    acknowledged += result.life.history.filter(({ status }) => status === 200).length;
+    for (const [event, count] of Object.entries(result.life.world.moves?.counts ?? {}))
+      counts[event] = (counts[event] ?? 0) + count;
+    expect(result.problem, explain(movingSeeds.first + index, result)).toBeUndefined();
+  }
+  expect(acknowledged).toBeGreaterThan(movingSeeds.count * 3);
+  // Nothing that a move can meet is left out.
+  if (movingSeeds.count >= 20) expect(Object.values(counts)).not.toContain(0);
+});
+
+test("the planted mistake is found: a configuration is written without a condition", async () => {
+  let problem: string | undefined;
+  for (let seed = 1n; seed <= 100n && problem === undefined; seed++)
+    ({ problem } = await run(seed, mortalReplica, "a configuration is written without a condition", "lost", "move"));
+  expect(problem).toContain("two configurations");
+});
+
+for (const { title, mistakes, play, answers } of MOVING_INTERLEAVINGS) {
+  const moving = { replicas: REPLICAS, members: MEMBERS };
+  test(title, async () => {
+    const director = new ContainersDirector(mortalReplica, undefined, moving);
+    expect(await play(director)).toEqual(answers);
+    expect(await director.conclude()).toBeUndefined();
+  });
+  for (const [mutation, sign] of mistakes) {
+    test(`the planted mistake is found: ${mutation}, where ${title}`, async () => {
+      const director = new ContainersDirector(mortalReplica, mutation, moving);
+      const given = await play(director);
+      if (sign === "silence") expect(given).toContain(undefined);
+      else expect(await director.conclude()).toBeDefined();
+    });
+  }
+}

@@ -21,7 +21,18 @@ export type Mutation =
   | "the row is written before the version is accepted"
   | "the answer does not wait for the row"
   | "an established version is served before its row is written"
-  | "a metadata change keeps whatever body is there [A4]";
+  | "a metadata change keeps whatever body is there [A4]"
+  | "a write of a joint phase needs the old members alone [M1]"
+  | "answers of two epochs are counted together [M1]"
+  | "what the old members agree on is served in a joint phase [M1]"
+  | "a newcomer copies from members who have not heard of it [M2]"
+  | "nobody is sealed before the members change [M3]"
+  | "sealed replicas are read [M3]"
+  | "a replica that lost its disk forgets that it was sealed [M3]"
+  | "a partition has no floor [M5]"
+  | "all members change at once [M6]"
+  | "a configuration is written without a condition"
+  | "a newcomer keeps nothing before it has caught up";
 
 /** Mistakes that are made by proposing something else. */
 export const mutated = (mutation: Mutation | undefined, mode: WriteMode): WriteMode => {

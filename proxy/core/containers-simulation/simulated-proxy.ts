@@ -1,8 +1,32 @@
 import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../../common/ballot.ts";
 import { hybridClock, type HybridClock } from "../../../common/hybrid-clock.ts";
-import { type ListReply, type Name, type Proposal, type Row, unpackRows } from "../../../storage-node/wire.ts";
-import { CONTAINER, type Message, type Replica, rowOf, type SimulatedReplica, type World } from "./world.ts";
+import { RingsteadError } from "../../../common/errors.ts";
+import {
+  type Configuration,
+  HeaderReader,
+  type ListReply,
+  type Name,
+  packConfiguration,
+  type Proposal,
+  type Row,
+  unpackConfiguration,
+  unpackRows,
+} from "../../../storage-node/wire.ts";
+import {
+  CONTAINER,
+  firstConfigurationIn,
+  indexOf,
+  type Message,
+  type MoveEvent,
+  type MoveMessage,
+  partitionOf,
+  type Replica,
+  rowOf,
+  type SimulatedReplica,
+  type World,
+} from "./world.ts";
 import { type BlindBallots, mutated } from "./planted-mistakes.ts";
+import { Quorum } from "../quorum.ts";
 import { judgeRead, type ReplicaRead } from "../register-read.ts";
 import {
   RegisterWrite,
@@ -19,6 +43,57 @@ export type Sent = { readonly staged: boolean; readonly used: Set<number> };
 
 type WriteRequest = Extract<Effect<Name>, { kind: "write" }>;
 
+/** Who keeps a partition, as a proxy knows it when it begins to ask. */
+type Place = {
+  readonly configuration: Configuration;
+  readonly quorum: Quorum;
+  readonly replicas: readonly SimulatedReplica[];
+};
+
+/** Between two attempts of a read that met a partition on its way to other members, doubling. */
+const SEALED_WAIT_MS = 2;
+const SEALED_ATTEMPTS = 8;
+/** A replica that has to be told the configuration is asked so often. */
+const TELL_ATTEMPTS = 3;
+
+/** What a message came to, where that is an answer. */
+type Met<T> = { readonly value: T } | { readonly refusal: RingsteadError };
+
+/** There is one configuration of each epoch, whoever tells of it. */
+export const noteDecided = (world: World, space: Name["space"], configuration: Configuration): void => {
+  const { moves } = world;
+  if (moves === undefined) return;
+  const key = `${space} ${configuration.epoch}`;
+  const known = moves.decided.get(key);
+  const text = (one: Configuration): string => JSON.stringify(packConfiguration(one));
+  if (known !== undefined) {
+    if (text(known) !== text(configuration)) moves.problem ??= `two configurations of ${key}`;
+    return;
+  }
+  moves.decided.set(key, configuration);
+  const { epoch, next, old } = configuration;
+  if (epoch === 0 || next !== undefined) return;
+  const before = moves.decided.get(`${space} ${epoch - 1}`);
+  const isGivenUp = old.every(({ id }) => before?.old.some((member) => member.id === id) === true);
+  moves.counts[isGivenUp ? "given up" : "completed"] += 1;
+};
+
+/** Refusals that a storage node gives at once. */
+const REFUSALS = new Set(["epoch-behind", "epoch-ahead", "epoch-sealed", "device-joining", "not-a-member"]);
+
+/** What "epoch-behind" says of the members. */
+const configurationIn = ({ fields }: RingsteadError): Configuration =>
+  unpackConfiguration(new HeaderReader(fields["configuration"] as readonly unknown[]));
+
+const met = async <T>(work: () => Promise<T> | T): Promise<Met<T>> => {
+  try {
+    return { value: await work() };
+  } catch (error) {
+    if (error instanceof RingsteadError && REFUSALS.has(error.code)) return { refusal: error };
+    throw error;
+  }
+};
+
 /** A proxy with a skewed clock and its own memory of the container; it may die between any two messages. */
 export class SimulatedProxy {
   readonly #world: World;
@@ -27,6 +102,7 @@ export class SimulatedProxy {
   readonly process: string;
   cached: Incarnation | undefined;
   isDead = false;
+  readonly #places = new Map<Name["space"], Place>();
 
   constructor(world: World, process: number) {
     this.#world = world;
@@ -69,26 +145,21 @@ export class SimulatedProxy {
         );
       case "list":
         return this.#list(effect.set, effect.incarnation, effect.query, effect.fromAll);
-      case "repair":
-        this.#world.replicas[effect.replica]?.call(
+      case "repair": {
+        const { configuration, replicas } = this.#placeOf(effect.set.space);
+        replicas[effect.replica]?.call(
           this.process,
           "row",
           effect.set,
-          (it) => it.row(effect.set, effect.incarnation, effect.row),
+          (it) => it.row(effect.set, effect.incarnation, effect.row, configuration.epoch),
           () => {},
         );
         return undefined;
+      }
       case "confirm": {
         const { set, isVoid } = effect;
         const version = this.#blindFor(set)?.blind(effect.version) ?? effect.version;
-        for (const replica of this.#world.replicas)
-          replica.call(
-            this.process,
-            "confirm",
-            set,
-            (it) => it.confirm(set, version, isVoid),
-            () => {},
-          );
+        this.confirm(set, version, isVoid);
         return undefined;
       }
     }
@@ -118,12 +189,59 @@ export class SimulatedProxy {
     return set.space === "object" ? this.#world.blind : undefined;
   }
 
+  confirm(set: Name, version: Ballot, isVoid: boolean): void {
+    for (const replica of this.#placeOf(set.space).replicas)
+      replica.call(
+        this.process,
+        "confirm",
+        set,
+        (it) => it.confirm(set, version, isVoid),
+        () => {},
+      );
+  }
+
+  /** The newest configuration of a partition that it has heard of. */
+  known(space: Name["space"]): Configuration {
+    return this.#placeOf(space).configuration;
+  }
+
+  /** A configuration that counts somewhere: the newest one is kept. */
+  learn(space: Name["space"], configuration: Configuration): void {
+    noteDecided(this.#world, space, configuration);
+    if (configuration.epoch <= this.known(space).epoch) return;
+    const isOldOnly = this.#world.mutation === "a write of a joint phase needs the old members alone [M1]";
+    const ids = configuration.old.map(({ id }) => id);
+    const next = configuration.next?.map(({ id }) => id) ?? [];
+    const all = [...ids, ...next.filter((id) => !ids.includes(id))];
+    const quorum =
+      configuration.next === undefined
+        ? Quorum.stable(ids.length)
+        : Quorum.joint(
+            ids.length,
+            all.map((id) => next.includes(id) && !isOldOnly),
+          );
+    const replicas = all.flatMap((id) => this.#world.replicas[indexOf(id)] ?? []);
+    this.#places.set(space, { configuration, quorum, replicas });
+    this.#clock.advancePast(configuration.floor);
+  }
+
+  #placeOf(space: Name["space"]): Place {
+    let place = this.#places.get(space);
+    if (place === undefined) {
+      const configuration = firstConfigurationIn(this.#world, space);
+      const replicas = configuration.old.flatMap(({ id }) => this.#world.replicas[indexOf(id)] ?? []);
+      place = { configuration, quorum: Quorum.stable(replicas.length), replicas };
+      this.#places.set(space, place);
+    }
+    return place;
+  }
+
   #newBallot(incarnation: Incarnation): Ballot {
     return ballotOf(incarnation, this.#clock.next(), this.process);
   }
 
   async #write(name: Name, mode: WriteMode, incarnation: Incarnation, sent: Sent): Promise<WriteOutcome> {
-    const { replicas, queue, random, mutation } = this.#world;
+    const { queue, random, mutation } = this.#world;
     if (
       mutation === "the row is written before the version is accepted" &&
       mode.kind === "plain" &&
@@ -132,14 +250,22 @@ export class SimulatedProxy {
       await this.#rowFirst(name, mode.record, incarnation);
     const blind = this.#blindFor(name);
     const newBallot = (): Ballot => blind?.blind(this.#newBallot(incarnation)) ?? this.#newBallot(incarnation);
-    const machine = new RegisterWrite(replicas.length, mode, newBallot);
+    let place = this.#placeOf(name.space);
+    const machine = new RegisterWrite(place.quorum, mode, newBallot);
     return new Promise((resolve) => {
+      const moved = (): void => {
+        const present = this.#placeOf(name.space);
+        // Another replica said so before: the phase has begun anew already.
+        if (present === place) return;
+        place = present;
+        perform(machine.onEpoch(place.quorum));
+      };
       const accept = (
         effect: Extract<WriteEffect, { kind: "accept" | "supply" }>,
         index: number,
         bodyLength: number | undefined,
       ): void => {
-        const replica = replicas[index];
+        const replica = place.replicas[index];
         if (replica === undefined) throw new Error("a message to a replica that is none");
         const { record, version } = effect;
         const isGiven = bodyLength !== undefined;
@@ -149,19 +275,20 @@ export class SimulatedProxy {
           body: isGiven ? "inline" : record.body === "keep" ? "keep" : "none",
         };
         this.#ask(
+          place,
           replica,
           "accept",
           name,
-          async (it) => {
+          async (it, epoch) => {
             const body = isGiven
               ? ({ kind: "bytes", bytes: Buffer.alloc(bodyLength) } as const)
               : ({ kind: "none" } as const);
             const kept =
               mutation === "a metadata change keeps whatever body is there [A4]" && proposal.body === "keep"
-                ? (await it.read(name))?.register.bodyVersion
+                ? (await it.held(name))?.register.bodyVersion
                 : undefined;
             const told = kept === undefined ? proposal : { ...proposal, bodyVersion: kept };
-            const reply = await it.accept(name, version, effect.ballot, told, body, effect.own);
+            const reply = await it.accept(name, version, effect.ballot, told, body, effect.own, epoch);
             if (reply.kind === "accepted" && sent.staged && isGiven) sent.used.add(index);
             return reply;
           },
@@ -172,6 +299,7 @@ export class SimulatedProxy {
             }
             perform(machine.onAccept(effect.round, reply, index));
           },
+          moved,
         );
       };
       const perform = (effect: WriteEffect | undefined): void => {
@@ -184,12 +312,13 @@ export class SimulatedProxy {
             queue.after(random.unit() * effect.atMostMs, () => perform(machine.onTimer(effect.round)));
             return;
           case "prepare":
-            for (const replica of replicas) {
+            for (const replica of place.replicas.slice(0, place.quorum.voterCount)) {
               this.#ask(
+                place,
                 replica,
                 "prepare",
                 name,
-                (it) => it.prepare(name, effect.ballot, effect.own),
+                (it, epoch) => it.prepare(name, effect.ballot, effect.own, epoch),
                 (reply) => {
                   if (reply?.kind === "refused") {
                     this.#heard(reply.seen);
@@ -197,11 +326,12 @@ export class SimulatedProxy {
                   } else if (reply?.register !== undefined) this.#heard(reply.register.ballot);
                   perform(machine.onPrepare(effect.round, reply));
                 },
+                moved,
               );
             }
             return;
           case "accept":
-            for (const index of replicas.keys()) {
+            for (const index of place.replicas.keys()) {
               if (effect.record.body === "given" && sent.staged && sent.used.has(index))
                 queue.after(0, () => perform(machine.onAccept(effect.round, undefined, index)));
               else accept(effect, index, effect.record.body === "given" ? effect.record.bodyLength : undefined);
@@ -209,7 +339,7 @@ export class SimulatedProxy {
             return;
           case "supply": {
             const bodyVersion = effect.record.bodyVersion ?? effect.version;
-            void this.#bodyLength(name, bodyVersion).then((length) => {
+            void this.#bodyLength(place, name, bodyVersion).then((length) => {
               if (length === undefined) perform(machine.onAccept(effect.round, undefined, effect.replica));
               else accept(effect, effect.replica, length);
             });
@@ -221,16 +351,17 @@ export class SimulatedProxy {
   }
 
   /** The body of exactly this version, from whichever replica has it; bodies are told apart by their lengths. */
-  #bodyLength(name: Name, bodyVersion: Ballot): Promise<number | undefined> {
+  #bodyLength(place: Place, name: Name, bodyVersion: Ballot): Promise<number | undefined> {
     return new Promise((resolve) => {
-      let open = this.#world.replicas.length;
-      for (const replica of this.#world.replicas) {
+      let open = place.replicas.length;
+      for (const replica of place.replicas) {
         this.#ask(
+          place,
           replica,
           "read",
           name,
           async (it) => {
-            const stored = await it.read(name);
+            const stored = await it.held(name);
             return stored?.register.bodyVersion === bodyVersion && stored.body.kind === "log"
               ? stored.body.length
               : undefined;
@@ -239,6 +370,7 @@ export class SimulatedProxy {
             open -= 1;
             if (length !== undefined || open === 0) resolve(length);
           },
+          () => {},
         );
       }
     });
@@ -250,9 +382,17 @@ export class SimulatedProxy {
   }
 
   #row(set: Name, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const { replicas, mutation, queue, random } = this.#world;
-    const machine = new RowWrite(replicas.length);
+    const { mutation, queue, random } = this.#world;
+    let place = this.#placeOf(set.space);
+    const machine = new RowWrite(place.quorum);
     return new Promise((resolve) => {
+      const moved = (): void => {
+        const present = this.#placeOf(set.space);
+        // Another replica said so before: the phase has begun anew already.
+        if (present === place) return;
+        place = present;
+        perform(machine.onEpoch(place.quorum));
+      };
       const perform = (effect: RowEffect | undefined): void => {
         if (effect === undefined || this.isDead) return;
         switch (effect.kind) {
@@ -263,20 +403,22 @@ export class SimulatedProxy {
             queue.after(random.unit() * effect.atMostMs, () => perform(machine.onTimer(effect.round)));
             return;
           case "row":
-            for (const replica of replicas) {
+            for (const [index, replica] of place.replicas.entries()) {
               this.#ask(
+                place,
                 replica,
                 "row",
                 set,
-                (it) => {
+                (it, epoch) => {
                   // An account's rows are taken without asking: under a container's path and life that is a replica that forgot to.
                   const isBlind =
                     mutation === "rows are taken in any state of the container [B1]" && set.space === "container";
                   return isBlind
-                    ? it.row({ ...set, space: "account", path: `${set.path}\0${incarnation}` }, incarnation, row)
-                    : it.row(set, incarnation, row);
+                    ? it.row({ ...set, space: "account", path: `${set.path}\0${incarnation}` }, incarnation, row, epoch)
+                    : it.row(set, incarnation, row, epoch);
                 },
-                (reply) => perform(machine.onReply(effect.round, reply)),
+                (reply) => perform(machine.onReply(effect.round, reply, index)),
+                moved,
               );
             }
         }
@@ -285,30 +427,58 @@ export class SimulatedProxy {
     });
   }
 
-  #list(
+  /** Asks again, with waits that double, while a partition is on its way to other members. */
+  async #whileMoving<T>(space: Name["space"], once: (place: Place) => Promise<T | "again">): Promise<T | undefined> {
+    const { queue, random } = this.#world;
+    for (let attempt = 0; attempt < SEALED_ATTEMPTS; attempt++) {
+      const place = this.#placeOf(space);
+      const result = await once(place);
+      if (result !== "again") return result;
+      if (this.#placeOf(space) !== place) continue;
+      await new Promise<void>((resolve) => queue.after(random.unit() * SEALED_WAIT_MS * 2 ** attempt, resolve));
+    }
+    return undefined;
+  }
+
+  async #list(
     set: Name,
     incarnation: Incarnation,
     query: Parameters<Replica["list"]>[2],
     fromAll: boolean,
   ): Promise<ListAnswer> {
-    const { replicas, random, mutation } = this.#world;
-    const wanted =
-      mutation === "a listing asks one replica [B2]" ? 1 : replicas.length - Math.floor(replicas.length / 2);
+    const found = await this.#whileMoving(set.space, (place) =>
+      this.#listOnce(place, set, incarnation, query, fromAll),
+    );
+    return found ?? { kind: "unavailable" };
+  }
+
+  #listOnce(
+    place: Place,
+    set: Name,
+    incarnation: Incarnation,
+    query: Parameters<Replica["list"]>[2],
+    fromAll: boolean,
+  ): Promise<ListAnswer | "again"> {
+    const { random, mutation } = this.#world;
+    const replicas = place.replicas.slice(0, place.quorum.voterCount);
+    const wanted = mutation === "a listing asks one replica [B2]" ? 1 : place.quorum.readCount;
     const first = random.below(replicas.length);
     return new Promise((resolve) => {
       const pages: Extract<ListAnswer, { kind: "rows" }>["pages"][number][] = [];
       let failed = 0;
+      let isMoving = false;
       let obstacle: "moved" | "behind" | "unavailable" = "unavailable";
       for (const [index, replica] of replicas.entries()) {
         const wantsRows = fromAll || index === first;
         const sent = wantsRows ? query : { ...query, limit: 0 };
         this.#ask(
+          place,
           replica,
           "list",
           set,
-          async (it): Promise<ListReply> => {
+          async (it, epoch): Promise<ListReply> => {
             const summary = it.summary(set, incarnation);
-            const { reply, runs } = await it.list(set, incarnation, sent);
+            const { reply, runs } = await it.list(set, incarnation, sent, epoch);
             const rows = reply === undefined ? unpackRows(Buffer.concat(runs)) : [];
             const isBlind = mutation === "a listing drops deleted rows before merging [B2]";
             return reply ?? { kind: "rows", summary, rows: isBlind ? rows.filter((row) => !row.isDeleted) : rows };
@@ -325,26 +495,35 @@ export class SimulatedProxy {
             if (pages.length >= wanted && chosen.length > 0)
               resolve({ kind: "rows", pages: [...chosen, ...others].slice(0, wanted) });
             else if (failed > replicas.length - wanted || pages.length + failed === replicas.length)
-              resolve({ kind: obstacle });
+              resolve(isMoving && obstacle === "unavailable" ? "again" : { kind: obstacle });
           },
+          () => resolve("again"),
+          () => (isMoving = true),
         );
       }
     });
   }
 
   read(name: Name): Promise<ReadAnswer | undefined> {
-    const { replicas, random, mutation } = this.#world;
-    const readQuorum = replicas.length - Math.floor(replicas.length / 2);
+    return this.#whileMoving(name.space, (place) => this.#readOnce(place, name));
+  }
+
+  #readOnce(place: Place, name: Name): Promise<ReadAnswer | undefined | "again"> {
+    const { random, mutation } = this.#world;
+    const { configuration, quorum } = place;
+    const replicas = place.replicas.slice(0, quorum.voterCount);
     return new Promise((resolve) => {
       const answers: ReplicaRead[] = [];
       let failed = 0;
-      const wanted = random.unit() < 0.5 ? readQuorum : replicas.length;
+      let isMoving = false;
+      const wanted = random.unit() < 0.5 ? quorum.readCount : replicas.length;
       for (const [index, replica] of replicas.entries()) {
         this.#ask(
+          place,
           replica,
           "read",
           name,
-          async (it) => ({ register: (await it.read(name))?.register }),
+          async (it, epoch) => ({ register: (await it.read(name, epoch))?.register }),
           (read) => {
             if (read === undefined) failed += 1;
             else {
@@ -352,25 +531,35 @@ export class SimulatedProxy {
               if (read.register !== undefined) this.#heard(read.register.ballot);
             }
             if (answers.length !== wanted && answers.length + failed !== replicas.length) return;
-            const verdict = judgeRead(replicas.length, answers);
-            if (verdict.kind === "more") return resolve(undefined);
+            const isAgreed = mutation === "what the old members agree on is served in a joint phase [M1]";
+            const judged = isAgreed ? Quorum.stable(quorum.voterCount) : quorum;
+            const verdict = judgeRead(judged, answers, configuration.floor);
+            if (verdict.kind === "more") return resolve(isMoving ? "again" : undefined);
             const isSettled = verdict.kind === "settled";
             const isEarly = mutation === "an established version is served before its row is written" && isSettled;
             const register = this.#blindFor(name)?.wholeRegister(verdict.register) ?? verdict.register;
             resolve({ register: isEarly && register ? { ...register, state: "confirmed" } : register, isSettled });
           },
+          () => resolve("again"),
+          () => (isMoving = true),
         );
       }
     });
   }
 
-  /** Asks one replica; undefined stands for a time-out. */
+  /**
+   * Asks one replica in the epoch of `place`; undefined stands for a time-out and for every refusal. `moved` is called where the partition has
+   * other members by now: what was asked in the old epoch does not count any more. `onSealed`: they change in a moment.
+   */
   #ask<T>(
+    place: Place,
     replica: SimulatedReplica,
     kind: Message["kind"],
     name: Name,
-    work: (it: Replica) => Promise<T> | T,
+    work: (it: Replica, epoch: number) => Promise<T> | T,
     answer: (value: T | undefined) => void,
+    moved: () => void,
+    onSealed: () => void = () => {},
   ): void {
     let isAnswered = false;
     const once = (value: T | undefined): void => {
@@ -378,11 +567,77 @@ export class SimulatedProxy {
       isAnswered = true;
       answer(value);
     };
-    replica.call(this.process, kind, name, work, once);
+    let { configuration } = place;
+    const send = (attempt: number): void => {
+      const sent = (it: Replica): Promise<Met<T>> => met(() => work(it, configuration.epoch));
+      replica.call<Met<T>>(this.process, kind, name, sent, (result) => {
+        if (isAnswered || this.isDead) return;
+        if ("value" in result) return once(result.value);
+        switch (result.refusal.code) {
+          case "epoch-behind":
+            this.#saw("met behind");
+            if (kind === "accept" && this.#world.mutation === "answers of two epochs are counted together [M1]") {
+              this.learn(name.space, configurationIn(result.refusal));
+              configuration = this.known(name.space);
+              if (attempt < TELL_ATTEMPTS) return send(attempt + 1);
+            }
+            isAnswered = true;
+            this.learn(name.space, configurationIn(result.refusal));
+            return moved();
+          case "epoch-ahead":
+            this.#saw("met ahead");
+            if (attempt === TELL_ATTEMPTS) return once(undefined);
+            return replica.call(
+              this.process,
+              "configure",
+              name,
+              (it) => it.configure(partitionOf(name.space), configuration),
+              () => send(attempt + 1),
+            );
+          case "epoch-sealed":
+            this.#saw("met sealed");
+            onSealed();
+            return once(undefined);
+          default:
+            this.#saw("met joining");
+            return once(undefined);
+        }
+      });
+    };
+    send(1);
     this.#world.queue.after(this.#world.timeoutMs, () => once(undefined));
+  }
+
+  #saw(event: MoveEvent): void {
+    const { moves } = this.#world;
+    if (moves !== undefined) moves.counts[event] += 1;
   }
 
   #heard(ballot: Ballot): void {
     this.#clock.advancePast(timestampIn(ballot));
+  }
+
+  /** Of a register that is no client's. */
+  writeAs(name: Name, mode: WriteMode, incarnation: Incarnation): Promise<WriteOutcome> {
+    return this.#write(name, mode, incarnation, { staged: false, used: new Set() });
+  }
+
+  /** Asks one replica something about a partition's members; undefined where it does not answer. */
+  askOfMove<T>(
+    replica: SimulatedReplica,
+    kind: MoveMessage,
+    space: Name["space"],
+    work: (it: Replica, place: ReturnType<typeof partitionOf>) => Promise<T> | T,
+  ): Promise<T | undefined> {
+    return new Promise((resolve) => {
+      const partition = partitionOf(space);
+      const sent = (it: Replica): Promise<Met<T>> => met(() => work(it, partition));
+      replica.call<Met<T>>(this.process, kind, { space, hash32: 0, path: "" }, sent, (result) => {
+        if ("value" in result) return resolve(result.value);
+        if (result.refusal.code === "epoch-behind") this.learn(space, configurationIn(result.refusal));
+        resolve(undefined);
+      });
+      this.#world.queue.after(this.#world.timeoutMs, () => resolve(undefined));
+    });
   }
 }

@@ -2,7 +2,9 @@ import { type Random, seededRandom } from "../../../common/random.ts";
 import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../../common/simulation/event-queue.ts";
 import type { Operation } from "./history.ts";
 import { ContainersLife } from "./life.ts";
-import { type MakeReplica, NAMES, SimulatedReplica, type World } from "./world.ts";
+import { moveOnce } from "./simulated-mover.ts";
+import type { SimulatedProxy } from "./simulated-proxy.ts";
+import { idOf, type MakeReplica, NAMES, noMoves, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -20,6 +22,8 @@ const NO_FAULTS: NetworkFaults = { lossChance: 0, repeatChance: 0, longDelayChan
 /** All that is done in a life lies in one of these: crowded, or with faults in between. */
 const SPREADS_MS = [60, 260] as const;
 const REPLICA_COUNTS = [3, 3, 3, 4, 5];
+/** Members of each partition where they move among four to six replicas; four of them only among more. */
+const MOVED_COUNTS = [3, 3, 3, 2, 4];
 const KINDS: readonly Operation["kind"][] = [
   ...(["create", "create", "drop", "drop", "drop", "look", "list", "list"] as const),
   ...(["put", "put", "put", "create-object", "post", "delete", "delete", "get", "get", "get"] as const),
@@ -30,6 +34,44 @@ const oneOf = <T>(random: Random, choices: readonly T[]): T => {
   const chosen = choices[index];
   if (chosen === undefined) throw new Error("there is nothing to choose from");
   return chosen;
+};
+
+const someOf = (random: Random, count: number, wanted: number): readonly string[] => {
+  const left = Array.from({ length: count }, (_, index) => idOf(index));
+  return Array.from({ length: wanted }, () => left.splice(random.below(left.length), 1)[0] ?? "");
+};
+
+const MOVER_STARTS = 9;
+const MOVER_ATTEMPTS = 40;
+const SPACES = ["account", "container", "object"] as const;
+
+/**
+ * Movers start every now and then, each for one partition, with the target that counts then: some of them beside another one, some with another
+ * target. Most of them die on the way.
+ */
+const movePartitions = (life: ContainersLife, spreadMs: number, someMembers: () => readonly string[]): void => {
+  const { world } = life;
+  const { moves, queue, random } = world;
+  if (moves === undefined) throw new Error("nothing moves in this world");
+  const move = async (proxy: SimulatedProxy, space: (typeof SPACES)[number]): Promise<void> => {
+    // One in five goes on with a target that is another one by now.
+    const isStubborn = random.below(5) === 0;
+    let target = moves.targets.get(space) ?? [];
+    for (let attempt = 0; attempt < MOVER_ATTEMPTS && !proxy.isDead; attempt++) {
+      if (!isStubborn) target = moves.targets.get(space) ?? [];
+      if ((await moveOnce(world, proxy, space, target)) === "done") return;
+      await new Promise<void>((resolve) => queue.after(3 + random.unit() * 10, resolve));
+    }
+  };
+  for (let start = 0; start < MOVER_STARTS; start++) {
+    queue.after(random.unit() * 1.2 * spreadMs, () => {
+      const space = oneOf(random, SPACES);
+      if (!moves.targets.has(space) || random.unit() < 0.6) moves.targets.set(space, someMembers());
+      const proxy = life.newProxy();
+      if (random.unit() < 0.6) queue.after(random.unit() * 80, () => (proxy.isDead = true));
+      void move(proxy, space);
+    });
+  }
 };
 
 export type Run = { readonly life: ContainersLife; readonly problem: string | undefined };
@@ -45,12 +87,24 @@ export const run = async (
   makeReplica: MakeReplica,
   mutation?: Mutation,
   disks: "kept" | "lost" = "kept",
+  partitions: "stay" | "move" = "stay",
 ): Promise<Run> => {
   const random = seededRandom(seed);
   const queue = new EventQueue(START_MS);
   const network = new SimulatedNetwork(queue, random, oneOf(random, FAULTS));
   const cuts = new Set<string>();
+  const isMoving = partitions === "move";
+  const replicaCount = isMoving ? 4 + random.below(3) : oneOf(random, REPLICA_COUNTS);
+  const memberCount = isMoving ? oneOf(random, MOVED_COUNTS.slice(0, replicaCount > 4 ? 5 : 4)) : replicaCount;
+  const someMembers = (): readonly string[] => someOf(random, replicaCount, memberCount);
+  const moving = isMoving
+    ? {
+        firstMembers: { account: someMembers(), container: someMembers(), object: someMembers() },
+        moves: noMoves(),
+      }
+    : {};
   const world: World = {
+    ...moving,
     queue,
     random,
     replicas: [],
@@ -63,7 +117,6 @@ export const run = async (
     timeoutMs: TIMEOUT_MS,
     memoryChance: 0.7,
   };
-  const replicaCount = oneOf(random, REPLICA_COUNTS);
   for (let index = 0; index < replicaCount; index++)
     world.replicas.push(new SimulatedReplica(world, index, makeReplica));
   const { operations, faults, spreadFactor } = disks === "lost" ? LONG : SHORT;
@@ -102,7 +155,8 @@ export const run = async (
       queue.after(endMs, () => cuts.delete(link));
     }
   }
-  if (disks === "lost") loseDisks(world, spreadMs);
+  if (disks === "lost") loseDisks(world, spreadMs, memberCount);
+  if (isMoving) movePartitions(life, spreadMs, someMembers);
   await life.drain();
   network.faults = NO_FAULTS;
   cuts.clear();
@@ -110,10 +164,10 @@ export const run = async (
 };
 
 /** As many replicas as a quorum can do without lose their disk, one after the other; all repair themselves every now and then. */
-const loseDisks = ({ queue, random, replicas }: World, spreadMs: number): void => {
-  const spare = replicas.length - (Math.floor(replicas.length / 2) + 1);
+const loseDisks = ({ queue, random, replicas }: World, spreadMs: number, memberCount: number): void => {
+  const spare = memberCount - (Math.floor(memberCount / 2) + 1);
   const first = random.below(replicas.length);
-  const count = 1 + random.below(spare);
+  const count = spare === 0 ? 0 : 1 + random.below(spare);
   for (let lost = 0; lost < count; lost++) {
     const replica = replicas[(first + lost) % replicas.length];
     // Early enough that it votes again before all is over.

@@ -1,11 +1,13 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import type { Clock } from "../../../common/clock.ts";
+import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../../common/hybrid-clock.ts";
 import type { Random } from "../../../common/random.ts";
 import { RingsteadError } from "../../../common/errors.ts";
 import type { EventQueue } from "../../../common/simulation/event-queue.ts";
 import { PowerCuts } from "../../../common/simulation/power-cuts.ts";
 import type {
   AcceptReply,
+  Configuration,
   ListQuery,
   ListReply,
   Name,
@@ -49,6 +51,12 @@ export const placeOf = (name: string): ObjectPlace<Name> => ({
 type SentBody = { readonly kind: "none" } | { readonly kind: "bytes"; readonly bytes: Uint8Array };
 type StoredBody = { readonly kind: "none" } | { readonly kind: "log" | "file"; readonly length: number };
 
+type Held = { readonly register: Register; readonly body: StoredBody };
+type Partition = { readonly space: Name["space"]; readonly partition: number; readonly partitionPower: number };
+
+/** Every name lies in the first partition of its ring. */
+export const partitionOf = (space: Name["space"]): Partition => ({ space, partition: 0, partitionPower: 16 });
+
 /** What proxies ask of a replica: the storage node's. Only tests look into that house, so it is handed in. */
 export type Replica = {
   accept(
@@ -58,17 +66,27 @@ export type Replica = {
     proposal: Proposal,
     body: SentBody,
     own: readonly Ballot[],
+    epoch: number,
   ): Promise<AcceptReply>;
-  prepare(name: Name, ballot: Ballot, own: readonly Ballot[]): Promise<PrepareReply>;
-  read(name: Name): Promise<{ readonly register: Register; readonly body: StoredBody } | undefined>;
+  prepare(name: Name, ballot: Ballot, own: readonly Ballot[], epoch: number): Promise<PrepareReply>;
+  read(name: Name, epoch: number): Promise<Held | undefined>;
+  /** Whatever it is worth. */
+  held(name: Name): Promise<Held | undefined>;
   confirm(name: Name, version: Ballot, isVoid: boolean): void;
-  row(owner: Name, incarnation: Incarnation, row: Row): Promise<RowReply>;
+  row(owner: Name, incarnation: Incarnation, row: Row, epoch: number): Promise<RowReply>;
   list(
     owner: Name,
     incarnation: Incarnation,
     query: ListQuery,
+    epoch: number,
   ): Promise<{ readonly reply: Exclude<ListReply, { kind: "rows" }> | undefined; readonly runs: readonly Buffer[] }>;
   summary(owner: Name, incarnation: Incarnation): RowSummary;
+  configure(place: Partition, configuration: Configuration): Promise<Configuration>;
+  seal(place: Partition, epoch: number): Promise<HybridTimestamp>;
+  readonly epochs: {
+    configurationOf(place: Partition): Configuration;
+    hasCaughtUp(place: Partition): boolean;
+  };
 };
 
 /** A replica between two losses of power, with the device that it stands on. */
@@ -101,13 +119,22 @@ export type RepairSide = {
 };
 
 /** Makes a replica on an empty device; `syncAfter` decides when a sync is over. */
-export type MakeReplica = (syncAfter: (done: () => void) => void, clock: Clock) => PoweredReplica;
+export type MakeReplica = (
+  syncAfter: (done: () => void) => void,
+  clock: Clock,
+  index: number,
+  firstMembers: FirstMembers | undefined,
+  mutation: Mutation | undefined,
+) => PoweredReplica;
+
+/** What is asked of a replica when its partition changes its members. */
+export type MoveMessage = "configure" | "caught-up" | "seal";
 
 /** One way of a message between a proxy and a replica. */
 export type Message = {
   readonly from: string;
   readonly to: number;
-  readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm" | "repair";
+  readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm" | "repair" | MoveMessage;
   readonly space: Name["space"];
   readonly way: "request" | "answer";
 };
@@ -124,7 +151,58 @@ export type World = {
   readonly timeoutMs: number;
   /** How often a proxy relies on what it remembers of the container. */
   readonly memoryChance: number;
+  /** The members of each partition at the beginning, where that is not all replicas. */
+  readonly firstMembers?: FirstMembers;
+  /** Where partitions move: what became of it. */
+  readonly moves?: MovesSeen;
 };
+
+/** How partitions are moved in a life. */
+export type MovesSeen = {
+  /** The members that each partition is to have in the end. */
+  readonly targets: Map<Name["space"], readonly string[]>;
+  /** Every configuration that anybody heard of, by partition and epoch: there may be one of each. */
+  readonly decided: Map<string, Configuration>;
+  /** How often something happened. */
+  readonly counts: Record<MoveEvent, number>;
+  problem: string | undefined;
+};
+
+export type MoveEvent = "completed" | "given up" | "met sealed" | "met behind" | "met ahead" | "met joining";
+
+export type FirstMembers = Readonly<Record<Name["space"], readonly string[]>>;
+
+/** Nothing has moved yet. */
+export const noMoves = (): MovesSeen => ({
+  targets: new Map(),
+  decided: new Map(),
+  counts: { completed: 0, "given up": 0, "met sealed": 0, "met behind": 0, "met ahead": 0, "met joining": 0 },
+  problem: undefined,
+});
+
+/** A replica as configurations name it, and back. */
+export const idOf = (index: number): string => `node/${index}`;
+export const indexOf = (id: string): number => Number(id.slice("node/".length));
+
+/** The members of a partition before it is moved. */
+export const firstConfigurationIn = ({ firstMembers, replicas }: World, space: Name["space"]): Configuration => {
+  const ids = firstMembers?.[space] ?? replicas.map(({ index }) => idOf(index));
+  return { epoch: 0, old: ids.map((id) => ({ id, since: 0 })), next: undefined, floor: TIMESTAMP_ZERO };
+};
+
+/** The newest configuration that any replica has. */
+const newestIn = (world: World, space: Name["space"]): Configuration => {
+  let newest = firstConfigurationIn(world, space);
+  for (const { replica } of world.replicas) {
+    const known = replica.epochs.configurationOf(partitionOf(space));
+    if (known.epoch > newest.epoch) newest = known;
+  }
+  return newest;
+};
+
+/** Those that keep a name now. */
+export const membersIn = (world: World, { space }: Name): readonly SimulatedReplica[] =>
+  newestIn(world, space).old.flatMap(({ id }) => world.replicas[indexOf(id)] ?? []);
 
 /** One replica with its power cuts. */
 export class SimulatedReplica {
@@ -135,7 +213,9 @@ export class SimulatedReplica {
   constructor(world: World, index: number, makeReplica: MakeReplica) {
     this.#world = world;
     this.index = index;
-    this.#power = new PowerCuts(world.queue, world.random, (syncAfter) => makeReplica(syncAfter, world.queue));
+    this.#power = new PowerCuts(world.queue, world.random, (syncAfter) =>
+      makeReplica(syncAfter, world.queue, index, world.firstMembers, world.mutation),
+    );
   }
 
   get isUp(): boolean {

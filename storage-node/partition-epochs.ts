@@ -1,0 +1,169 @@
+import { RingsteadError } from "../common/errors.ts";
+import {
+  admit,
+  type EpochEvent,
+  type EpochState,
+  type EpochUse,
+  firstConfiguration,
+  firstState,
+  sinceOf,
+  step,
+} from "./core/partition-epoch.ts";
+import type { DeviceEngine, ScannedEntry } from "./engine/device-engine.ts";
+import type { PartitionPlace } from "./partition-copy.ts";
+import { decodeEpochState, encodeEpochState } from "./store/epoch-format.ts";
+import { EPOCH_KEYS, epochKey, placeOfEpochKey } from "./store/keys.ts";
+import { CONFIGURATION_PATH, type Configuration, type Name, packConfiguration, type Space } from "./wire.ts";
+
+/** Who keeps partitions that were never moved: `node/device` of each. */
+export type FirstMembers = Readonly<
+  Record<Space, { readonly partitionPower: number; idsOf(partition: number): readonly string[] }>
+>;
+
+/** Entries that are read at once when a device is opened. */
+const SCAN_LIMIT = 10_000;
+
+type SpaceEpochs = { readonly shift: number; readonly states: Map<number, EpochState> };
+
+/**
+ * What a device knows of the members of its partitions: for those that were ever moved it is an entry of the device, and in memory; for the
+ * others it is what the ring says, in epoch 0. A message costs one look into a map that is mostly empty.
+ */
+export class PartitionEpochs {
+  readonly self: string;
+  readonly #engine: DeviceEngine;
+  readonly #first: FirstMembers;
+  readonly #spaces: Readonly<Record<Space, SpaceEpochs>>;
+  /** Changes of one partition come one after the other. */
+  readonly #changes = new Map<string, Promise<unknown>>();
+
+  private constructor(engine: DeviceEngine, self: string, first: FirstMembers) {
+    this.#engine = engine;
+    this.self = self;
+    this.#first = first;
+    const of = (space: Space): SpaceEpochs => ({ shift: 32 - first[space].partitionPower, states: new Map() });
+    this.#spaces = { object: of("object"), container: of("container"), account: of("account") };
+  }
+
+  /**
+   * As the device's own entries say.
+   *
+   * @param entries those of `EPOCH_KEYS`
+   * @throws RingsteadError `epoch-damaged`, `epoch-other-power` where a partition was moved under a ring of another partition power
+   */
+  static recorded(
+    engine: DeviceEngine,
+    self: string,
+    first: FirstMembers,
+    entries: readonly ScannedEntry[],
+  ): PartitionEpochs {
+    const epochs = new PartitionEpochs(engine, self, first);
+    for (const { key, value } of entries) {
+      const place = placeOfEpochKey(key);
+      epochs.#requirePower(place);
+      epochs.#spaces[place.space].states.set(place.partition, decodeEpochState(value));
+    }
+    return epochs;
+  }
+
+  /** Of a device that was just opened. Errors: as above. */
+  static async opened(engine: DeviceEngine, self: string, first: FirstMembers): Promise<PartitionEpochs> {
+    const entries: ScannedEntry[] = [];
+    for await (const page of engine.scanPages({ ...EPOCH_KEYS, limit: SCAN_LIMIT })) entries.push(...page);
+    return PartitionEpochs.recorded(engine, self, first, entries);
+  }
+
+  /** Of a device whose partitions never move: every message is of epoch 0. */
+  static none(engine: DeviceEngine): PartitionEpochs {
+    const nobody = { partitionPower: 1, idsOf: () => [] };
+    return new PartitionEpochs(engine, "", { object: nobody, container: nobody, account: nobody });
+  }
+
+  /** Undefined where the partition was never moved. */
+  of(space: Space, hash32: number): EpochState | undefined {
+    const { shift, states } = this.#spaces[space];
+    return states.size === 0 ? undefined : states.get(hash32 >>> shift);
+  }
+
+  /**
+   * Lets a message of an epoch in, with the state that it finds. Errors (thrown): "epoch-behind" with the configuration in its fields,
+   * "epoch-ahead", "epoch-sealed", "device-joining", "not-a-member".
+   */
+  admit(name: Name, epoch: number, use: EpochUse): EpochState | undefined {
+    const state = this.of(name.space, name.hash32);
+    if (state === undefined) {
+      if (epoch === 0) return undefined;
+      throw new RingsteadError("epoch-ahead", "this replica has not heard of that epoch");
+    }
+    switch (admit(state, this.self, epoch, use, name.path === CONFIGURATION_PATH)) {
+      case "serve":
+        return state;
+      case "behind": {
+        const { configuration } = state;
+        const fields = { configuration: packConfiguration(configuration) };
+        throw new RingsteadError("epoch-behind", "the partition has other members by now", fields);
+      }
+      case "ahead":
+        throw new RingsteadError("epoch-ahead", "this replica has not heard of that epoch");
+      case "sealed":
+        throw new RingsteadError("epoch-sealed", "the partition changes its members in a moment");
+      case "joining":
+        throw new RingsteadError("device-joining", "this replica has not caught up with the others yet");
+      case "stranger":
+        throw new RingsteadError("not-a-member", "this device does not keep that partition");
+    }
+  }
+
+  /** The partition's state, that of the ring where it was never moved. */
+  stateOf({ partition, space }: PartitionPlace): EpochState {
+    return this.#spaces[space].states.get(partition) ?? firstState(this.self, this.#firstOf(space, partition));
+  }
+
+  configurationOf(place: PartitionPlace): Configuration {
+    return this.stateOf(place).configuration;
+  }
+
+  /** Whether this device has everything that a member has, for all that its members' changes are concerned. */
+  hasCaughtUp({ partition, space }: PartitionPlace): boolean {
+    const state = this.#spaces[space].states.get(partition);
+    return state === undefined || sinceOf(state.configuration, this.self) === state.caughtUp;
+  }
+
+  /** Partitions that were ever moved. */
+  *moved(space: Space): Generator<readonly [number, EpochState]> {
+    yield* this.#spaces[space].states;
+  }
+
+  /** Gives the state after the event, which counts from the moment on at which it is durable. Errors: "epoch-other-power", the engine's. */
+  async change(place: PartitionPlace, event: EpochEvent): Promise<EpochState> {
+    this.#requirePower(place);
+    const { partition, partitionPower, space } = place;
+    const key = epochKey(space, partitionPower, partition);
+    const id = key.toString("latin1");
+    const change = async (): Promise<EpochState> => {
+      const before = this.stateOf(place);
+      const after = step(before, this.self, event);
+      if (after === before) return before;
+      await this.#engine.apply([{ kind: "put", key, value: encodeEpochState(after), body: { kind: "none" } }]);
+      this.#spaces[space].states.set(partition, after);
+      return after;
+    };
+    const result = (this.#changes.get(id) ?? Promise.resolve()).then(change, change);
+    this.#changes.set(id, result);
+    const isLast = (): void => {
+      if (this.#changes.get(id) === result) this.#changes.delete(id);
+    };
+    result.then(isLast, isLast);
+    return await result;
+  }
+
+  #requirePower({ partitionPower, space }: PartitionPlace): void {
+    const own = this.#first[space].partitionPower;
+    if (partitionPower === own) return;
+    throw new RingsteadError("epoch-other-power", `this ring has 2^${own} partitions, not 2^${partitionPower}`);
+  }
+
+  #firstOf(space: Space, partition: number): Configuration {
+    return firstConfiguration(this.#first[space].idsOf(partition));
+  }
+}
