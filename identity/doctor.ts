@@ -172,7 +172,7 @@ const CHECKS: readonly Check[] = [
 ];
 
 /** Looks at everything that can be wrong with what identity keeps. Reads only. */
-export const examine = async (options: DoctorOptions): Promise<Finding[]> => {
+const examine = async (options: DoctorOptions): Promise<Finding[]> => {
   const findings: Finding[] = [];
   for (const { name, consequence, remedy, run } of CHECKS) {
     const base = { check: name, consequence, remedy };

@@ -38,9 +38,11 @@ import { IDENTITY_OPERATIONS } from "./api/operations.ts";
 import { OAUTH1_ACCESS_TOKEN_ROUTES } from "./api/oauth1-access-tokens.ts";
 import { OAUTH1_CONSUMER_ROUTES } from "./api/oauth1-consumers.ts";
 import { OAUTH1_ROUTES } from "./api/oauth1.ts";
+import { OAUTH2_ROUTES } from "./api/oauth2.ts";
 import { OWN_PASSWORD_ROUTES } from "./api/own-password.ts";
 import { OWN_SCOPE_ROUTES } from "./api/own-scopes.ts";
 import { createPeerServer } from "./api/peer-server.ts";
+import { PKI_ROUTES } from "./api/pki.ts";
 import { POLICY_ROUTES } from "./api/policies.ts";
 import { POLICY_ASSOCIATION_ROUTES } from "./api/policy-associations.ts";
 import { PROJECT_TAG_ROUTES } from "./api/project-tags.ts";
@@ -132,6 +134,8 @@ const PUBLIC_ROUTES = [
   ...OAUTH1_ACCESS_TOKEN_ROUTES,
   ...OAUTH1_CONSUMER_ROUTES,
   ...OAUTH1_ROUTES,
+  ...OAUTH2_ROUTES,
+  ...PKI_ROUTES,
 ];
 const AUTHENTICATION_METHODS = [applicationCredentialMethod, oauth1Method, passwordMethod, tokenMethod, totpMethod];
 

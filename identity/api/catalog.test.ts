@@ -31,17 +31,17 @@ const catalog = async (token?: string): Promise<Record<string, unknown[]>> => {
 };
 
 test("a service has a type, an empty name unless it is given one, and what this service only keeps", async () => {
-  const answer = await asAdmin("POST", "/services", { service: { type: "volumev3", further: "kept" } });
+  const answer = await asAdmin("POST", "/services", { service: { type: "tape-archive", further: "kept" } });
   const id = textAt(answer, "service.id");
   const links = { self: `${service.base}/v3/services/${id}` };
   expect([answer.status, answer.body]).toEqual([
     201,
-    { service: { id, type: "volumev3", name: "", enabled: true, further: "kept", links } },
+    { service: { id, type: "tape-archive", name: "", enabled: true, further: "kept", links } },
   ]);
-  const changed = await asAdmin("PATCH", `/services/${id}`, { service: { name: "cinder", description: "d" } });
-  expect(changed.body).toMatchObject({ service: { name: "cinder", description: "d", further: "kept", enabled: true } });
-  expect(listAt(await asAdmin("GET", "/services?type=volumev3"), "services")).toHaveLength(1);
-  expect(listAt(await asAdmin("GET", "/services?name=cinder"), "services")).toHaveLength(1);
+  const changed = await asAdmin("PATCH", `/services/${id}`, { service: { name: "tapes", description: "d" } });
+  expect(changed.body).toMatchObject({ service: { name: "tapes", description: "d", further: "kept", enabled: true } });
+  expect(listAt(await asAdmin("GET", "/services?type=tape-archive"), "services")).toHaveLength(1);
+  expect(listAt(await asAdmin("GET", "/services?name=tapes"), "services")).toHaveLength(1);
   expect((await asAdmin("DELETE", `/services/${id}`)).status).toBe(204);
   for (const method of ["GET", "DELETE"]) expect((await asAdmin(method, `/services/${id}`)).status).toBe(404);
 });

@@ -13,6 +13,7 @@ export const keystoneErrorEdge = (publicEndpoint: string): ErrorEdge<IdentityErr
     "not-found": 404,
     "method-not-allowed": 405,
     conflict: 409,
+    gone: 410,
     "body-too-large": 413,
     "internal-error": 500,
     "not-implemented": 501,

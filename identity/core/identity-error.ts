@@ -7,6 +7,7 @@ export type IdentityErrorCode =
   | "forbidden"
   | "not-found"
   | "conflict"
+  | "gone"
   | "too-busy"
   | "too-many-logins"
   | "database-unavailable"
