@@ -98,3 +98,25 @@ describe("cluster.toml", () => {
     expect(() => at("a", `identity_node = "x"\n${THREE}`)).toThrow("identity_node: there is no table [node.x]");
   });
 });
+
+describe("RPC in TLS", () => {
+  const nodes = "[node.a]\naddress = '10.0.0.1'\n[node.b]\naddress = '10.0.0.2'\n";
+  const files = "rpc_tls_cert = '/etc/rpc.pem'\nrpc_tls_key = '/etc/rpc.key'\nrpc_tls_ca = '/etc/ca.pem'\n";
+  const of = (text: string, node: string) => resolveConfig(parseClusterFile(text, "cluster.toml"), "/data", node, "x");
+
+  it("goes by the cluster key where cluster.toml names no certificates, and by this node's own where it does", () => {
+    expect(rpcAddress(of(nodes, "a"), "b", "storage-node")).toEqual({ host: "10.0.0.2", port: 6200 });
+    const tls = { cert: "/etc/rpc.pem", key: "/etc/rpc.key", ca: "/etc/ca.pem" };
+    const config = of(`${files}${nodes}rpc_tls_cert = '/etc/b.pem'\n`, "a");
+    expect(rpcAddress(config, "b", "control")).toEqual({ host: "10.0.0.2", port: 6201, tls });
+    expect(rpcListenAddress(config, "storage-node")).toEqual({ host: "10.0.0.1", port: 6200, tls });
+    const own = of(`${files}${nodes}rpc_tls_cert = '/etc/b.pem'\n`, "b");
+    expect(rpcListenAddress(own, "storage-node")?.tls).toEqual({ ...tls, cert: "/etc/b.pem" });
+  });
+
+  it("is refused with one of the three files missing", () => {
+    expect(() => of(`rpc_tls_cert = '/etc/rpc.pem'\n${nodes}`, "a")).toThrow(
+      "rpc_tls_cert, rpc_tls_key and rpc_tls_ca",
+    );
+  });
+});

@@ -6,6 +6,7 @@ import { parse } from "smol-toml";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import { codeOf, messageOf, RingsteadError } from "./errors.ts";
+import type { RpcTlsFiles, TcpAddress } from "./rpc/secure-transport.ts";
 import { runtimePaths } from "./runtime-paths.ts";
 import { type DatabaseServer, databaseSchema, databaseServerOf } from "./sql/database-config.ts";
 
@@ -51,6 +52,13 @@ const nodeKeys = {
   /** PEM files, both or neither. */
   tls_cert: Type.Optional(Type.String({ minLength: 1 })),
   tls_key: Type.Optional(Type.String({ minLength: 1 })),
+  /**
+   * PEM files of this node's certificate and key and of the authority of all nodes' certificates: RPC between nodes is then in TLS by these; all three
+   * or none. A node's certificate names its `address`. Without them the cluster key is what both sides prove in TLS.
+   */
+  rpc_tls_cert: Type.Optional(Type.String({ minLength: 1 })),
+  rpc_tls_key: Type.Optional(Type.String({ minLength: 1 })),
+  rpc_tls_ca: Type.Optional(Type.String({ minLength: 1 })),
   /** host:port of the Prometheus page; without authentication, therefore local by default. */
   metrics_bind: Type.Optional(Type.String({ pattern: "^.+:[0-9]{1,5}$" })),
   /** Port on which this node's storage processes listen for the other nodes, where there are any. */
@@ -92,6 +100,8 @@ const fileSchema = Type.Object(
     scrub_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
     /** Checked by the identity service: identity/config.ts. */
     identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+    /** Checked by the block service: block/config.ts. */
+    block: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
   },
   { additionalProperties: false },
 );
@@ -107,6 +117,8 @@ type Cluster = {
   /** Every `[node.NAME]` table, this node's too. */
   readonly nodes: Readonly<Record<string, NodeAddress>>;
   readonly identityNode: string;
+  /** The files that this node has; absent where the cluster key does. */
+  readonly rpcTls?: RpcTlsFiles;
 };
 
 /** What every process of one node knows of its installation. Frozen. */
@@ -133,6 +145,7 @@ export type ClusterConfig = {
   readonly scrubDays: number;
   /** The table `[identity]` as it stands in the file. */
   readonly identity: Readonly<Record<string, unknown>>;
+  readonly block: Readonly<Record<string, unknown>>;
   /** Absent where all is on one machine: then nothing internal has a TCP port. */
   readonly cluster?: Cluster;
 };
@@ -186,6 +199,14 @@ const publicUrlOf = (scheme: string, bind: string, given: string | undefined, ow
   return `${scheme}://${bare.includes(":") && !bare.startsWith("[") ? `[${bare}]` : bare}`;
 };
 
+const rpcTlsOf = (keys: Pick<ClusterFile, "rpc_tls_cert" | "rpc_tls_key" | "rpc_tls_ca">): RpcTlsFiles | undefined => {
+  const { rpc_tls_cert: cert, rpc_tls_key: key, rpc_tls_ca: ca } = keys;
+  if (cert === undefined && key === undefined && ca === undefined) return undefined;
+  if (cert === undefined || key === undefined || ca === undefined)
+    return refuse("rpc_tls_cert, rpc_tls_key and rpc_tls_ca belong together: one of them is missing");
+  return { cert: resolve(cert), key: resolve(key), ca: resolve(ca) };
+};
+
 /** Undefined where cluster.toml names no node but this one, and under `up`, which is one machine by definition. */
 const clusterOf = (file: ClusterFile, node: string): Cluster | undefined => {
   const names = Object.keys(file.node ?? {});
@@ -196,7 +217,12 @@ const clusterOf = (file: ClusterFile, node: string): Cluster | undefined => {
   ]);
   const identityNode = file.identity_node ?? names[0] ?? node;
   if (!names.includes(identityNode)) refuse(`identity_node: there is no table [node.${identityNode}]`);
-  return Object.freeze({ nodes: Object.freeze(Object.fromEntries(nodes)), identityNode });
+  const rpcTls = rpcTlsOf({ ...file, ...file.node?.[node] });
+  return Object.freeze({
+    nodes: Object.freeze(Object.fromEntries(nodes)),
+    identityNode,
+    ...(rpcTls === undefined ? {} : { rpcTls }),
+  });
 };
 
 /** The frozen configuration of `node` from a validated file. `host` stands in for an unspecified bind address. */
@@ -231,6 +257,7 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     revocationGraceSeconds: merged.revocation_grace_seconds ?? 300,
     scrubDays: merged.scrub_days ?? 7,
     identity: merged.identity ?? {},
+    block: merged.block ?? {},
     ...(cluster === undefined ? {} : { cluster }),
   });
 };
@@ -258,15 +285,16 @@ export const publicEndpoint = (config: Pick<ClusterConfig, "portOffset" | "publi
 /** A process that other nodes reach over TCP. */
 export type RpcRole = "storage-node" | "control";
 
-/** Where the process `role` of `node` listens for other nodes, as these reach it. Undefined for an unknown node, and on one machine. */
+/** Where the process `role` of `node` listens for other nodes, and how they secure what they say, as these reach it. Undefined for an unknown node, and on one machine. */
 export const rpcAddress = (
   { cluster }: Pick<ClusterConfig, "cluster">,
   node: string,
   role: RpcRole,
-): { readonly host: string; readonly port: number } | undefined => {
+): TcpAddress | undefined => {
   const address = cluster !== undefined && Object.hasOwn(cluster.nodes, node) ? cluster.nodes[node] : undefined;
   if (address === undefined) return undefined;
-  return { host: address.host, port: address.rpcPort + (role === "control" ? 1 : 0) };
+  const port = address.rpcPort + (role === "control" ? 1 : 0);
+  return { host: address.host, port, ...(cluster?.rpcTls === undefined ? {} : { tls: cluster.rpcTls }) };
 };
 
 /**
@@ -276,7 +304,7 @@ export const rpcAddress = (
 export const rpcListenAddress = (
   config: Pick<ClusterConfig, "cluster" | "node">,
   role: RpcRole,
-): { readonly host: string; readonly port: number } | undefined => {
+): TcpAddress | undefined => {
   const address = rpcAddress(config, config.node, role);
-  return address === undefined || isIP(address.host) !== 0 ? address : { host: "::", port: address.port };
+  return address === undefined || isIP(address.host) !== 0 ? address : { ...address, host: "::" };
 };

@@ -1,11 +1,12 @@
 import { readFileSync } from "node:fs";
-import type { Server } from "node:http";
 import { systemClock } from "../common/clock.ts";
 import { portOf } from "../common/config.ts";
+import { drain } from "../common/http/drain.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
+import { bindServer } from "../common/listeners.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
-import { runWorkers, sleep } from "../common/worker.ts";
+import { runWorkers } from "../common/worker.ts";
 import { createRevocationFollower, createTokenVerifier } from "../identity/client.ts";
 import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
@@ -32,20 +33,6 @@ const DRAIN_LIMIT_MS = 25_000;
 
 /** Connections that wait to be accepted while many clients come at once. */
 const LISTEN_BACKLOG = 4096;
-
-const listen = (server: Server, port: number, host: string): Promise<void> =>
-  new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, host, LISTEN_BACKLOG, () => resolve());
-  });
-
-/** Takes no more connections, waits for the requests under way, cuts what is left. */
-const drain = async (server: Server): Promise<void> => {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  await Promise.race([closed, sleep(DRAIN_LIMIT_MS)]);
-  server.closeAllConnections();
-};
 
 /** Every device that some ring names, once. */
 const devicesOf = (rings: Rings): readonly RingDevice[] => {
@@ -109,13 +96,13 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   });
   takeS3Requests(server, log);
   const s3Server = createS3Server(log, tls);
-  await listen(server, portOf(config, "object"), config.bind);
-  await listen(s3Server, portOf(config, "s3"), config.bind);
+  await bindServer(server, { host: config.bind, port: portOf(config, "object") }, LISTEN_BACKLOG);
+  await bindServer(s3Server, { host: config.bind, port: portOf(config, "s3") }, LISTEN_BACKLOG);
   const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker], { log });
   log.info("proxy serves", { port: portOf(config, "object"), s3Port: portOf(config, "s3"), bind: config.bind });
   return {
     async [Symbol.asyncDispose]() {
-      await Promise.all([drain(server), drain(s3Server)]);
+      await Promise.all([drain(server, DRAIN_LIMIT_MS), drain(s3Server, DRAIN_LIMIT_MS)]);
       await workers[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.
       await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));

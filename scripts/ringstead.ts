@@ -8,6 +8,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
             --bind ADDR --public-url HOST --port-offset N --devices N | --device PATH … --replicas N
             --only identity,object,… --admin-password P --tls-cert F --tls-key F
   down      drain and stop; exit 0 also when nothing ran; --keep-running leaves exports and guests
+  restart   new processes in the place of those that run, without a request that fails; --role proxy,storage-node,…
   status    every process, device and service; --json; exit 0 all well, 1 degraded, 2 down
   repair    status | pause | resume | limit: how devices catch up with each other: ringstead repair help
   serve     ROLE[,ROLE…] --node NAME --config cluster.toml [--key-file F]: roles of a bigger installation
@@ -16,6 +17,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
   explain   /ACCOUNT[/CONTAINER[/OBJECT]]: where its replicas lie, what each has, what was damaged: ringstead explain help
   doctor    names each present problem, what it costs and what to do; --json; exit 1 where there are any
   identity  keys and health of the identity service: ringstead identity help
+  volume    export ID | unexport ID: opens a volume to programs that speak NBD: ringstead volume help
   demo      store a file and read it back, step by step
   backup    DIR2: control database (a file, or on PostgreSQL), rings and keys, while running
   restore   DIR2: puts a backup into DIR, which is down, and its rows where its cluster.toml says; --config FILE: another cluster.toml
@@ -29,6 +31,7 @@ DIR is .ringstead in the checkout unless --data says otherwise.
 const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promise<number>>>> = {
   up: async () => (await import("./up.ts")).up,
   down: async () => (await import("./down.ts")).down,
+  restart: async () => (await import("./restart.ts")).restart,
   status: async () => (await import("./status.ts")).status,
   repair: async () => (await import("./repair.ts")).repair,
   serve: async () => (await import("./serve.ts")).serve,
@@ -40,6 +43,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
     const { identityCommand } = await import("../identity/command.ts");
     return (rest) => identityCommand(rest, dataDirOf(undefined));
   },
+  volume: async () => (await import("./volume.ts")).volume,
   demo: async () => (await import("./demo.ts")).demo,
   backup: async () => (await import("./backup.ts")).backup,
   restore: async () => (await import("./restore.ts")).restore,

@@ -12,6 +12,7 @@ import { ALL_ROLES, unavailableServices } from "./installation.ts";
 import { isRunning } from "./process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
+import { refusedPeers } from "./refused-peers.ts";
 import { refusedWrites } from "./refused-writes.ts";
 import { scrubState } from "./scrub-state.ts";
 import { type AdoptedProcess, keptProcesses, readSupervisorState, type SupervisorState } from "./supervisor.ts";
@@ -59,7 +60,11 @@ const saidBy = (body: string): string => {
 };
 
 /** Asks a public port for `path`; undefined if it answers without a server error, else why not. */
-const silence = (config: ClusterConfig, port: "identity" | "object", path: string): Promise<string | undefined> =>
+const silence = (
+  config: ClusterConfig,
+  port: "identity" | "object" | "block",
+  path: string,
+): Promise<string | undefined> =>
   new Promise((resolve) => {
     const unspecified: Readonly<Record<string, string>> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
     const host = unspecified[config.bind] ?? config.bind;
@@ -83,9 +88,10 @@ const silence = (config: ClusterConfig, port: "identity" | "object", path: strin
   });
 
 const servicesOf = async (config: ClusterConfig, processes: readonly ProcessSnapshot[]): Promise<ServiceStatus[]> => {
-  const roles = new Set(processes.map(({ role }) => role));
+  const roles = new Set(processes.flatMap(({ role }) => role.split(",")));
   const asked = [
     ...(roles.has("identity") ? [{ service: "identity", port: "identity", path: "/healthcheck" } as const] : []),
+    ...(roles.has("block-api") ? [{ service: "block", port: "block", path: "/healthcheck" } as const] : []),
     ...(roles.has("proxy") ? [{ service: "object", port: "object", path: "/healthcheck" } as const] : []),
   ];
   return Promise.all(
@@ -112,6 +118,9 @@ const processFindings = (one: ProcessSnapshot): Finding[] => {
 /** Of a process that does not run. */
 const CONSEQUENCE_OF: Readonly<Record<string, string>> = {
   identity: "nobody gets a new token; tokens and keys that are known go on for revocation_grace_seconds",
+  "identity,block-api":
+    "nobody gets a new token, tokens and keys that are known go on for revocation_grace_seconds; volumes serve, but none is made or changed",
+  "block-host": "volumes serve, but none is made, changed or attached",
   proxy: "no request for objects is answered",
   "storage-node": "its devices answer nothing; reads and writes go on where a quorum of others is there",
 };
@@ -162,10 +171,12 @@ export const statusOf = async (
   if (isCurrent && config !== undefined) findings.push(...writeFindings(paths, config, devices));
   for (const { service, reason } of services) {
     if (reason === undefined) continue;
-    const log = `see DIR/logs/${service === "identity" ? "control" : "proxy"}.log`;
+    const log = `see DIR/logs/${service === "object" ? "proxy" : "control"}.log`;
     findings.push(problem(`${service} does not answer: ${reason}`, "its clients get errors", log));
   }
   findings.push(...repairFindings(paths));
+  const pages = processes.flatMap(({ state, processRole }) => (isCurrent && state === "ready" ? [processRole] : []));
+  findings.push(...(await refusedPeers(paths, pages)));
   const linesOf = (severity: Finding["severity"]): string[] =>
     findings.filter((one) => one.severity === severity).map(inOneLine);
   const problems = linesOf("problem");
@@ -205,8 +216,9 @@ const lines = (status: Status): string[] => [
     ? []
     : [`supervisor    pid ${status.supervisor.pid}, since ${status.supervisor.since}`]),
   ...status.processes.map(
-    ({ name, state, pid, since, restarts, lastExit }) =>
+    ({ name, state, pid, since, restarts, retiring = [], lastExit }) =>
       `process       ${name.padEnd(13)} ${state.padEnd(8)} pid ${pid ?? "-"}, since ${since}, restarts ${restarts}` +
+      (retiring.length === 0 ? "" : `, pid ${retiring.map((old) => old.pid).join(", ")} before it still ends`) +
       (lastExit === undefined ? "" : `, last ${lastExit.reason} at ${lastExit.at}`),
   ),
   ...status.kept.map(({ role, pid }) => `process       ${role.padEnd(13)} ${"kept".padEnd(8)} pid ${pid}`),

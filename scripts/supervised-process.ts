@@ -1,8 +1,11 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { closeSync, openSync, readFileSync, renameSync, statSync } from "node:fs";
 import { RingsteadError } from "../common/errors.ts";
+import type { BindAddress } from "../common/listeners.ts";
 import type { Log } from "../common/log.ts";
+import { type Retirement, STANDS_BY, TAKES_OVER } from "../common/succession.ts";
 import { sleep } from "../common/worker.ts";
+import type { HeldListeners } from "./held-listeners.ts";
 import { type ProcessIdentity, startTimeOf } from "./process-identity.ts";
 
 /** Back-off between restarts: doubles from the first to the last, begins anew after a long enough life. */
@@ -14,6 +17,19 @@ const READY_LIMIT_MS = 600_000;
 /** What a process prints by itself (crash reports) is kept in one file and one older one of about this size. */
 const OUTPUT_BYTES = 1024 * 1024;
 const REASON_CHARACTERS = 400;
+/**
+ * What a process gets whose successor serves already. Connections without a request end by themselves before 75 s, as their clients were told
+ * (`Keep-Alive: timeout`); a long upload has a quarter of an hour.
+ */
+const RETIREMENT: Retirement = { idleMs: 80_000, limitMs: 900_000 };
+/** Where the successor waits for it: clients wait too, in the queue of the socket that the supervisor holds. */
+const RETIREMENT_IN_TURN: Retirement = { idleMs: 1_000, limitMs: 25_000 };
+/** Beyond the time that it was given. */
+const RETIREMENT_GRACE_MS = 5_000;
+/** Restarts in a row leave no more than this; the eldest is killed. */
+const RETIRING_LIMIT = 3;
+/** The first descriptor behind standard input, output, error and the channel. */
+const FIRST_DESCRIPTOR = 4;
 
 export type ProcessSpec = {
   /** A name of `serve`'s list, as ready.json says it. */
@@ -28,6 +44,13 @@ export type ProcessSpec = {
   readonly nodeFlags: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
   readonly outputFile: string;
+  /** Addresses whose sockets the supervisor holds for it. */
+  readonly listeners: readonly BindAddress[];
+  /**
+   * How a new process takes over at a restart: `overlapping`: it serves before the old one stops; `in-turn`: what the old one has (locks of
+   * devices, a database of one process) it must give back first.
+   */
+  readonly succession: "overlapping" | "in-turn";
 };
 
 /**
@@ -48,6 +71,8 @@ export type ProcessSnapshot = {
   readonly pid: number | undefined;
   readonly startTime: number | undefined;
   readonly restarts: number;
+  /** Those that it was before a restart, which still serve connections of theirs. */
+  readonly retiring?: readonly ProcessIdentity[];
   /** Why it ended last, in words, and when. */
   readonly lastExit: { readonly at: string; readonly reason: string } | undefined;
 };
@@ -60,6 +85,11 @@ export type SupervisedProcess = {
   start(): Promise<void>;
   /** Goes on with one that could not start as with one that died; for where others of its role suffice. */
   retry(): void;
+  /**
+   * A new process in the place of this one, ready when this resolves. Rejects with RingsteadError `not-ready` where it does not serve, or
+   * `process-failed` with the new one's words; then the old one serves on, unless it had to make room, when it is started again as one that died.
+   */
+  restart(): Promise<void>;
   /** SIGTERM; resolves once it has ended. Those that outlive `graceMs` are killed. */
   stop(graceMs: number): Promise<void>;
   kill(): void;
@@ -96,26 +126,105 @@ const sizeOf = (file: string): number => {
   }
 };
 
-const childMessage = (message: unknown): { ready: boolean; fatal: string | undefined } => {
-  if (typeof message !== "object" || message === null) return { ready: false, fatal: undefined };
+const childMessage = (message: unknown): { ready: boolean; loaded: boolean; fatal: string | undefined } => {
+  if (typeof message !== "object" || message === null) return { ready: false, loaded: false, fatal: undefined };
   return {
     ready: "ready" in message && message.ready === true,
+    loaded: "loaded" in message && message.loaded === true,
     fatal: "fatal" in message && typeof message.fatal === "string" ? message.fatal : undefined,
   };
 };
 
-/** One child of the supervisor: started, watched, restarted with back-off, stopped. `onChange` is called after every change. */
-export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => void): SupervisedProcess => {
+/** One running process. */
+type Child = {
+  readonly process: ChildProcess;
+  readonly identity: ProcessIdentity | undefined;
+  readonly startedMs: number;
+  /** Resolves when its code is loaded; where it does not stand by, never. */
+  readonly loaded: Promise<void>;
+  readonly ready: Promise<void>;
+  /** Why it ended: its own words, and with how. */
+  readonly ended: Promise<{ readonly words: string; readonly reason: string }>;
+};
+
+const launch = (spec: ProcessSpec, held: HeldListeners, further: Readonly<Record<string, string>>): Child => {
+  const outputStart = sizeOf(spec.outputFile) > OUTPUT_BYTES ? 0 : sizeOf(spec.outputFile);
+  const output = openOutput(spec.outputFile);
+  const { descriptors, environment } = held.handOver(spec.listeners, FIRST_DESCRIPTOR);
+  const running = spawn(
+    process.execPath,
+    ["--disable-warning=ExperimentalWarning", ...spec.nodeFlags, spec.entry, ...spec.arguments],
+    {
+      // A session of its own: Ctrl-C in the terminal reaches the supervisor alone.
+      detached: true,
+      stdio: ["ignore", output, output, "ipc", ...descriptors],
+      env: { ...process.env, ...spec.environment, ...environment, ...further },
+    },
+  );
+  closeSync(output);
+  const startTime = running.pid === undefined ? undefined : startTimeOf(running.pid);
+  const loaded = Promise.withResolvers<void>();
+  const ready = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<{ words: string; reason: string }>();
+  ready.promise.catch(() => {});
+  loaded.promise.catch(() => {});
+  let fatal: string | undefined;
+  const limit = setTimeout(() => {
+    fatal = `not ready after ${READY_LIMIT_MS / 1000} s`;
+    running.kill("SIGKILL");
+  }, READY_LIMIT_MS);
+  running.on("message", (message) => {
+    const told = childMessage(message);
+    if (told.fatal !== undefined) fatal = told.fatal;
+    if (told.loaded) loaded.resolve();
+    if (!told.ready) return;
+    clearTimeout(limit);
+    ready.resolve();
+  });
+  const finish = (how: string): void => {
+    clearTimeout(limit);
+    const words = fatal ?? lastOutput(spec.outputFile, outputStart);
+    const reason = words === "" ? how : `${how}: ${words}`;
+    const error = new RingsteadError("process-failed", fatal ?? reason, { process: spec.name });
+    ready.reject(error);
+    loaded.reject(error);
+    ended.resolve({ words: fatal ?? reason, reason });
+  };
+  running.once("error", (error) => finish(error.message));
+  running.once("exit", (code, signal) => finish(signal === null ? `exited with code ${code}` : `killed by ${signal}`));
+  return {
+    process: running,
+    identity: running.pid === undefined || startTime === undefined ? undefined : { pid: running.pid, startTime },
+    startedMs: performance.now(),
+    loaded: loaded.promise,
+    ready: ready.promise,
+    ended: ended.promise,
+  };
+};
+
+const send = (child: Child, message: object): void => {
+  if (child.process.connected) child.process.send(message);
+};
+
+/** One child of the supervisor: started, watched, restarted with back-off, replaced, stopped. `onChange` is called after every change. */
+export const superviseProcess = (
+  spec: ProcessSpec,
+  log: Log,
+  onChange: () => void,
+  held: HeldListeners,
+): SupervisedProcess => {
   let state: ProcessState = "stopped";
   let since = new Date();
-  let child: ChildProcess | undefined;
-  let identity: ProcessIdentity | undefined;
+  let child: Child | undefined;
+  /** It is to take the child's place. */
+  let successor: Child | undefined;
+  /** The eldest first. */
+  let retiring: Child[] = [];
   let restarts = 0;
   let consecutive = 0;
   /** It is started again whenever it ends: it was ready once, or others of its role were. */
   let isLasting = false;
   let lastExit: ProcessSnapshot["lastExit"];
-  let ended: Promise<void> = Promise.resolve();
   const backoff = new AbortController();
   const first = Promise.withResolvers<void>();
   first.promise.catch(() => {});
@@ -126,59 +235,42 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     onChange();
   };
 
-  const spawnOnce = (): void => {
-    const outputStart = sizeOf(spec.outputFile) > OUTPUT_BYTES ? 0 : sizeOf(spec.outputFile);
-    const output = openOutput(spec.outputFile);
-    const started = performance.now();
-    let fatal: string | undefined;
-    const running = spawn(
-      process.execPath,
-      ["--disable-warning=ExperimentalWarning", ...spec.nodeFlags, spec.entry, ...spec.arguments],
-      // A session of its own: Ctrl-C in the terminal reaches the supervisor alone.
-      { detached: true, stdio: ["ignore", output, output, "ipc"], env: { ...process.env, ...spec.environment } },
-    );
-    closeSync(output);
+  const isOver = (): boolean => state === "stopping" || state === "stopped";
+
+  const become = (running: Child, next: "starting" | "ready"): void => {
     child = running;
-    const startTime = running.pid === undefined ? undefined : startTimeOf(running.pid);
-    identity = running.pid === undefined || startTime === undefined ? undefined : { pid: running.pid, startTime };
-    const limit = setTimeout(() => {
-      fatal = `not ready after ${READY_LIMIT_MS / 1000} s`;
-      running.kill("SIGKILL");
-    }, READY_LIMIT_MS);
-    enter("starting");
-    running.on("message", (message) => {
-      const told = childMessage(message);
-      if (told.fatal !== undefined) fatal = told.fatal;
-      if (!told.ready) return;
-      clearTimeout(limit);
-      if (state !== "starting") return;
-      isLasting = true;
-      log.info("process ready", { process: spec.name, pid: running.pid });
-      enter("ready");
-      first.resolve();
-    });
-    const end = Promise.withResolvers<void>();
-    ended = end.promise;
-    const finish = (how: string): void => {
-      clearTimeout(limit);
-      if (child !== running) return;
-      child = undefined;
-      identity = undefined;
-      const words = fatal ?? lastOutput(spec.outputFile, outputStart);
-      const reason = words === "" ? how : `${how}: ${words}`;
-      lastExit = { at: new Date().toISOString(), reason };
-      end.resolve();
-      afterExit(fatal ?? reason, performance.now() - started);
-    };
-    running.once("error", (error) => finish(error.message));
-    running.once("exit", (code, signal) =>
-      finish(signal === null ? `exited with code ${code}` : `killed by ${signal}`),
+    enter(next);
+    running.ready.then(
+      () => {
+        if (child !== running || state !== "starting") return;
+        isLasting = true;
+        log.info("process ready", { process: spec.name, pid: running.identity?.pid });
+        enter("ready");
+        first.resolve();
+      },
+      () => {},
     );
   };
 
+  const spawnOnce = (): void => {
+    const running = launch(spec, held, {});
+    become(running, "starting");
+    void watch(running);
+  };
+
+  const watch = async (running: Child): Promise<void> => {
+    const { words, reason } = await running.ended;
+    if (child !== running) return;
+    child = undefined;
+    lastExit = { at: new Date().toISOString(), reason };
+    afterExit(words, performance.now() - running.startedMs);
+  };
+
   const afterExit = (reason: string, lifeMs: number): void => {
-    if (state === "stopping" || state === "stopped") return enter("stopped");
+    if (isOver()) return enter("stopped");
     log.error("process ended", { process: spec.name, reason, lifeMs: Math.round(lifeMs) });
+    // Who is to take over anyway does so now.
+    if (successor !== undefined) return enter("starting");
     if (isLasting) return restartLater(lifeMs);
     enter("failed");
     first.reject(new RingsteadError("process-failed", reason, { process: spec.name }));
@@ -196,6 +288,58 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
     });
   };
 
+  /** Ends a process whose place another one has. Resolves once it has ended. */
+  const retire = async (old: Child, how: Retirement): Promise<void> => {
+    retiring.push(old);
+    if (retiring.length > RETIRING_LIMIT) retiring[0]?.process.kill("SIGKILL");
+    const timer = setTimeout(() => old.process.kill("SIGKILL"), how.limitMs + RETIREMENT_GRACE_MS);
+    // It is in the supervisor's file before it is told: a supervisor that dies leaves nobody behind whom `down` does not know.
+    onChange();
+    send(old, { retire: how });
+    await old.ended;
+    clearTimeout(timer);
+    retiring = retiring.filter((one) => one !== old);
+    log.info("the process before it has ended", { process: spec.name, pid: old.identity?.pid });
+    onChange();
+  };
+
+  /** The successor failed before it had the place. */
+  const giveUp = (): void => {
+    successor = undefined;
+    if (child === undefined && !isOver()) restartLater(0);
+  };
+
+  const promote = (next: Child, as: "starting" | "ready"): Child | undefined => {
+    const old = child;
+    successor = undefined;
+    become(next, as);
+    void watch(next);
+    return old;
+  };
+
+  const assertGoesOn = (next: Child): void => {
+    if (!isOver()) return;
+    next.process.kill("SIGKILL");
+    throw new RingsteadError("not-ready", `${spec.name} is being stopped`);
+  };
+
+  const overlap = async (next: Child): Promise<void> => {
+    await next.ready;
+    assertGoesOn(next);
+    const old = promote(next, "ready");
+    log.info("process replaced", { process: spec.name, pid: next.identity?.pid, before: old?.identity?.pid });
+    if (old !== undefined) void retire(old, RETIREMENT);
+  };
+
+  const inTurn = async (next: Child): Promise<void> => {
+    await next.loaded;
+    assertGoesOn(next);
+    const old = promote(next, "starting");
+    if (old !== undefined) await retire(old, RETIREMENT_IN_TURN);
+    send(next, { go: true });
+    await next.ready;
+  };
+
   return {
     role: spec.role,
     name: spec.name,
@@ -209,24 +353,36 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       isLasting = true;
       restartLater(0);
     },
-    stop: async (graceMs) => {
-      const running = child;
-      if (running === undefined) {
-        if (state !== "failed") enter("stopped");
-        backoff.abort();
-        return;
+    restart: async () => {
+      if (state !== "ready" || successor !== undefined) {
+        const why = successor === undefined ? `it is ${state}` : "it is being restarted already";
+        throw new RingsteadError("not-ready", `${spec.name} cannot be restarted: ${why}`, { process: spec.name });
       }
-      enter("stopping");
-      running.kill("SIGTERM");
+      const isInTurn = spec.succession === "in-turn";
+      const next = launch(spec, held, { [isInTurn ? STANDS_BY : TAKES_OVER]: "1" });
+      successor = next;
+      try {
+        await (isInTurn ? inTurn(next) : overlap(next));
+      } catch (thrown) {
+        if (successor === next) giveUp();
+        throw thrown;
+      }
+    },
+    stop: async (graceMs) => {
+      const running = [child, successor, ...retiring].flatMap((one) => one ?? []);
+      if (child === undefined && state !== "failed") enter("stopped");
+      else if (child !== undefined) enter("stopping");
+      backoff.abort();
+      for (const one of running) one.process.kill("SIGTERM");
       const timer = setTimeout(() => {
-        log.error("process did not end in time and is killed", { process: spec.name, graceMs });
-        running.kill("SIGKILL");
+        if (running.length > 0) log.error("process did not end in time and is killed", { process: spec.name, graceMs });
+        for (const one of running) one.process.kill("SIGKILL");
       }, graceMs);
-      await ended;
+      await Promise.all(running.map(({ ended }) => ended));
       clearTimeout(timer);
     },
     kill: () => {
-      child?.kill("SIGKILL");
+      for (const one of [child, successor, ...retiring]) one?.process.kill("SIGKILL");
     },
     snapshot: () => ({
       role: spec.role,
@@ -234,11 +390,12 @@ export const superviseProcess = (spec: ProcessSpec, log: Log, onChange: () => vo
       processRole: spec.processRole,
       state,
       since: since.toISOString(),
-      pid: identity?.pid,
-      startTime: identity?.startTime,
+      pid: child?.identity?.pid,
+      startTime: child?.identity?.startTime,
       restarts,
+      ...(retiring.length === 0 ? {} : { retiring: retiring.flatMap(({ identity }) => identity ?? []) }),
       lastExit,
     }),
-    identity: () => identity,
+    identity: () => child?.identity,
   };
 };

@@ -10,12 +10,15 @@ import type { ReadyInfoResponse } from "../identity/wire.ts";
 import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder } from "./data-folder.ts";
 import { version } from "../common/version.ts";
 import { devicesOf } from "./device-status.ts";
-import { ALL_ROLES, processSpecs, unavailableServices } from "./installation.ts";
+import { HeldListeners } from "./held-listeners.ts";
+import { exportProcesses, watchExports } from "./export-processes.ts";
+import { ALL_ROLES, isOptionalRole, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
 import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
 import { type ReadyFile, readyFile, type Unavailable, writeReadyFiles } from "./ready-file.ts";
 import { refusedWrites } from "./refused-writes.ts";
+import { serveRestarts } from "./rolling-restart.ts";
 import { type ProcessSnapshot, type SupervisedProcess, superviseProcess } from "./supervised-process.ts";
 import { takeLock } from "./supervisor-lock.ts";
 import type { UpOptions } from "./up-options.ts";
@@ -58,13 +61,16 @@ export const readSupervisorState = (paths: RuntimePaths): SupervisorState | unde
   }
 };
 
-/** The living processes that the last supervisor knew. */
+/** The living processes that the last supervisor knew, and those that serve volumes. */
 const livingProcesses = (paths: RuntimePaths): AdoptedProcess[] => {
   const state = readSupervisorState(paths);
-  const known = [...(state?.processes ?? []), ...(state?.adopted ?? [])];
-  return known.flatMap(({ role, pid, startTime }) =>
+  const retiring = (state?.processes ?? []).flatMap((one) => (one.retiring ?? []).map((old) => ({ ...one, ...old })));
+  const known = [...(state?.processes ?? []), ...retiring, ...(state?.adopted ?? [])];
+  const exported = exportProcesses(paths);
+  const living = known.flatMap(({ role, pid, startTime }) =>
     pid !== undefined && startTime !== undefined && startTimeOf(pid) === startTime ? [{ role, pid, startTime }] : [],
   );
+  return [...living.filter((one) => !exported.some(({ pid }) => pid === one.pid)), ...exported];
 };
 
 /** Exports and guests that run without a supervisor, for the next one to adopt. */
@@ -109,15 +115,22 @@ const writeState = ({ paths, prepared, processes, adopted, roles, startedAt }: R
 
 /** The services that refuse something with the devices that are open now. */
 const limitedServices = async ({ paths, prepared, processes }: Running): Promise<readonly Unavailable[]> => {
-  const storageNodes = processes.map((one) => one.snapshot()).filter(({ role }) => role === "storage-node");
-  if (storageNodes.length === 0) return [];
+  const snapshots = processes.map((one) => one.snapshot());
+  const away = snapshots.flatMap(({ role, state, lastExit }): Unavailable[] => {
+    if (!isOptionalRole(role) || state === "ready" || lastExit === undefined) return [];
+    const remedy = `put that right: it is tried again by itself; log in DIR/logs/${role}.log`;
+    return [{ service: "block", reason: `${role} does not run: it ${lastExit.reason}`, remedy }];
+  });
+  const storageNodes = snapshots.filter(({ role }) => role === "storage-node");
+  if (storageNodes.length === 0) return away;
   const names = storageNodes.flatMap(({ state, processRole }) => (state === "ready" ? [processRole] : []));
   const refused = refusedWrites(paths, prepared.config, await devicesOf(paths, prepared.config.devices, names));
-  return refused === undefined ? [] : [refused];
+  return refused === undefined ? away : [...away, refused];
 };
 
 const writeReady = (running: Running, s3: ReadyFile["s3"], limited: readonly Unavailable[]): ReadyFile => {
   const { paths, prepared, processes, adopted, roles } = running;
+  const exported = exportProcesses(paths);
   const identities = processes.flatMap((one) => {
     const identity = one.identity();
     return identity === undefined ? [] : [{ role: one.role, ...identity }];
@@ -127,7 +140,12 @@ const writeReady = (running: Running, s3: ReadyFile["s3"], limited: readonly Una
     config: prepared.config,
     adminPassword: prepared.adminPassword,
     s3,
-    processes: [{ role: "supervisor", ...ownIdentity() }, ...identities, ...adopted],
+    processes: [
+      { role: "supervisor", ...ownIdentity() },
+      ...identities,
+      ...adopted.filter((one) => !exported.some(({ pid }) => pid === one.pid)),
+      ...exported,
+    ],
     unavailable: unavailableServices(prepared.config, roles),
     limited,
   });
@@ -144,16 +162,16 @@ const byRole = (processes: readonly SupervisedProcess[]): SupervisedProcess[][] 
 
 /**
  * Starts the processes of one role and resolves when each is ready or has failed. Those that failed are tried again from then on. Throws
- * RingsteadError `process-failed` with the reasons of all where none is ready.
+ * RingsteadError `process-failed` with the reasons of all where none is ready, unless the others serve without it.
  */
 const startRole = async (processes: readonly SupervisedProcess[]): Promise<void> => {
   const starts = await Promise.allSettled(processes.map((one) => one.start()));
   const reasons = starts.flatMap((one) => (one.status === "rejected" ? [messageOf(one.reason)] : []));
-  if (reasons.length < processes.length) {
+  const role = processes[0]?.role ?? "";
+  if (reasons.length < processes.length || isOptionalRole(role)) {
     for (const one of processes) one.retry();
     return;
   }
-  const role = processes[0]?.role ?? "";
   const remedy = role === "storage-node" ? `; ${DEVICE_REMEDY}` : "";
   throw new RingsteadError("process-failed", `${role} cannot start: ${reasons.join("; ")}${remedy}`, { role });
 };
@@ -203,6 +221,7 @@ export const supervise = async (
   let processes: SupervisedProcess[] = [];
   let adopted: AdoptedProcess[] = [];
   using _signals = watchSignals(stopping, () => processes);
+  using held = new HeldListeners();
 
   try {
     const orphans = await stopOrphans(paths, ORPHAN_GRACE_MS, true);
@@ -238,7 +257,9 @@ export const supervise = async (
         (thrown: unknown) => log.error("what the devices can do is not known", { error: messageOf(thrown) }),
       );
     };
-    processes = processSpecs(paths, config, roles).map((spec) => superviseProcess(spec, log, onChange));
+    const specs = processSpecs(paths, config, roles);
+    await held.hold(specs.flatMap(({ listeners }) => listeners));
+    processes = specs.map((spec) => superviseProcess(spec, log, onChange, held));
 
     const metrics = createMetrics({ role: "supervisor" });
     for (const one of processes) {
@@ -265,7 +286,7 @@ export const supervise = async (
       await Promise.race([startRole(alike), aborted]);
     }
     if (!stopping.signal.aborted) {
-      const info = processes.some(({ role }) => role === "identity")
+      const info = processes.some(({ role }) => role.split(",").includes("identity"))
         ? await readyInfo(paths)
         : { access: "", secret: "" };
       limited = await limitedServices(running());
@@ -273,6 +294,8 @@ export const supervise = async (
       for (const { reason } of limited) log.error("started, but limited", { reason });
       onReady(writeReady(running(), s3, limited), prepared.addedDevices);
       log.info("ready");
+      using _exports = watchExports(paths, rewriteReady);
+      await using _restarts = await serveRestarts({ paths, devices: config.devices, processes, log }, stopping.signal);
       await aborted;
     }
     log.info("stopping", { why: String(stopping.signal.reason) });
@@ -285,7 +308,8 @@ export const supervise = async (
     stopping.abort("the start failed");
     rmSync(paths.readyJson, { force: true });
     await stopAll(processes, log);
-    if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL) await endProcesses(adopted, DRAIN_MS);
+    if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL)
+      await endProcesses([...adopted, ...exportProcesses(paths)], DRAIN_MS);
     log.info("stopped");
   }
 };

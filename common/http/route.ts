@@ -39,6 +39,8 @@ export type Route<Context> = {
   readonly method: HttpMethod;
   /** In the form `/v3/users/:user_id`. */
   readonly path: string;
+  /** The body is a form (`application/x-www-form-urlencoded`), and reaches the schema as an object of texts; JSON where it is not set. */
+  readonly takesForm?: boolean;
   readonly request: RequestSchema;
   // A method, not a property: a handler of a narrower request stands in a list of routes.
   handler(request: HttpRequest, context: Context): Promise<HttpResponse> | HttpResponse;

@@ -4,6 +4,7 @@ import { createServer as createTlsServer } from "node:https";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { RingsteadError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { drain } from "./drain.ts";
 import type { ErrorEdge, HttpErrorCode, HttpProblem } from "./error-edge.ts";
 import { parseJsonBody } from "./json-body.ts";
 import { type ListenAddress, listen } from "./listen.ts";
@@ -22,8 +23,8 @@ const CONNECTIONS_MAX = 8_192;
 const PATH_PARAMETER_MAX = 1_024;
 /** What disposal waits for requests under way before it cuts them. */
 const DRAIN_MS = 30_000;
-const SWEEP_MS = 50;
 
+const FORM_TYPE = "application/x-www-form-urlencoded";
 const METHODS: readonly HttpMethod[] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 const JSON_TYPES = new Set(["", "application/json"]);
 const HOST = /^[A-Za-z0-9.-]{1,253}(:\d{1,5})?$|^\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?$/;
@@ -166,23 +167,26 @@ export const createHttpServer = <Context, Code extends string>(
       return listen(fastify.server, address);
     },
     [Symbol.asyncDispose]: async () => {
-      const { server } = fastify;
-      const cut = setTimeout(() => server.closeAllConnections(), DRAIN_MS);
-      // Kept-alive connections become idle as their requests end; Node closes only those idle at the call of close().
-      const sweep = setInterval(() => server.closeIdleConnections(), SWEEP_MS);
-      if (server.listening) await new Promise<void>((resolve) => server.close(() => resolve()));
-      clearInterval(sweep);
-      clearTimeout(cut);
+      await drain(fastify.server, DRAIN_MS);
       await fastify.close();
     },
   };
 };
 
-/** Every body is JSON, said or unsaid; anything else is named a bad request, as the Python services do. */
+declare module "fastify" {
+  interface FastifyContextConfig {
+    /** As the route says of itself. */
+    takesForm?: boolean;
+  }
+}
+
+/** Every body is JSON, said or unsaid, or a form where the route takes one; anything else is named a bad request, as the Python services do. */
 const installBodyParser = (fastify: FastifyInstance): void => {
   const parse = async (request: FastifyRequest, body: string | Buffer): Promise<unknown> => {
     const type = (request.headers["content-type"] ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
     const text = body.toString();
+    if (request.routeOptions.config.takesForm === true && type === FORM_TYPE)
+      return Object.fromEntries(new URLSearchParams(text));
     if (text !== "" && !JSON_TYPES.has(type)) {
       throw new RingsteadError(
         "bad-request",
@@ -217,6 +221,7 @@ const addRoutes = <Context, Code extends string>(
     fastify.route({
       method: route.method,
       url: route.path,
+      config: { takesForm: route.takesForm === true },
       handler: async (request, reply) => {
         const checked: HttpRequest = {
           requestId: request.id,

@@ -4,7 +4,9 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { silentLog } from "../log.ts";
 import { RpcClient } from "./client.ts";
+import { RpcServer } from "./server.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const MIB = 1024 * 1024;
@@ -110,4 +112,21 @@ test("a peer that never says hello holds no more either", async () => {
   const answers = await Promise.all(asked);
   expect(answers.filter((answer) => answer === 4 * MIB)).toHaveLength(24);
   expect(answers.filter((answer) => answer === "rpc-overloaded")).toHaveLength(6);
+});
+
+test("a server that ends answers what it has begun, and says of the rest that nothing was done", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringstead-rpc-"));
+  const begun: (() => void)[] = [];
+  const server = new RpcServer(KEY, (_header, _body, reply) => void begun.push(() => reply.ok(["done"])), silentLog);
+  await server.listen(join(folder, "peer"));
+  using client = new RpcClient(join(folder, "peer"), KEY);
+  const first = ask(client, Buffer.alloc(5));
+  await expect.poll(() => begun.length).toBe(1);
+  const ended = server[Symbol.asyncDispose]();
+  expect(await ask(client, Buffer.alloc(5))).toBe("rpc-unreachable");
+  expect(begun).toHaveLength(1);
+  begun[0]?.();
+  expect(await first).toBe("done");
+  await ended;
+  rmSync(folder, { recursive: true, force: true });
 });

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { createConnection, type Socket, type TcpNetConnectOpts } from "node:net";
+import { type ConnectionOptions, connect as connectTls, TLSSocket } from "node:tls";
+import { type Clock, systemClock } from "../clock.ts";
 import { RingsteadError } from "../errors.ts";
 import {
   ALL_PARTS,
@@ -12,10 +14,23 @@ import {
   FRAME_REQUEST,
   type Frame,
   FrameDecoder,
+  HELLO_LIMIT_BYTES,
   PARTS_LIMIT,
 } from "./frame.ts";
 import { FrameWriter } from "./frame-writer.ts";
-import { CHALLENGE_BYTES, isProof, proofOf } from "./handshake.ts";
+import {
+  CHALLENGE_BYTES,
+  commonVersion,
+  helloHeader,
+  isProof,
+  proofOf,
+  readIntroduction,
+  refusalOf,
+  WIRE_VERSIONS,
+  type WireVersions,
+} from "./handshake.ts";
+import { type PeerRefusal, tellRefused, tellTrusted } from "./peer-refusals.ts";
+import { bindingOf, clientTls, handshakeRefusal, type TcpAddress } from "./secure-transport.ts";
 
 /** Called once for each part of the request: with an error, or with the answer. */
 export type RpcCallback = (
@@ -49,7 +64,7 @@ const LOCAL_RECONNECT_LIMIT_MS = 100;
 const NO_HEADER: readonly unknown[] = [];
 
 /** The path of a Unix socket, or where a peer on another host listens. */
-export type RpcPeer = string | { readonly host: string; readonly port: number };
+export type RpcPeer = string | TcpAddress;
 
 /** Small messages must not wait for each other; a peer that lost its power is noticed even between requests. */
 const TCP_OPTIONS = {
@@ -58,9 +73,26 @@ const TCP_OPTIONS = {
   keepAliveInitialDelay: 10_000,
 } as const satisfies Partial<TcpNetConnectOpts>;
 
+/** `onread` is documented, and missing in the types. */
+const tlsOptions = (
+  { host, port }: TcpAddress,
+  tls: ConnectionOptions | undefined,
+  onread: TcpNetConnectOpts["onread"],
+): ConnectionOptions => {
+  const options = { host, port, ...TCP_OPTIONS, ...tls, onread };
+  return options;
+};
+
+/** For tests of two versions, and of clocks that differ. */
+export type RpcSides = { readonly versions?: WireVersions; readonly clock?: Clock };
+
+/** Of what a peer says of its refusal. */
+const WORDS_LIMIT_CHARACTERS = 300;
+const NO_BINDING = EMPTY_BODY;
+
 /**
- * A connection to one peer, opened when first needed and again after it broke. Requests of one connection are answered in any
- * order. A callback costs less than a promise here: a PUT sends nine messages.
+ * A connection to one peer, opened when first needed and again after it broke; in TLS where it leaves this host. Requests of one connection are
+ * answered in any order. A callback costs less than a promise here: a PUT sends nine messages.
  */
 export class RpcClient implements Disposable {
   readonly #peer: RpcPeer;
@@ -76,10 +108,20 @@ export class RpcClient implements Disposable {
   #retryAtMs = 0;
   #retryDelayMs = RECONNECT_FIRST_MS;
   readonly #ticker: NodeJS.Timeout;
+  readonly #tls: ConnectionOptions | undefined;
+  readonly #versions: WireVersions;
+  readonly #clock: Clock;
+  #wireVersion: number | undefined;
+  /** Why the last connection was refused, by either side. */
+  #refusal: string | undefined;
 
-  constructor(peer: RpcPeer, clusterKey: Buffer) {
+  /** Throws RingsteadError `invalid-config` where the peer's TLS files cannot be used. */
+  constructor(peer: RpcPeer, clusterKey: Buffer, { versions = WIRE_VERSIONS, clock = systemClock }: RpcSides = {}) {
     this.#peer = peer;
     this.#clusterKey = clusterKey;
+    this.#tls = typeof peer === "string" ? undefined : clientTls(clusterKey, peer);
+    this.#versions = versions;
+    this.#clock = clock;
     this.#ticker = setInterval(() => this.#expire(), TICK_MS);
     this.#ticker.unref();
   }
@@ -102,7 +144,7 @@ export class RpcClient implements Disposable {
       unanswered: (1 << parts) - 1,
     };
     if (this.#isClosed || !this.#connect()) {
-      queueMicrotask(() => fail(call, new RingsteadError("rpc-unreachable", "the peer cannot be reached")));
+      queueMicrotask(() => fail(call, this.#unreachable("the peer cannot be reached")));
       return;
     }
     if (this.#pending.size >= PENDING_LIMIT) {
@@ -132,6 +174,11 @@ export class RpcClient implements Disposable {
     return this.#queuedBytes + (this.#writer?.unsentBytes ?? 0);
   }
 
+  /** The version that both sides agreed on; undefined while there is no connection. */
+  get wireVersion(): number | undefined {
+    return this.#wireVersion;
+  }
+
   [Symbol.dispose](): void {
     this.#isClosed = true;
     clearInterval(this.#ticker);
@@ -150,48 +197,81 @@ export class RpcClient implements Disposable {
           decoder.push(buffer, true, count);
         } catch (error) {
           if (!(error instanceof RingsteadError)) throw error;
+          this.#refuse({ code: error.code, reason: error.message, remedy: MALFORMED_REMEDY });
           socket.destroy();
         }
         return true;
       },
     };
-    const socket = createConnection(
-      typeof this.#peer === "string" ? { path: this.#peer, onread } : { ...this.#peer, ...TCP_OPTIONS, onread },
-    );
+    const fromMs = this.#clock.nowMs();
+    const socket: Socket =
+      typeof this.#peer === "string"
+        ? createConnection({ path: this.#peer, onread })
+        : connectTls(tlsOptions(this.#peer, this.#tls, onread));
     const writer = new FrameWriter(socket);
     this.#socket = socket;
     this.#writer = writer;
     const clientChallenge = randomBytes(CHALLENGE_BYTES);
     let serverChallenge: Buffer | undefined;
+    let isRefused = false;
     const onFrame = (frame: Frame): void => {
+      if (socket.destroyed) return;
       if (this.#isTrusted) {
         this.#deliver(frame);
         return;
       }
-      if (frame.type !== FRAME_HELLO) throw new RingsteadError("rpc-malformed", "the peer did not say hello");
-      if (serverChallenge === undefined) {
-        serverChallenge = Buffer.from(frame.body);
-        const proof = proofOf(this.#clusterKey, "client", serverChallenge, clientChallenge);
-        const hello = Buffer.concat([clientChallenge, proof]);
-        writer.write(encodeFrame(FRAME_HELLO, 0, [], hello.length), hello);
+      if (frame.type === FRAME_ERROR) {
+        // What both sides find is said in this one's words.
+        if (!isRefused) this.#refuse(wordsOf(frame));
+        socket.destroy();
         return;
       }
-      if (!isProof(frame.body, proofOf(this.#clusterKey, "server", serverChallenge, clientChallenge))) {
+      if (frame.type !== FRAME_HELLO) throw new RingsteadError("rpc-malformed", "the peer did not say hello");
+      const binding = socket instanceof TLSSocket ? bindingOf(socket) : NO_BINDING;
+      if (serverChallenge === undefined) {
+        serverChallenge = Buffer.from(frame.body);
+        const theirs = readIntroduction(frame.header);
+        const refusal = refusalOf(this.#versions, theirs, fromMs, this.#clock.nowMs());
+        isRefused = refusal !== undefined;
+        if (refusal !== undefined) this.#refuse(refusal);
+        this.#wireVersion = commonVersion(this.#versions, theirs.versions);
+        // Also to a peer that is refused: so its log and status say the same.
+        const proof = proofOf(this.#clusterKey, "client", serverChallenge, clientChallenge, binding);
+        const hello = Buffer.concat([clientChallenge, proof]);
+        writer.write(
+          encodeFrame(FRAME_HELLO, 0, helloHeader(this.#versions, this.#clock.nowMs()), hello.length),
+          hello,
+        );
+        return;
+      }
+      if (!isProof(frame.body, proofOf(this.#clusterKey, "server", serverChallenge, clientChallenge, binding))) {
         throw new RingsteadError("rpc-untrusted", "the peer does not know the cluster key");
       }
+      if (isRefused) {
+        socket.destroy();
+        return;
+      }
       this.#isTrusted = true;
+      this.#refusal = undefined;
+      decoder.trust();
+      tellTrusted(this.#peerName);
       this.#retryDelayMs = RECONNECT_FIRST_MS;
       for (const { head, body } of this.#queuedBeforeHello) writer.write(head, body);
       this.#queuedBeforeHello = [];
       this.#queuedBytes = 0;
     };
-    const decoder = new FrameDecoder(onFrame);
-    socket.on("error", () => socket.destroy());
+    const decoder = new FrameDecoder(onFrame, HELLO_LIMIT_BYTES);
+    socket.on("error", (error) => {
+      const refusal = socket instanceof TLSSocket ? handshakeRefusal(error) : undefined;
+      if (refusal !== undefined) this.#refuse(refusal);
+      socket.destroy();
+    });
     socket.on("close", () => {
       if (this.#socket !== socket) return;
       this.#socket = undefined;
       this.#writer = undefined;
       this.#isTrusted = false;
+      this.#wireVersion = undefined;
       this.#queuedBeforeHello = [];
       this.#queuedBytes = 0;
       this.#retryAtMs = performance.now() + this.#retryDelayMs;
@@ -242,9 +322,39 @@ export class RpcClient implements Disposable {
   #failAll(): void {
     const calls = [...this.#pending.values()];
     this.#pending.clear();
-    for (const call of calls) fail(call, new RingsteadError("rpc-unreachable", "the connection to the peer broke"));
+    const error = this.#unreachable("the connection to the peer broke");
+    for (const call of calls) fail(call, error);
+  }
+
+  get #peerName(): string {
+    return typeof this.#peer === "string" ? this.#peer : `${this.#peer.host}:${this.#peer.port}`;
+  }
+
+  #unreachable(message: string): RingsteadError {
+    const why = this.#refusal === undefined ? "" : `: ${this.#refusal}`;
+    return new RingsteadError("rpc-unreachable", `${message}${why}`);
+  }
+
+  #refuse(refusal: Pick<PeerRefusal, "code" | "reason" | "remedy">): void {
+    this.#refusal = refusal.reason;
+    tellRefused({ side: "client", peer: this.#peerName, ...refusal });
   }
 }
+
+const MALFORMED_REMEDY = "see what listens there: a node of another version, or another program";
+
+/** What a server says of its refusal before it closes. */
+const wordsOf = ({ header: [code, message, fields] }: Frame): Pick<PeerRefusal, "code" | "reason" | "remedy"> => {
+  const words = (value: unknown, otherwise: string): string =>
+    typeof value === "string" ? value.slice(0, WORDS_LIMIT_CHARACTERS) : otherwise;
+  const remedy: unknown =
+    typeof fields === "object" && fields !== null && "remedy" in fields ? fields.remedy : undefined;
+  return {
+    code: words(code, "rpc-refused"),
+    reason: `it refused this node, of which it says: ${words(message, "it did not say why")}`,
+    remedy: words(remedy, "its log says more"),
+  };
+};
 
 /** Tells all parts that were not answered. */
 const fail = (call: PendingCall, error: RingsteadError): void => {

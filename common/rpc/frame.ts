@@ -18,6 +18,10 @@ export const ALL_PARTS = 255;
 /** A request may have so many addressees, each of which answers with its part. */
 export const PARTS_LIMIT = 16;
 
+/** A peer that did not prove itself may send no frame that is longer: memory for strangers is bounded. */
+export const HELLO_LIMIT_BYTES = 1024;
+const FRAME_LIMIT_BYTES = FRAME_HEADER_BYTES + HEADER_LIMIT_BYTES + BODY_LIMIT_BYTES;
+
 export type Frame = {
   readonly type: number;
   /** Which addressee of the request answers; 0 in everything but a reply or an error. */
@@ -75,9 +79,17 @@ export class FrameDecoder {
   #pending: Buffer = EMPTY_BODY;
   #pendingLength = 0;
   readonly #onFrame: (frame: Frame) => void;
+  #limitBytes: number;
 
-  constructor(onFrame: (frame: Frame) => void) {
+  /** @param limitBytes of a whole frame, until `trust` */
+  constructor(onFrame: (frame: Frame) => void, limitBytes = FRAME_LIMIT_BYTES) {
     this.#onFrame = onFrame;
+    this.#limitBytes = limitBytes;
+  }
+
+  /** Frames behind this one may be as long as the wire allows. */
+  trust(): void {
+    this.#limitBytes = FRAME_LIMIT_BYTES;
   }
 
   /**
@@ -89,13 +101,13 @@ export class FrameDecoder {
     let offset = 0;
     let isFree = true;
     while (this.#pendingLength > 0 && offset < length) {
-      const wanted = this.#pendingLength < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : totalOf(this.#pending, 0);
+      const wanted = this.#pendingLength < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : this.#totalOf(this.#pending, 0);
       this.#reserve(wanted);
       const taken = Math.min(wanted - this.#pendingLength, length - offset);
       chunk.copy(this.#pending, this.#pendingLength, offset, offset + taken);
       this.#pendingLength += taken;
       offset += taken;
-      if (this.#pendingLength >= FRAME_HEADER_BYTES && this.#pendingLength === totalOf(this.#pending, 0)) {
+      if (this.#pendingLength >= FRAME_HEADER_BYTES && this.#pendingLength === this.#totalOf(this.#pending, 0)) {
         const whole = this.#pending;
         this.#pending = EMPTY_BODY;
         this.#pendingLength = 0;
@@ -103,7 +115,7 @@ export class FrameDecoder {
       }
     }
     while (length - offset >= FRAME_HEADER_BYTES) {
-      const total = totalOf(chunk, offset);
+      const total = this.#totalOf(chunk, offset);
       if (length - offset < total) break;
       this.#deliver(chunk, offset, isReused, isReused);
       isFree &&= isReused;
@@ -111,11 +123,17 @@ export class FrameDecoder {
     }
     if (offset < length) {
       const left = length - offset;
-      this.#reserve(left < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : totalOf(chunk, offset));
+      this.#reserve(left < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : this.#totalOf(chunk, offset));
       chunk.copy(this.#pending, 0, offset, length);
       this.#pendingLength = left;
     }
     return isFree;
+  }
+
+  #totalOf(buffer: Buffer, offset: number): number {
+    const total = totalOf(buffer, offset);
+    if (total > this.#limitBytes) throw malformed("too large before a hello");
+    return total;
   }
 
   /** Room for a frame of which `#pendingLength` bytes are there. */

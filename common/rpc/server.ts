@@ -1,9 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { chmodSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, TLSSocket, type Server as TlsServer } from "node:tls";
+import { type Clock, systemClock } from "../clock.ts";
 import { RingsteadError } from "../errors.ts";
+import { bindServer } from "../listeners.ts";
 import type { Log } from "../log.ts";
 import { releaseMemory } from "../release-memory.ts";
+import { sleep } from "../worker.ts";
 import {
   ALL_PARTS,
   EMPTY_BODY,
@@ -14,9 +18,21 @@ import {
   FRAME_REQUEST,
   type Frame,
   FrameDecoder,
+  HELLO_LIMIT_BYTES,
 } from "./frame.ts";
 import { FrameWriter } from "./frame-writer.ts";
-import { CHALLENGE_BYTES, isProof, proofOf } from "./handshake.ts";
+import {
+  CHALLENGE_BYTES,
+  helloHeader,
+  isProof,
+  proofOf,
+  readIntroduction,
+  refusalOf,
+  WIRE_VERSIONS,
+  type WireVersions,
+} from "./handshake.ts";
+import { type PeerRefusal, tellRefused } from "./peer-refusals.ts";
+import { bindingOf, handshakeRefusal, serverTls, type TcpAddress } from "./secure-transport.ts";
 
 /**
  * Answers one request. May throw a RingsteadError before it has answered anything. The body is the handler's until it has answered all
@@ -36,7 +52,23 @@ export type RpcReply = {
 
 /** Requests of one connection that may be unanswered; more wait in the socket. */
 const IN_FLIGHT_LIMIT = 4096;
-const HANDSHAKE_TIMEOUT_MS = 5000;
+/** Answers of one connection that its peer did not take yet: until it has, its further requests wait. */
+const UNSENT_LIMIT_BYTES = 64 * 1024 * 1024;
+/** From the first byte to the end of the hello, TLS included. */
+const HELLO_LIMIT_MS = 5000;
+/**
+ * Connections that have not said hello. Of more, the oldest is closed: a peer says hello in milliseconds, so that who opens connections without
+ * end keeps nobody out.
+ */
+const STRANGERS_LIMIT = 128;
+/** What requests under way get when the server ends: they are writes that wait for a sync, not more. */
+const DRAIN_LIMIT_MS = 3000;
+const DRAIN_POLL_MS = 5;
+/** Of all kinds on one address; what comes beyond it is closed at once. */
+const CONNECTIONS_LIMIT = 4096;
+const NO_BINDING = EMPTY_BODY;
+
+const PROGRAM_REMEDY = "if it is a Ringstead node see what its log says; if it is not, keep it away from the RPC port";
 
 const toWireError = (error: unknown): readonly unknown[] =>
   error instanceof RingsteadError ? [error.code, error.message, error.fields] : ["internal", "internal error", {}];
@@ -47,6 +79,10 @@ class Connection {
   readonly writer: FrameWriter;
   readonly #log: Log;
   #inFlight = 0;
+  #held: Frame[] = [];
+  #heldFrom = 0;
+  #isRelieving = false;
+  #handle: ((frame: Frame) => void) | undefined;
 
   constructor(socket: Socket, log: Log) {
     this.socket = socket;
@@ -56,12 +92,46 @@ class Connection {
 
   begin(): void {
     this.#inFlight += 1;
-    if (this.#inFlight >= IN_FLIGHT_LIMIT) this.socket.pause();
   }
 
   finish(): void {
     this.#inFlight -= 1;
-    if (this.socket.isPaused() && this.#inFlight < IN_FLIGHT_LIMIT / 2) this.socket.resume();
+    this.relieve();
+  }
+
+  /** Takes a request on, or keeps it until there is room; those of one chunk may wait here, further ones in the socket. */
+  take(frame: Frame, handle: (frame: Frame) => void): void {
+    if (this.#heldFrom === this.#held.length && !this.#isFull()) {
+      handle(frame);
+      return;
+    }
+    this.#held.push(frame);
+    this.#handle = handle;
+    this.socket.pause();
+  }
+
+  /** Goes on with what was kept, once there is room. */
+  relieve(): void {
+    if (this.#heldFrom === this.#held.length || this.#isRelieving) return;
+    this.#isRelieving = true;
+    while (this.#heldFrom < this.#held.length && !this.#isFull() && !this.socket.destroyed) {
+      const frame = this.#held[this.#heldFrom++];
+      if (frame !== undefined) this.#handle?.(frame);
+    }
+    this.#isRelieving = false;
+    if (this.#heldFrom < this.#held.length) return;
+    this.#held = [];
+    this.#heldFrom = 0;
+    this.socket.resume();
+  }
+
+  /** Something is not answered, or an answer not taken. */
+  get isBusy(): boolean {
+    return this.#inFlight > 0 || this.writer.unsentBytes > 0;
+  }
+
+  #isFull(): boolean {
+    return this.#inFlight >= IN_FLIGHT_LIMIT || this.writer.unsentBytes >= UNSENT_LIMIT_BYTES;
   }
 
   noteUnexpected(error: unknown): void {
@@ -112,86 +182,212 @@ class Reply implements RpcReply {
   }
 }
 
-/** The listening side. Each connection proves the cluster key before its first request is looked at. */
+type Refusing = Pick<PeerRefusal, "code" | "reason" | "remedy">;
+
+/** For tests of two versions, and of clocks that differ. */
+export type RpcServerSides = { readonly versions?: WireVersions; readonly clock?: Clock };
+
+/** A connection until it has said hello. */
+type Stranger = { readonly socket: Socket; readonly peer: string; readonly timer: NodeJS.Timeout };
+
+const addressOf = (socket: Socket): string => `${socket.remoteAddress ?? ""} ${socket.remotePort ?? ""}`;
+
+/** The listening side. Each connection proves the cluster key before its first request is looked at; what comes over TCP is in TLS. */
 export class RpcServer implements AsyncDisposable {
   readonly #servers: Server[] = [];
-  readonly #accept: (socket: Socket) => void;
-  readonly #connections = new Set<Socket>();
+  readonly #clusterKey: Buffer;
+  readonly #handler: RpcHandler;
+  readonly #connections = new Set<Connection>();
+  #isStopping = false;
+  /** The longest known first. */
+  readonly #strangers = new Set<Stranger>();
   readonly #log: Log;
+  readonly #versions: WireVersions;
+  readonly #clock: Clock;
 
-  constructor(clusterKey: Buffer, handler: RpcHandler, log: Log) {
+  constructor(
+    clusterKey: Buffer,
+    handler: RpcHandler,
+    log: Log,
+    { versions = WIRE_VERSIONS, clock = systemClock }: RpcServerSides = {},
+  ) {
+    this.#clusterKey = clusterKey;
+    this.#handler = handler;
     this.#log = log;
-    this.#accept = (socket) => this.#serve(socket, clusterKey, handler);
+    this.#versions = versions;
+    this.#clock = clock;
   }
 
   /**
    * Listens on a Unix socket that only this user may open, replacing a stale one, or on a TCP port for other hosts. May be called for
-   * several addresses.
+   * several addresses. Throws RingsteadError `invalid-config` where TLS files cannot be used.
    */
-  listen(address: string | { readonly host: string; readonly port: number }): Promise<void> {
-    const server = createServer({ noDelay: true, keepAlive: true }, this.#accept);
-    this.#servers.push(server);
-    if (typeof address === "string") rmSync(address, { force: true });
-    return new Promise((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(typeof address === "string" ? { path: address } : address, () => {
-        if (typeof address === "string") chmodSync(address, 0o600);
-        resolve();
-      });
+  async listen(address: string | TcpAddress): Promise<void> {
+    const options = { noDelay: true, keepAlive: true };
+    if (typeof address === "string") {
+      const server = createServer(options, (socket) => this.#serve(socket, this.#meet(socket, address)));
+      this.#servers.push(server);
+      rmSync(address, { force: true });
+      await bindServer(server, { path: address });
+      chmodSync(address, 0o600);
+      return;
+    }
+    const secure = this.#secureServer(address);
+    const server = createServer(options, (socket) => {
+      socket.on("error", () => socket.destroy());
+      this.#meet(socket, socket.remoteAddress ?? "");
+      // How a TLS server is given a connection that another one accepted.
+      secure.emit("connection", socket);
     });
+    server.maxConnections = CONNECTIONS_LIMIT;
+    this.#servers.push(server);
+    await bindServer(server, { host: address.host, port: address.port });
+  }
+
+  /** The port of the TCP address that was listened on last. */
+  get port(): number | undefined {
+    const address = this.#servers.at(-1)?.address();
+    return typeof address === "object" ? address?.port : undefined;
+  }
+
+  /** Connections that have not said hello. */
+  get strangers(): number {
+    return this.#strangers.size;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const socket of this.#connections) socket.destroy();
-    await Promise.all(this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
+    this.#isStopping = true;
+    const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
+    for (const { socket } of this.#strangers) socket.destroy();
+    // Whose outcome is told need not be guessed: a write that was cut here could have taken effect or not.
+    const deadline = performance.now() + DRAIN_LIMIT_MS;
+    while ([...this.#connections].some((one) => one.isBusy) && performance.now() < deadline) await sleep(DRAIN_POLL_MS);
+    for (const { socket } of this.#connections) socket.destroy();
+    await Promise.all(closed);
   }
 
-  #serve(socket: Socket, clusterKey: Buffer, handler: RpcHandler): void {
-    this.#connections.add(socket);
-    const connection = new Connection(socket, this.#log);
-    const { writer } = connection;
-    const challenge = randomBytes(CHALLENGE_BYTES);
-    let isTrusted = false;
-    const handshakeTimer = setTimeout(() => socket.destroy(), HANDSHAKE_TIMEOUT_MS);
-    writer.write(encodeFrame(FRAME_HELLO, 0, [], CHALLENGE_BYTES), challenge);
+  #secureServer(address: TcpAddress): TlsServer {
+    const secure = createTlsServer(serverTls(this.#clusterKey, address), (socket) => {
+      const from = addressOf(socket);
+      const stranger = [...this.#strangers].find((one) => addressOf(one.socket) === from);
+      if (stranger === undefined) socket.destroy();
+      else this.#serve(socket, stranger);
+    });
+    secure.on("tlsClientError", (error: NodeJS.ErrnoException, socket) => {
+      const refusal = handshakeRefusal(error);
+      if (refusal !== undefined) this.#refuse(socket.remoteAddress ?? "", refusal);
+      socket.destroy();
+    });
+    return secure;
+  }
 
-    const onFrame = (frame: Frame): void => {
-      if (!isTrusted) {
-        const clientChallenge = frame.body.subarray(0, CHALLENGE_BYTES);
-        const proof = frame.body.subarray(CHALLENGE_BYTES);
-        if (frame.type !== FRAME_HELLO || !isProof(proof, proofOf(clusterKey, "client", challenge, clientChallenge))) {
-          this.#log.warn("refused an RPC connection that does not know the cluster key");
-          socket.destroy();
-          return;
-        }
-        isTrusted = true;
-        clearTimeout(handshakeTimer);
-        const answer = proofOf(clusterKey, "server", challenge, clientChallenge);
-        writer.write(encodeFrame(FRAME_HELLO, 0, [], answer.length), answer);
+  #refuse(peer: string, refusal: Refusing): void {
+    tellRefused({ side: "server", peer, ...refusal });
+  }
+
+  /** Gives a connection its time to say hello, in the place of an older one where there are too many. */
+  #meet(socket: Socket, peer: string): Stranger {
+    const timer = setTimeout(() => {
+      this.#refuse(peer, {
+        code: "rpc-silent",
+        reason: `it did not say hello within ${HELLO_LIMIT_MS / 1000} s`,
+        remedy: PROGRAM_REMEDY,
+      });
+      this.#know(stranger);
+      socket.destroy();
+    }, HELLO_LIMIT_MS);
+    const stranger: Stranger = { socket, peer, timer };
+    this.#strangers.add(stranger);
+    socket.on("close", () => this.#know(stranger));
+    const [oldest] = this.#strangers;
+    if (this.#strangers.size > STRANGERS_LIMIT && oldest !== undefined) {
+      this.#refuse(oldest.peer, {
+        code: "rpc-crowded",
+        reason: `more than ${STRANGERS_LIMIT} connections did not say hello`,
+        remedy: PROGRAM_REMEDY,
+      });
+      this.#know(oldest);
+      oldest.socket.destroy();
+    }
+    return stranger;
+  }
+
+  /** It is none any more: it is known now, or gone. */
+  #know(stranger: Stranger): void {
+    clearTimeout(stranger.timer);
+    this.#strangers.delete(stranger);
+  }
+
+  #serve(socket: Socket, stranger: Stranger): void {
+    const connection = new Connection(socket, this.#log);
+    this.#connections.add(connection);
+    const { writer } = connection;
+    const binding = socket instanceof TLSSocket ? bindingOf(socket) : NO_BINDING;
+    const challenge = randomBytes(CHALLENGE_BYTES);
+    const fromMs = this.#clock.nowMs();
+    let isTrusted = false;
+    writer.write(encodeFrame(FRAME_HELLO, 0, helloHeader(this.#versions, fromMs), CHALLENGE_BYTES), challenge);
+
+    const greet = (frame: Frame): void => {
+      const clientChallenge = frame.body.subarray(0, CHALLENGE_BYTES);
+      const proof = frame.body.subarray(CHALLENGE_BYTES);
+      const expected = proofOf(this.#clusterKey, "client", challenge, clientChallenge, binding);
+      if (frame.type !== FRAME_HELLO || !isProof(proof, expected)) {
+        this.#refuse(stranger.peer, {
+          code: "rpc-untrusted",
+          reason: "it does not know the cluster key",
+          remedy: "if it is a node of this cluster give it the same key file",
+        });
+        socket.destroy();
         return;
       }
-      if (frame.type !== FRAME_REQUEST) return;
+      this.#know(stranger);
+      const refusal = refusalOf(this.#versions, readIntroduction(frame.header), fromMs, this.#clock.nowMs());
+      if (refusal !== undefined) {
+        const { code, reason, remedy } = refusal;
+        this.#refuse(stranger.peer, refusal);
+        socket.end(encodeFrame(FRAME_ERROR, 0, [code, reason, { remedy }], 0));
+        socket.destroySoon();
+        return;
+      }
+      isTrusted = true;
+      decoder.trust();
+      const answer = proofOf(this.#clusterKey, "server", challenge, clientChallenge, binding);
+      writer.write(encodeFrame(FRAME_HELLO, 0, [], answer.length), answer);
+    };
+    const handle = (frame: Frame): void => {
       connection.begin();
       const reply = new Reply(connection, frame);
+      if (this.#isStopping) {
+        reply.error(new RingsteadError("rpc-unreachable", "the peer is ending, and did nothing of this"));
+        return;
+      }
       try {
-        handler(frame.header, frame.body, reply);
+        this.#handler(frame.header, frame.body, reply);
       } catch (error) {
         reply.error(error);
       }
     };
-    const decoder = new FrameDecoder(onFrame);
+    const onFrame = (frame: Frame): void => {
+      if (socket.destroyed || socket.writableEnded) return;
+      if (!isTrusted) greet(frame);
+      else if (frame.type === FRAME_REQUEST) connection.take(frame, handle);
+    };
+    const decoder = new FrameDecoder(onFrame, HELLO_LIMIT_BYTES);
     socket.on("data", (chunk: Buffer) => {
       try {
         if (decoder.push(chunk)) releaseMemory(chunk);
       } catch (error) {
-        this.#log.warn("closed an RPC connection", { error: String(error) });
+        if (!(error instanceof RingsteadError)) throw error;
+        this.#refuse(stranger.peer, { code: error.code, reason: error.message, remedy: PROGRAM_REMEDY });
         socket.destroy();
       }
     });
+    socket.on("drain", () => connection.relieve());
     socket.on("error", () => socket.destroy());
     socket.on("close", () => {
-      clearTimeout(handshakeTimer);
-      this.#connections.delete(socket);
+      this.#know(stranger);
+      this.#connections.delete(connection);
     });
   }
 }

@@ -13,6 +13,8 @@ const NEVER_IN_A_REQUEST = [
   "device-foreign",
   "device-path-not-folder",
   "disk-not-mounted",
+  "epoch-damaged",
+  "epoch-other-power",
   "format-newer",
   "invalid-config",
   "no-device",
