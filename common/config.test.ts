@@ -19,6 +19,7 @@ describe("cluster.toml", () => {
       services: ["identity", "object", "image", "block", "compute", "network"],
       detach: false,
       identity: {},
+      block: {},
       revocationGraceSeconds: 300,
       scrubDays: 7,
     });

@@ -89,7 +89,10 @@ export const openAccessKeys = async (options: AccessKeysOptions): Promise<Access
   /** Used last at the end. */
   const entries = new Map<string, Entry>();
   const asking = new Map<string, Promise<AccessKey | undefined>>();
-  let isKept = true;
+  /** What the file lacks is what changed since. */
+  let changes = 0;
+  let keptChanges = 0;
+  const isKept = (): boolean => keptChanges === changes;
 
   const remember = (access: string, entry: Entry): void => {
     entries.delete(access);
@@ -101,7 +104,7 @@ export const openAccessKeys = async (options: AccessKeysOptions): Promise<Access
     }
   };
   const forget = (access: string): void => {
-    if (entries.delete(access)) isKept = false;
+    if (entries.delete(access)) changes += 1;
   };
 
   const question = async (access: string): Promise<AccessKey | undefined> => {
@@ -122,7 +125,7 @@ export const openAccessKeys = async (options: AccessKeysOptions): Promise<Access
       connection,
       askAgainAtMs: clock.nowMs() + CONFIRM_INTERVAL_MS,
     });
-    isKept = false;
+    changes += 1;
     return key;
   };
 
@@ -165,16 +168,12 @@ export const openAccessKeys = async (options: AccessKeysOptions): Promise<Access
     entry.connection === news.connection && clock.nowMs() < entry.askAgainAtMs;
 
   const keep = async (): Promise<void> => {
-    isKept = true;
-    try {
-      await writeAccessKeyFile(
-        path,
-        [...entries.values()].flatMap(({ record }) => record ?? []),
-      );
-    } catch (thrown) {
-      isKept = false;
-      throw thrown;
-    }
+    const written = changes;
+    await writeAccessKeyFile(
+      path,
+      [...entries.values()].flatMap(({ record }) => record ?? []),
+    );
+    keptChanges = written;
   };
 
   for (const { access, bytes, opened } of await readAccessKeyFile(path, fileKey, log)) {
@@ -198,16 +197,16 @@ export const openAccessKeys = async (options: AccessKeysOptions): Promise<Access
     },
     worker: {
       name: "access-keys",
-      status: () => ({ known: entries.size, isKept }),
+      status: () => ({ known: entries.size, isKept: isKept() }),
       work: async () => {
         for (const [access, entry] of entries) if (isOver(entry)) forget(access);
-        if (!isKept) await keep();
+        if (!isKept()) await keep();
         return "idle";
       },
       waitForWork: (signal) => sleep(KEEP_INTERVAL_MS, signal),
     },
     [Symbol.asyncDispose]: async () => {
-      if (isKept) return;
+      if (isKept()) return;
       try {
         await keep();
       } catch (thrown) {

@@ -120,7 +120,12 @@ test("every kind of scope: unscoped, default, project by id, system; no catalog 
   const system = await login(ADMIN, { system: { all: true } });
   expect(system.body.token).toMatchObject({
     system: { all: true },
-    catalog: [{ type: "identity" }, { type: "object-store", endpoints: [] }],
+    catalog: [
+      { type: "block-storage", endpoints: [] },
+      { type: "identity" },
+      { type: "object-store", endpoints: [] },
+      { type: "volumev3", endpoints: [] },
+    ],
   });
   const { id: projectId } = (await login(ADMIN, PROJECT)).body.token.project;
   const { id: userId } = system.body.token.user;
@@ -252,7 +257,7 @@ test("a disabled user, project or domain ends what a live token can do", async (
 
 test("everything kept is listed, filtered and shown", async () => {
   const token = await adminToken();
-  const counts = { domains: 1, projects: 2, users: 1, roles: 5, regions: 1, services: 2, endpoints: 6 };
+  const counts = { domains: 1, projects: 2, users: 1, roles: 5, regions: 1, services: 4, endpoints: 12 };
   for (const [plural, count] of Object.entries(counts) as [Collection, number][]) {
     const list = await call("GET", `/v3/${plural}`, { token });
     expect([plural, list.status, list.body[plural]?.length]).toEqual([plural, 200, count]);
@@ -271,7 +276,7 @@ test("everything kept is listed, filtered and shown", async () => {
   expect(await named("enabled=false")).toEqual([]);
   expect(await named("enabled")).toHaveLength(2);
   expect(await named("unknown=1")).toHaveLength(2);
-  expect((await call("GET", "/v3/endpoints?interface=public", { token })).body.endpoints).toHaveLength(2);
+  expect((await call("GET", "/v3/endpoints?interface=public", { token })).body.endpoints).toHaveLength(4);
 });
 
 test("a user sees its own projects, catalog and system role", async () => {
@@ -281,7 +286,7 @@ test("a user sees its own projects, catalog and system role", async () => {
   expect((await call("GET", `/v3/users/${user.id}/projects`, { token })).body.projects).toMatchObject([
     { name: "admin" },
   ]);
-  expect((await call("GET", "/v3/auth/catalog", { token })).body.catalog).toHaveLength(2);
+  expect((await call("GET", "/v3/auth/catalog", { token })).body.catalog).toHaveLength(4);
   expect((await call("GET", "/v3/auth/system", { token })).body.system).toEqual([{ all: true }]);
   expect((await call("GET", "/v3/auth/domains", { token })).body.domains).toEqual([]);
   expect((await call("GET", "/v3/auth/catalog", { token: tokenOf(await login(ADMIN)) })).status).toBe(403);

@@ -34,6 +34,7 @@ export class MemoryDevice implements DeviceEngine {
   readonly #syncAfter: SyncAfter;
   readonly #entries = new Map<string, Entry & { readonly bytes: Uint8Array | undefined }>();
   readonly #durable: Map<string, Entry & { readonly bytes: Uint8Array | undefined }>;
+  #hasCrashed = false;
   #unsynced: { readonly mutations: readonly SettledMutation[]; readonly done: Promise<void> }[] = [];
 
   constructor(
@@ -50,8 +51,9 @@ export class MemoryDevice implements DeviceEngine {
     }
   }
 
-  /** The device as it is after power loss: what was not synced is gone. The old object must not be used again. */
+  /** The device as it is after power loss: what was not synced is gone. Whoever still works with the old object waits for ever, and changes nothing. */
   afterCrash(): MemoryDevice {
+    this.#hasCrashed = true;
     return new MemoryDevice(this.#syncAfter, this.#durable, this.digests.scheme);
   }
 
@@ -60,6 +62,7 @@ export class MemoryDevice implements DeviceEngine {
   }
 
   apply(mutations: readonly Mutation[]): Promise<void> {
+    if (this.#hasCrashed) return new Promise(() => {});
     const settled = mutations.map(settle);
     for (const mutation of settled) {
       const value = mutation.kind === "put" ? mutation.value : undefined;
@@ -68,6 +71,7 @@ export class MemoryDevice implements DeviceEngine {
     }
     const done = new Promise<void>((resolve) => {
       this.#syncAfter(() => {
+        if (this.#hasCrashed) return;
         const index = this.#unsynced.findIndex((commit) => commit.mutations === settled);
         for (const commit of this.#unsynced.splice(0, index + 1))
           for (const mutation of commit.mutations) change(this.#durable, mutation);
