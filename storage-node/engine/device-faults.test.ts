@@ -62,6 +62,28 @@ test("a full device refuses, loses nothing, and goes on when space returns", asy
   expect((await namesIn(again)).length).toBe(count + 1);
 });
 
+test("a body that was damaged before a start is not given out of memory while the block that it ends in is written anew", async () => {
+  const disk = new SimulatedDisk();
+  const platter = emptyIndexPlatter();
+  const before = await open(disk, platter);
+  await put(before, "old", "1", Buffer.from("a body as it was written"));
+  await before[Symbol.asyncDispose]();
+  for (const name of await disk.list("/device/log")) {
+    const file = await disk.open(`/device/log/${name}`, "existing");
+    const bytes = Buffer.alloc(await file.size());
+    await file.read([bytes], 0);
+    const at = bytes.indexOf("as it was written");
+    if (at >= 0) await file.write(Buffer.from("AS"), at);
+    await file.close();
+  }
+  const device = await open(disk, platter);
+  const writing = put(device, "new", "1", Buffer.from("behind it"));
+  expect(await codeOfFailure(bodyAt(device, "old"))).toBe("body-damaged");
+  await writing;
+  expect(await codeOfFailure(bodyAt(device, "old"))).toBe("body-damaged");
+  await device[Symbol.asyncDispose]();
+});
+
 test("a full device still takes deletes, tombstones and confirmations, and serves again after them", async () => {
   const disk = new SimulatedDisk();
   disk.capacity = 16 * SEGMENT_BYTES;

@@ -291,11 +291,14 @@ export class LogWriter {
     return (open ?? this.#queue.at(-1) ?? this.#writing)?.synced ?? Promise.resolve();
   }
 
-  /** Log bytes that may not be in the file yet; undefined where they are. A view: copy before the next await. */
+  /**
+   * Log bytes that may not be in the file yet; undefined where they are. What a batch begins with, to be whole blocks, may be what the file had when the
+   * device was opened: nobody has checked that, and it is read from there. A view: copy before the next await.
+   */
   inMemory(segment: number, offset: number, length: number): Uint8Array | undefined {
     for (const batch of this.#unsynced()) {
       const at = offset - batch.base;
-      if (batch.segment.number === segment && at >= 0 && at + length <= batch.length) {
+      if (batch.segment.number === segment && at >= batch.lead && at + length <= batch.length) {
         return batch.region.bytes.subarray(at, at + length);
       }
     }
