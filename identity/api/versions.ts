@@ -1,4 +1,5 @@
 import type { HttpRequest } from "../../common/http/route.ts";
+import { identityError } from "../core/identity-error.ts";
 import { baseUrl, type IdentityContext, type IdentityRoute, openRoute } from "./identity-route.ts";
 
 /** The version document of Keystone 2023.1 (Zed's successor says the same): clients read `id` and `links`. */
@@ -10,17 +11,36 @@ const versionDocument = (request: HttpRequest<object>, context: IdentityContext)
   "media-types": [{ base: "application/json", type: "application/vnd.openstack.identity-v3+json" }],
 });
 
-export const VERSION_ROUTES: readonly IdentityRoute[] = [
+/** Which versions there are: v3 alone. */
+const versionList = (path: string): IdentityRoute =>
   openRoute({
     method: "GET",
-    path: "/",
+    path,
     request: {},
     handler: (request, context) => ({
       status: 300,
       headers: { location: `${baseUrl(request, context)}/` },
       body: { versions: { values: [versionDocument(request, context)] } },
     }),
-  }),
+  });
+
+/** A call of v2.0: whoever makes it without having asked for versions learns where v3 is. */
+const goneSinceV3 = (method: "GET" | "POST", path: string): IdentityRoute =>
+  openRoute({
+    method,
+    path,
+    request: {},
+    handler: (request, context) => {
+      throw identityError("gone", `Identity v2.0 is not offered any more: use v3 at ${baseUrl(request, context)}.`);
+    },
+  });
+
+export const VERSION_ROUTES: readonly IdentityRoute[] = [
+  versionList("/"),
+  // Clients that were given a URL of v2.0 ask there first, and go on with what they find.
+  versionList("/v2.0"),
+  goneSinceV3("POST", "/v2.0/tokens"),
+  goneSinceV3("GET", "/v2.0/tenants"),
   openRoute({
     method: "GET",
     path: "/v3",
