@@ -1,10 +1,12 @@
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CompactSign, type CompactJWSHeaderParameters } from "jose";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createTokenVerifier, type TokenContext, type TokenVerifier } from "./client.ts";
+import { createIdentityClient, createTokenVerifier, type TokenContext, type TokenVerifier } from "./client.ts";
 import { RevocationList } from "./core/revocation.ts";
 import { signToken } from "./token-signer.ts";
 import type { TokenClaims } from "./wire.ts";
@@ -182,4 +184,16 @@ test("without the key file a token is refused, and accepted once it is there", a
   publish(key);
   nowMs += 1_000;
   expect(await verdict(token)).toMatchObject({ userName: "admin" });
+});
+
+test("a login waits for an identity process that is about to listen", async () => {
+  const socketPath = join(folder, "late.sock");
+  const login = createIdentityClient(socketPath).v1Auth("admin:admin", "key");
+  const refused = expect(login).rejects.toMatchObject({ code: "unauthorized" });
+  // The first attempt has met nobody.
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const server = createServer((_request, response) => response.writeHead(401).end());
+  await once(server.listen(socketPath), "listening");
+  await refused;
+  server.close();
 });

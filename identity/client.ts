@@ -24,6 +24,10 @@ import {
 
 const REQUEST_TIMEOUT_MS = 30_000;
 const ANSWER_MAX_BYTES = 1024 * 1024;
+/** How long a login waits for an identity process that is not there. */
+const ABSENT_PATIENCE_MS = 3000;
+const ABSENT_POLL_MS = 100;
+const ABSENT_CAUSES: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "rpc-unreachable"]);
 
 /** Calls to the identity process. */
 export type IdentityClient = {
@@ -111,12 +115,27 @@ const pathSegment = (text: string): string =>
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
   );
 
+/** Asks again where nobody listens: a process that starts, or is started again, is there within a second or two. */
+const patiently =
+  (ask: Ask): Ask =>
+  async (method, path, body) => {
+    const deadlineMs = performance.now() + ABSENT_PATIENCE_MS;
+    for (;;) {
+      try {
+        return await ask(method, path, body);
+      } catch (error) {
+        const isAbsent = error instanceof RingsteadError && ABSENT_CAUSES.has(String(error.fields.cause));
+        if (!isAbsent || performance.now() >= deadlineMs) throw error;
+        await sleep(ABSENT_POLL_MS);
+      }
+    }
+  };
+
 const clientOver = (ask: Ask): IdentityClient => ({
-  v1Auth: async (user, key, remoteAddress) =>
-    decode(
-      v1AuthResponse,
-      await ask("POST", "/internal/v1-auth", Buffer.from(JSON.stringify({ user, key, remoteAddress }))),
-    ),
+  v1Auth: async (user, key, remoteAddress) => {
+    const asked = Buffer.from(JSON.stringify({ user, key, remoteAddress }));
+    return decode(v1AuthResponse, await patiently(ask)("POST", "/internal/v1-auth", asked));
+  },
   ec2: async (access) => {
     const answer = await ask("GET", `/internal/ec2/${pathSegment(access)}`);
     return answer.status === 404 ? undefined : decode(ec2Response, answer);

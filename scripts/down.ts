@@ -1,6 +1,6 @@
 import { rmSync } from "node:fs";
 import { runtimePaths } from "../common/runtime-paths.ts";
-import { endProcesses, signalProcess, waitUntilEnded } from "./process-identity.ts";
+import { endProcesses, signalProcess, waitUntilEnded } from "../common/process-identity.ts";
 import { DRAIN_MS, KEEP_RUNNING_SIGNAL, keptProcesses, stopOrphans } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import { startTimeOf } from "./process-identity.ts";
+import { startTimeOf } from "../common/process-identity.ts";
 
 /** How often the file is looked at: ready.json names a new export so late at most. */
 const LOOK_MS = 500;

@@ -41,8 +41,8 @@ it("ready.json has the keys of the contract, no endpoint of what does not run, a
 });
 
 it("openrc quotes what the shell would read, clouds.yaml what YAML would", () => {
-  expect(openrcText(ready, undefined)).toContain(`export OS_PASSWORD='it'\\''s'\n`);
-  expect(openrcText(ready, "/c.pem")).toContain("export OS_CACERT='/c.pem'\n");
+  expect(openrcText(ready, undefined, "/d/clouds.yaml")).toContain(`export OS_PASSWORD='it'\\''s'\n`);
+  expect(openrcText(ready, "/c.pem", "/d/clouds.yaml")).toContain("export OS_CACERT='/c.pem'\n");
   expect(cloudsYamlText(ready, undefined)).toContain('      password: "it\'s"\n');
   expect(cloudsYamlText(ready, undefined)).not.toContain("cacert");
 });

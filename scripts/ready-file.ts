@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { type ClusterConfig, publicEndpoint, SERVICES } from "../common/config.ts";
 import { replaceFile } from "../common/replace-file.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import type { ProcessIdentity } from "./process-identity.ts";
+import type { ProcessIdentity } from "../common/process-identity.ts";
 
 /** Names of `endpoints` and of `unavailable`. */
 export type EndpointName = (typeof SERVICES)[number] | "s3";
@@ -91,13 +91,15 @@ const shellQuoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}
  * `openstack volume create` of Debian 12 wants an address of the image service before anything else, and asks nothing there unless it is to copy an
  * image: as long as there is no such service it gets one where nobody listens.
  */
-const imageVariables = ({ endpoints }: ReadyFile): Readonly<Record<string, string>> =>
+const imageSettings = ({ endpoints }: ReadyFile): Readonly<Record<string, string>> =>
   endpoints.image === undefined && endpoints.block !== undefined
     ? { image_endpoint_override: "http://127.0.0.1:9/v2", image_api_version: "2" }
     : {};
 
+const CLOUD = "ringstead";
+
 /** The lines of DIR/openrc. */
-export const openrcText = (ready: ReadyFile, authority: string | undefined): string => {
+export const openrcText = (ready: ReadyFile, authority: string | undefined, cloudsYaml: string): string => {
   const variables: Record<string, string> = {
     OS_AUTH_TYPE: "password",
     OS_AUTH_URL: ready.endpoints.identity ?? "",
@@ -109,19 +111,21 @@ export const openrcText = (ready: ReadyFile, authority: string | undefined): str
     OS_PROJECT_DOMAIN_NAME: ready.admin.domain,
     OS_REGION_NAME: ready.region,
     OS_INTERFACE: "public",
+    // Some settings of the openstack command have no variable of their own.
+    OS_CLIENT_CONFIG_FILE: cloudsYaml,
+    OS_CLOUD: CLOUD,
     ...(authority === undefined ? {} : { OS_CACERT: authority }),
   };
-  for (const [name, value] of Object.entries(imageVariables(ready))) variables[`OS_${name.toUpperCase()}`] = value;
   const lines = Object.entries(variables).map(([name, value]) => `export ${name}=${shellQuoted(value)}`);
   // A token or system scope left over from another cloud would win over the password.
-  return `${["unset OS_TOKEN OS_SYSTEM_SCOPE OS_CLOUD", ...lines].join("\n")}\n`;
+  return `${["unset OS_TOKEN OS_SYSTEM_SCOPE", ...lines].join("\n")}\n`;
 };
 
 /** The text of DIR/clouds.yaml: cloud `ringstead`. JSON strings are YAML strings. */
 export const cloudsYamlText = (ready: ReadyFile, authority: string | undefined): string =>
   [
     "clouds:",
-    "  ringstead:",
+    `  ${CLOUD}:`,
     "    auth_type: password",
     "    auth:",
     `      auth_url: ${JSON.stringify(ready.endpoints.identity)}`,
@@ -133,7 +137,7 @@ export const cloudsYamlText = (ready: ReadyFile, authority: string | undefined):
     `    region_name: ${JSON.stringify(ready.region)}`,
     "    interface: public",
     '    identity_api_version: "3"',
-    ...Object.entries(imageVariables(ready)).map(([name, value]) => `    ${name}: ${JSON.stringify(value)}`),
+    ...Object.entries(imageSettings(ready)).map(([name, value]) => `    ${name}: ${JSON.stringify(value)}`),
     ...(authority === undefined ? [] : [`    cacert: ${JSON.stringify(authority)}`]),
     "",
   ].join("\n");
@@ -141,7 +145,7 @@ export const cloudsYamlText = (ready: ReadyFile, authority: string | undefined):
 /** Writes openrc, clouds.yaml and then ready.json, each atomically, all with mode 0600: they hold the password. */
 export const writeReadyFiles = (paths: RuntimePaths, config: ClusterConfig, ready: ReadyFile): void => {
   const authority = ownAuthority(config);
-  replaceFile(paths.openrc, openrcText(ready, authority), 0o600);
+  replaceFile(paths.openrc, openrcText(ready, authority, paths.cloudsYaml), 0o600);
   replaceFile(paths.cloudsYaml, cloudsYamlText(ready, authority), 0o600);
   replaceFile(paths.readyJson, `${JSON.stringify(ready, undefined, 2)}\n`, 0o600);
 };

@@ -9,7 +9,7 @@ import { deviceFindings, repairFindings } from "./device-findings.ts";
 import { type DeviceStatus, devicesOf } from "./device-status.ts";
 import { type Finding, inOneLine, problem } from "./finding.ts";
 import { ALL_ROLES, unavailableServices } from "./installation.ts";
-import { isRunning } from "./process-identity.ts";
+import { isRunning } from "../common/process-identity.ts";
 import type { Unavailable } from "./ready-file.ts";
 import type { ProcessSnapshot } from "./supervised-process.ts";
 import { refusedPeers } from "./refused-peers.ts";

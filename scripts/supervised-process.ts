@@ -6,7 +6,7 @@ import type { Log } from "../common/log.ts";
 import { type Retirement, STANDS_BY, TAKES_OVER } from "../common/succession.ts";
 import { sleep } from "../common/worker.ts";
 import type { HeldListeners } from "./held-listeners.ts";
-import { type ProcessIdentity, startTimeOf } from "./process-identity.ts";
+import { type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
 
 /** Back-off between restarts: doubles from the first to the last, begins anew after a long enough life. */
 const BACKOFF_FIRST_MS = 200;

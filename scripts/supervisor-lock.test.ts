@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { isRunning, startTimeOf } from "./process-identity.ts";
+import { isRunning, startTimeOf } from "../common/process-identity.ts";
 import { lockHolder, takeLock } from "./supervisor-lock.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringstead-lock-"));

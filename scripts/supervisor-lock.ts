@@ -1,6 +1,6 @@
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { codeOf, RingsteadError } from "../common/errors.ts";
-import { isRunning, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
+import { isRunning, type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
 
 /** The supervisor that holds the lock file, undefined where none does (absent, stale or unreadable file). */
 export const lockHolder = (lockFile: string): ProcessIdentity | undefined => {

@@ -15,7 +15,7 @@ import { exportProcesses, watchExports } from "./export-processes.ts";
 import { ALL_ROLES, isOptionalRole, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
-import { endProcesses, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
+import { endProcesses, type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
 import { type ReadyFile, readyFile, type Unavailable, writeReadyFiles } from "./ready-file.ts";
 import { refusedWrites } from "./refused-writes.ts";
 import { serveRestarts } from "./rolling-restart.ts";

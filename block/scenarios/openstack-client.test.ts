@@ -7,13 +7,18 @@ import { adminSession } from "../../identity/scenarios/cloud-session.ts";
 import { cleanEnvironment, TestInstallation } from "../../scripts/scenarios/installation.ts";
 
 const installation = new TestInstallation(["--only", "block"]);
-const cloudsFile = (): string => join(installation.folder, "clouds.yaml");
+
+/** A command of a shell that has read openrc. */
+const inShell = (command: string): readonly [string, readonly string[]] => [
+  "bash",
+  ["-c", `. "$0" && exec ${command} "$@"`, join(installation.folder, "openrc")],
+];
 
 /** One `openstack` process that is given commands line by line. */
 const openstack = (commands: readonly string[]): Promise<{ readonly output: string; readonly errors: string }> =>
   new Promise((resolve, reject) => {
-    const environment = { ...cleanEnvironment(), OS_CLIENT_CONFIG_FILE: cloudsFile(), OS_CLOUD: "ringstead" };
-    const child = spawn("/usr/bin/python3", ["/usr/bin/openstack"], { env: environment });
+    const [shell, words] = inShell("/usr/bin/python3 /usr/bin/openstack");
+    const child = spawn(shell, words, { env: cleanEnvironment() });
     let output = "";
     let errors = "";
     child.stdout.on("data", (chunk: Buffer) => void (output += chunk.toString()));
@@ -61,9 +66,8 @@ const run = promisify(execFile);
 
 /** Cinder's own client, with what is in openrc. */
 const cinder = async (...words: string[]): Promise<string> => {
-  const script = '. "$0" && exec cinder "$@"';
-  const rc = join(installation.folder, "openrc");
-  return (await run("bash", ["-c", script, rc, ...words], { env: cleanEnvironment() })).stdout;
+  const [shell, first] = inShell("cinder");
+  return (await run(shell, [...first, ...words], { env: cleanEnvironment() })).stdout;
 };
 
 const adminProjectId = async (): Promise<string> => {

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
-import { type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
+import { type ProcessIdentity, waitUntilEnded } from "../../common/process-identity.ts";
 import { CHECKOUT } from "../up-options.ts";
 
 const run = promisify(execFile);

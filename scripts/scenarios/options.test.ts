@@ -6,7 +6,7 @@ import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
-import { startTimeOf } from "../process-identity.ts";
+import { startTimeOf } from "../../common/process-identity.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import type { SupervisorState } from "../supervisor.ts";
 import { CHECKOUT } from "../up-options.ts";

@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
-import { isRunning, type ProcessIdentity, waitUntilEnded } from "../process-identity.ts";
+import { isRunning, type ProcessIdentity, waitUntilEnded } from "../../common/process-identity.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
 import { CHECKOUT } from "../up-options.ts";

@@ -3,6 +3,13 @@ import { closeSync, fchmodSync, mkdirSync, openSync, readFileSync, rmSync, statS
 import { chmod } from "node:fs/promises";
 import { dirname } from "node:path";
 import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
+import {
+  endProcesses,
+  isRunning,
+  isStartedWith,
+  type ProcessIdentity,
+  startTimeOf,
+} from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
 import type { LayerId } from "../core/chains.ts";
 import {
@@ -16,7 +23,6 @@ import {
   VOLUME_NODE,
   volumeNode,
 } from "./block-graph.ts";
-import { endProcess, isRunning, isStartedWith, type ProcessIdentity, startTimeOf } from "./process-identity.ts";
 import { QmpClient } from "./qmp-client.ts";
 
 export type DaemonFiles = {
@@ -110,7 +116,7 @@ export class ExportDaemon {
       return new ExportDaemon(files, identity, await QmpClient.connected(files.qmpSocket));
     } catch (error) {
       if (codeOf(error) !== "daemon-lost") throw error;
-      await endProcess(identity, 0);
+      await endProcesses([identity], 0);
       return undefined;
     }
   }
@@ -144,7 +150,7 @@ export class ExportDaemon {
           if (codeOf(error) !== "daemon-lost") throw error;
         }
         if (performance.now() >= deadline) {
-          await endProcess(identity, 0);
+          await endProcesses([identity], 0);
           throw new RingsteadError("daemon-failed", "qemu-storage-daemon does not answer");
         }
       }
@@ -257,7 +263,7 @@ export class ExportDaemon {
 
   /** Ends it, what it has in flight written out. */
   async end(): Promise<void> {
-    await endProcess(this.identity, GRACE_MS);
+    await endProcesses([this.identity], GRACE_MS);
     this.release();
     for (const path of [this.#files.qmpSocket, this.#files.nbdSocket]) rmSync(path, { force: true });
   }

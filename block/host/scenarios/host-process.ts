@@ -8,7 +8,7 @@ import { runtimePaths } from "../../../common/runtime-paths.ts";
 import { createVolumeHostClient } from "../../client.ts";
 import type { VolumeHost } from "../../volume-host.ts";
 import { BLOCK_HOST_SOCKET } from "../../wire.ts";
-import { endProcess, startTimeOf } from "../exports/process-identity.ts";
+import { endProcesses, startTimeOf } from "../../../common/process-identity.ts";
 import { hostPaths } from "../paths.ts";
 import { ExportRecords } from "../store/export-records.ts";
 
@@ -77,7 +77,7 @@ export class HostProcess implements AsyncDisposable {
     await this.stop();
     this.#rpc[Symbol.dispose]();
     for (const { pid, startTime } of new ExportRecords(hostPaths(this.runtime).exportRecords).all)
-      if (pid > 0 && startTimeOf(pid) === startTime) await endProcess({ pid, startTime }, 5000);
+      if (pid > 0 && startTimeOf(pid) === startTime) await endProcesses([{ pid, startTime }], 5000);
     for (const path of [this.folder, this.runtime.socketDir]) rmSync(path, { recursive: true, force: true });
   }
 

@@ -1,11 +1,14 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { codeOf } from "../common/errors.ts";
-import { sleep } from "../common/worker.ts";
+import { codeOf } from "./errors.ts";
+import { sleep } from "./worker.ts";
 
 /** A process that cannot be mistaken for a later one with its pid: `startTime` is field 22 of /proc/PID/stat (clock ticks). */
 export type ProcessIdentity = { readonly pid: number; readonly startTime: number };
 
-const POLL_MS = 50;
+const POLL_MS = 20;
+
+/** A write that is under way ends first. */
+const KILLED_LIMIT_MS = 30_000;
 
 /** A killed process is a zombie while threads of it still end (in an fdatasync, say): until then its files and locks are held. */
 const hasThreads = (pid: number): boolean => {
@@ -33,6 +36,16 @@ export const startTimeOf = (pid: number): number | undefined => {
 /** Whether this very process lives. */
 export const isRunning = ({ pid, startTime }: ProcessIdentity): boolean => startTimeOf(pid) === startTime;
 
+/** Whether `word` is part of what the process was started with. */
+export const isStartedWith = (pid: number, word: string): boolean => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(word);
+  } catch (error) {
+    if (codeOf(error) === "ENOENT" || codeOf(error) === "ESRCH") return false;
+    throw error;
+  }
+};
+
 /** Sends `signal` if this very process still lives. */
 export const signalProcess = (identity: ProcessIdentity, signal: NodeJS.Signals): void => {
   if (!isRunning(identity)) return;
@@ -58,5 +71,5 @@ export const endProcesses = async (processes: readonly ProcessIdentity[], graceM
   for (const identity of processes) signalProcess(identity, "SIGTERM");
   if (await waitUntilEnded(processes, graceMs)) return;
   for (const identity of processes) signalProcess(identity, "SIGKILL");
-  await waitUntilEnded(processes, 10_000);
+  await waitUntilEnded(processes, KILLED_LIMIT_MS);
 };
