@@ -22,7 +22,10 @@ import {
   v1AuthResponse,
 } from "./wire.ts";
 
+/** A login waits for its turn, and the revocations for news. */
 const REQUEST_TIMEOUT_MS = 30_000;
+/** One row is read: who takes longer hangs, and a client of S3 is told to come again. */
+const ACCESS_KEY_TIMEOUT_MS = 3000;
 const ANSWER_MAX_BYTES = 1024 * 1024;
 /** How long a login waits for an identity process that is not there. */
 const ABSENT_PATIENCE_MS = 3000;
@@ -50,7 +53,7 @@ export type IdentityClient = {
 type Answer = { readonly status: number; readonly text: string };
 
 /** How an internal operation is asked for; `body` is JSON. Throws RingsteadError `identity-unavailable`. */
-type Ask = (method: "GET" | "POST", path: string, body?: Uint8Array) => Promise<Answer>;
+type Ask = (method: "GET" | "POST", path: string, body?: Uint8Array, timeoutMs?: number) => Promise<Answer>;
 
 const silent = (error: Error): RingsteadError =>
   new RingsteadError("identity-unavailable", `the identity service does not answer: ${error.message}`, {
@@ -63,6 +66,7 @@ export const askSocket = (
   method: "GET" | "POST",
   path: string,
   body?: Uint8Array,
+  timeoutMs = REQUEST_TIMEOUT_MS,
 ): Promise<Answer> =>
   new Promise((resolve, reject) => {
     const unavailable = (error: Error): void => reject(silent(error));
@@ -82,7 +86,7 @@ export const askSocket = (
         response.on("error", unavailable);
       },
     );
-    outgoing.setTimeout(REQUEST_TIMEOUT_MS, () => outgoing.destroy(new Error("timed out")));
+    outgoing.setTimeout(timeoutMs, () => outgoing.destroy(new Error("timed out")));
     outgoing.on("error", unavailable);
     outgoing.end(body);
   });
@@ -90,9 +94,9 @@ export const askSocket = (
 /** The same over the connection to another node. */
 const askPeer =
   (rpc: RpcClient): Ask =>
-  (method, path, body) =>
+  (method, path, body, timeoutMs = REQUEST_TIMEOUT_MS) =>
     new Promise((resolve, reject) => {
-      rpc.call([method, path], body, REQUEST_TIMEOUT_MS, (error, [status], bytes) => {
+      rpc.call([method, path], body, timeoutMs, (error, [status], bytes) => {
         if (error === undefined) resolve({ status: Number(status), text: bytes.toString("utf8") });
         else reject(silent(error));
       });
@@ -137,7 +141,7 @@ const clientOver = (ask: Ask): IdentityClient => ({
     return decode(v1AuthResponse, await patiently(ask)("POST", "/internal/v1-auth", asked));
   },
   ec2: async (access) => {
-    const answer = await ask("GET", `/internal/ec2/${pathSegment(access)}`);
+    const answer = await ask("GET", `/internal/ec2/${pathSegment(access)}`, undefined, ACCESS_KEY_TIMEOUT_MS);
     return answer.status === 404 ? undefined : decode(ec2Response, answer);
   },
   readyInfo: async () => decode(readyInfoResponse, await ask("GET", "/internal/ready-info")),
@@ -152,7 +156,7 @@ const clientOver = (ask: Ask): IdentityClient => ({
 
 /** Asks the identity process of this node. `socketPath`: `runtimePaths(DIR).socket("control")`. */
 export const createIdentityClient = (socketPath: string): IdentityClient =>
-  clientOver((method, path, body) => askSocket(socketPath, method, path, body));
+  clientOver((...asked) => askSocket(socketPath, ...asked));
 
 /** Asks the identity process of another node. */
 export const createRemoteIdentityClient = (rpc: RpcClient): IdentityClient => clientOver(askPeer(rpc));

@@ -7,7 +7,7 @@ import { bindServer } from "../common/listeners.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
 import { runWorkers } from "../common/worker.ts";
-import { createRevocationFollower, createTokenVerifier } from "../identity/client.ts";
+import { createRevocationFollower, createTokenVerifier, openAccessKeys } from "../identity/client.ts";
 import type { RingDevice } from "../ring/device.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import { DeviceClient } from "../storage-node/client.ts";
@@ -94,16 +94,26 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     metrics,
     tls,
   });
-  takeS3Requests(server, log);
-  const s3Server = createS3Server(log, tls);
+  const keys = await openAccessKeys({
+    client: identity.client,
+    news: revocations.source,
+    clock: systemClock,
+    clusterKey: context.clusterKey,
+    folder: paths.identityDir,
+    log,
+  });
+  const s3Services = { keys, clock: systemClock, log };
+  takeS3Requests(server, s3Services);
+  const s3Server = createS3Server(s3Services, tls);
   await bindServer(server, { host: config.bind, port: portOf(config, "object") }, LISTEN_BACKLOG);
   await bindServer(s3Server, { host: config.bind, port: portOf(config, "s3") }, LISTEN_BACKLOG);
-  const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker], { log });
+  const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker, keys.worker], { log });
   log.info("proxy serves", { port: portOf(config, "object"), s3Port: portOf(config, "s3"), bind: config.bind });
   return {
     async [Symbol.asyncDispose]() {
       await Promise.all([drain(server, DRAIN_LIMIT_MS), drain(s3Server, DRAIN_LIMIT_MS)]);
       await workers[Symbol.asyncDispose]();
+      await keys[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.
       await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));
       peers[Symbol.dispose]();

@@ -1,4 +1,5 @@
 import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { AWS4_ALGORITHM, AWS4_REQUEST, awsSignature, awsSigningKey } from "../../common/aws-signing-key.ts";
 
 /** A request that somebody signed with an EC2 key, as its receiver describes it to Keystone. */
 export type SignedRequest = {
@@ -43,8 +44,8 @@ const authorizationOf = ({ headers }: SignedRequest): string | undefined =>
   own(headers, "Authorization") ?? own(headers, "authorization");
 
 const isVersion4 = (request: SignedRequest): boolean =>
-  authorizationOf(request)?.startsWith("AWS4-HMAC-SHA256") === true ||
-  own(request.params, "X-Amz-Algorithm") === "AWS4-HMAC-SHA256";
+  authorizationOf(request)?.startsWith(AWS4_ALGORITHM) === true ||
+  own(request.params, "X-Amz-Algorithm") === AWS4_ALGORITHM;
 
 /** A member of the Authorization header, or of the query. */
 const authorizationMember = (request: SignedRequest, name: string): string | undefined => {
@@ -52,14 +53,6 @@ const authorizationMember = (request: SignedRequest, name: string): string | und
   if (header === undefined) return own(request.params, `X-Amz-${name}`);
   return new RegExp(`(?:^|[ ,])${name}=([^,]*)`).exec(header)?.[1]?.trim();
 };
-
-/** The key of one day, region and service. Source: AWS Signature Version 4. */
-const signingKey = (secret: string, date: string, region: string, service: string): Buffer =>
-  hmac(
-    "sha256",
-    hmac("sha256", hmac("sha256", hmac("sha256", `AWS4${secret}`, date), region), service),
-    "aws4_request",
-  );
 
 const version4 = (request: SignedRequest, secret: string): string | undefined => {
   const { verb, path, params, headers, bodyHash } = request;
@@ -78,8 +71,8 @@ const version4 = (request: SignedRequest, secret: string): string | undefined =>
   const query = verb.toUpperCase() === "POST" ? "" : canonicalQuery(signedParams);
   const canonical = [verb.toUpperCase(), path, query, `${lines.join("\n")}\n`, signedHeaders, bodyHash].join("\n");
   const digest = createHash("sha256").update(canonical).digest("hex");
-  const text = ["AWS4-HMAC-SHA256", date, credential.slice(1).join("/"), digest].join("\n");
-  return hmac("sha256", signingKey(secret, day, region, service), text).toString("hex");
+  const text = [AWS4_ALGORITHM, date, credential.slice(1).join("/"), digest].join("\n");
+  return awsSignature(awsSigningKey(secret, day, region, service), text);
 };
 
 const version2 = ({ verb, host, path, params }: SignedRequest, secret: string): string =>
@@ -131,9 +124,9 @@ export const isTextSignedBy = (text: Buffer, signature: string, secret: string):
   const lines = text.toString("utf8").split("\n");
   const scope = lines[2]?.split("/") ?? [];
   const [date = "", region = "", service = "", end] = scope;
-  if (lines.length !== 4 || lines[0] !== "AWS4-HMAC-SHA256" || scope.length !== 4) return false;
-  if (end !== "aws4_request" || !SERVICES.has(service)) return false;
-  return equalText(hmac("sha256", signingKey(secret, date, region, service), text).toString("hex"), signature);
+  if (lines.length !== 4 || lines[0] !== AWS4_ALGORITHM || scope.length !== 4) return false;
+  if (end !== AWS4_REQUEST || !SERVICES.has(service)) return false;
+  return equalText(awsSignature(awsSigningKey(secret, date, region, service), text), signature);
 };
 
 /** The time at which a request says that it was signed, undefined where it says none. */

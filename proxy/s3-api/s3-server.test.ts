@@ -1,12 +1,22 @@
 import { createServer, request as httpRequest, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
+import { RingsteadError } from "../../common/errors.ts";
 import { silentLog } from "../../common/log.ts";
 import { errorXml } from "./s3-error.ts";
 import { isS3Request } from "./s3-request.ts";
-import { createS3Server, takeS3Requests } from "./s3-server.ts";
+import { createS3Server, type S3Services, takeS3Requests } from "./s3-server.ts";
 
 const servers: Server[] = [];
+/** No key is known, and the identity service is away for one that begins with "away". */
+const SERVICES: S3Services = {
+  keys: {
+    find: (access) =>
+      access.startsWith("away") ? Promise.reject(new RingsteadError("identity-unavailable", "away")) : undefined,
+  },
+  clock: { nowMs: () => Date.UTC(2026, 0, 1) },
+  log: silentLog,
+};
 
 const listening = async (server: Server): Promise<string> => {
   servers.push(server);
@@ -23,7 +33,7 @@ afterEach(() => {
 
 describe("the S3 port", () => {
   it("answers 501 NotImplemented in the shape of an S3 error, with the request's id in header and body", async () => {
-    const origin = await listening(createS3Server(silentLog, undefined));
+    const origin = await listening(createS3Server(SERVICES, undefined));
     const response = await fetch(`${origin}/bucket/a%26b?list-type=2`, { method: "PUT", body: "x" });
     const text = await response.text();
     const id = response.headers.get("x-amz-request-id");
@@ -36,14 +46,14 @@ describe("the S3 port", () => {
   });
 
   it("answers HEAD without a body", async () => {
-    const origin = await listening(createS3Server(silentLog, undefined));
+    const origin = await listening(createS3Server(SERVICES, undefined));
     const response = await fetch(`${origin}/bucket`, { method: "HEAD" });
     expect([response.status, await response.text()]).toEqual([501, ""]);
     expect(response.headers.has("x-amz-request-id")).toBe(true);
   });
 
   it("refuses a client that waits for 100 Continue before it has sent its body", async () => {
-    const origin = await listening(createS3Server(silentLog, undefined));
+    const origin = await listening(createS3Server(SERVICES, undefined));
     const heard = await new Promise<string>((resolve, reject) => {
       const asked = httpRequest(`${origin}/b/o`, {
         method: "PUT",
@@ -72,11 +82,22 @@ describe("the S3 port", () => {
 describe("the port that both faces share", () => {
   it("takes signed requests and leaves all others to Swift", async () => {
     const server = createServer((_request, response) => response.end("swift"));
-    takeS3Requests(server, silentLog);
+    takeS3Requests(server, SERVICES);
     const origin = await listening(server);
-    const signed = { authorization: "AWS4-HMAC-SHA256 Credential=A/20260101/r/s3/aws4_request, Signature=0" };
-    expect((await fetch(`${origin}/b/o`, { headers: signed })).status).toBe(501);
-    expect((await fetch(`${origin}/b/o?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=0`)).status).toBe(501);
+    const headers = {
+      authorization:
+        "AWS4-HMAC-SHA256 Credential=A/20260101/r/s3/aws4_request,SignedHeaders=host;x-amz-content-sha256;x-amz-date,Signature=0",
+      "x-amz-date": "20260101T000000Z",
+      "x-amz-content-sha256": "UNSIGNED-PAYLOAD",
+    };
+    const signed = await fetch(`${origin}/b/o`, { headers });
+    expect([signed.status, await signed.text()]).toEqual([
+      403,
+      expect.stringContaining("<Code>InvalidAccessKeyId</Code>"),
+    ]);
+    const away = { ...headers, authorization: headers.authorization.replace("Credential=A/", "Credential=away/") };
+    expect((await fetch(`${origin}/b/o`, { headers: away })).status).toBe(503);
+    expect((await fetch(`${origin}/b/o?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Signature=0`)).status).toBe(400);
     const plain = await fetch(`${origin}/v1/AUTH_a/b?temp_url_sig=0&temp_url_expires=1`);
     expect([plain.status, await plain.text()]).toEqual([200, "swift"]);
   });

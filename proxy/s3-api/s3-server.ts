@@ -1,14 +1,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
+import type { Clock } from "../../common/clock.ts";
+import { RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
-import { answerS3Error, newRequestId, type S3Error } from "./s3-error.ts";
+import type { AccessKeys, TokenContext } from "../../identity/client.ts";
+import { answerS3Error, newRequestId, s3ErrorOf } from "./s3-error.ts";
 import { isS3Request } from "./s3-request.ts";
-
-const NOT_BUILT: S3Error = {
-  status: 501,
-  code: "NotImplemented",
-  message: "This version of Ringstead does not have the S3 API. The same objects are served by its Swift API.",
-};
+import { isSignedBy, readSignature } from "./signature.ts";
 
 const IDLE_TIMEOUT_MS = 60_000;
 const HEADERS_TIMEOUT_MS = 60_000;
@@ -16,13 +14,50 @@ const HEADER_BLOCK_LIMIT_BYTES = 128 * 1024;
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** Every operation of S3: until the face is built, 501 in the shape that its clients parse, with an id that the log has too. */
+/** What the S3 face is built on. */
+export type S3Services = {
+  /** The keys that requests are signed with. */
+  readonly keys: Pick<AccessKeys, "find">;
+  readonly clock: Clock;
+  readonly log: Log;
+};
+
+/** On whose behalf a request acts; undefined for an anonymous one. Rejects with RingsteadError, a code of `s3-error.ts`. */
+const authenticate = async (
+  { clock, keys }: S3Services,
+  { headersDistinct: headers, method = "GET", url = "/" }: IncomingMessage,
+): Promise<TokenContext | undefined> => {
+  const signature = readSignature({ method, url, headers }, clock.nowMs());
+  if (signature === undefined) return undefined;
+  const key = await keys.find(signature.access);
+  if (key === undefined) {
+    throw new RingsteadError("invalid-access-key", "The AWS Access Key Id you provided does not exist in our records.");
+  }
+  if (isSignedBy(signature, key.secret)) return key.context;
+  throw new RingsteadError(
+    "signature-mismatch",
+    "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+  );
+};
+
+const serve = async (services: S3Services, request: IncomingMessage): Promise<never> => {
+  await authenticate(services, request);
+  throw new RingsteadError(
+    "not-implemented",
+    "This version of Ringstead does not have the S3 API. The same objects are served by its Swift API.",
+  );
+};
+
+/**
+ * Every operation of S3: whoever signs is known or refused as S3 does it, and then, until the face is built, 501 in the shape that its
+ * clients parse, with an id that the log has too.
+ */
 const s3Listener =
-  (log: Log): Listener =>
+  (services: S3Services): Listener =>
   (request, response) => {
     const requestId = newRequestId();
     response.on("close", () =>
-      log.info("access", {
+      services.log.info("access", {
         transactionId: requestId,
         method: request.method,
         path: request.url?.split("?", 1)[0],
@@ -30,11 +65,18 @@ const s3Listener =
         remote: request.socket.remoteAddress,
       }),
     );
-    answerS3Error(request, response, NOT_BUILT, requestId);
+    serve(services, request).catch((thrown: unknown) => {
+      const error = s3ErrorOf(thrown);
+      if (error.status === 500) services.log.error("an S3 request failed", { transactionId: requestId, error: thrown });
+      answerS3Error(request, response, error, requestId);
+    });
   };
 
 /** The port that speaks S3 alone. Not listening yet. */
-export const createS3Server = (log: Log, tls: { readonly cert: Buffer; readonly key: Buffer } | undefined): Server => {
+export const createS3Server = (
+  services: S3Services,
+  tls: { readonly cert: Buffer; readonly key: Buffer } | undefined,
+): Server => {
   const settings = {
     requestTimeout: 0,
     headersTimeout: HEADERS_TIMEOUT_MS,
@@ -42,7 +84,7 @@ export const createS3Server = (log: Log, tls: { readonly cert: Buffer; readonly 
     maxHeaderSize: HEADER_BLOCK_LIMIT_BYTES,
     noDelay: true,
   };
-  const answer = s3Listener(log);
+  const answer = s3Listener(services);
   const server: Server =
     tls === undefined ? createServer(settings, answer) : createTlsServer({ ...settings, ...tls }, answer);
   // A client that waits for "100 Continue" is refused before it sends its body.
@@ -55,8 +97,8 @@ export const createS3Server = (log: Log, tls: { readonly cert: Buffer; readonly 
  * Takes signed S3 requests out of `server`, the port that both faces share, before its listeners for other requests see them.
  * Requires: those listeners are attached already.
  */
-export const takeS3Requests = (server: Server, log: Log): void => {
-  const answer = s3Listener(log);
+export const takeS3Requests = (server: Server, services: S3Services): void => {
+  const answer = s3Listener(services);
   const inner = server.listeners("request") as Listener[];
   server.removeAllListeners("request");
   server.on("request", (request: IncomingMessage, response: ServerResponse) => {

@@ -15,6 +15,7 @@ const KILLED_LIMIT_MS = 10_000;
 /** What tests read of ready.json. */
 export type Ready = {
   readonly endpoints: Readonly<Record<string, string>>;
+  readonly s3: { readonly accessKey: string; readonly secretKey: string };
   readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
   readonly processes: readonly (ProcessIdentity & { readonly role: string })[];
 };
