@@ -19,6 +19,8 @@ export default defineConfig({
           include: ["**/*.test.ts"],
           exclude: [...exclude, "**/*.sim.test.ts", "**/scenarios/**"],
           testTimeout: 60_000,
+          // Vitest leaves a core to itself, of two.
+          maxWorkers: 2,
         },
       },
       {
@@ -30,12 +32,13 @@ export default defineConfig({
           testTimeout: 60_000,
           // Loading the service for each file would take as long as all that it does.
           isolate: false,
-          // Much of the time is that of the server and of hashes of passwords, beside the process. Vitest wants those who may be more than others to run by themselves.
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
         },
       },
-      { test: { name: "simulation", include: ["**/*.sim.test.ts"], exclude, testTimeout: 600_000 } },
+      {
+        test: { name: "simulation", include: ["**/*.sim.test.ts"], exclude, testTimeout: 600_000, maxWorkers: 2 },
+      },
       {
         test: {
           name: "scenario",

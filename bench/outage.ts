@@ -39,7 +39,6 @@ const startLoad = async (cluster: TestCluster): Promise<SteadyLoad> => {
   const fronts = await Promise.all(
     DOORS.map(async (door) => {
       const session = await cluster.login(door);
-      await session.request("PUT", `/${CONTAINER}`);
       // A login gives the address of the catalog, which is one for all proxies.
       const { origin } = new URL(cluster.ready(door).swiftAuthV1.url);
       return { url: `${origin}${new URL(session.url).pathname}`, token: session.token };
@@ -86,6 +85,6 @@ await using cluster = await TestCluster.make({
   door2: "proxy",
 });
 await cluster.makeRings();
-await cluster.startAll();
+await cluster.open(CONTAINER);
 if (parts.has("proxy")) await killProxy(cluster);
 if (parts.has("node")) await killNode(cluster);

@@ -16,13 +16,7 @@ const onNode = (node: string, ...words: string[]): Promise<CommandRun> =>
   runCommand(join(CHECKOUT, "scripts/ringstead"), [...words, "--data", cluster.dataOf(node)]);
 
 beforeAll(async () => {
-  cluster = await TestCluster.make({
-    s1: "storage-node",
-    s2: "storage-node",
-    s3: "storage-node",
-    door: "proxy,identity",
-  });
-  await cluster.makeRings();
+  cluster = await TestCluster.ofThreeAndDoor();
 });
 
 afterAll(async () => {
@@ -30,9 +24,7 @@ afterAll(async () => {
 });
 
 it("every process of three storage nodes and their door is restarted in turn under 32 clients, and not one request fails", async () => {
-  await cluster.startAll();
-  const client = await cluster.login();
-  await expect.poll(async () => (await client.request("PUT", "/kept")).status, { timeout: 20_000 }).toBeLessThan(300);
+  const client = await cluster.open("kept");
   expect((await client.request("PUT", "/kept/read", { body: BODY })).status).toBe(201);
   expect((await client.request("PUT", "/kept/large", { body: LARGE })).status).toBe(201);
   const headers = { "x-auth-token": client.token };

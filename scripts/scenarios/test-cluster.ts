@@ -56,6 +56,18 @@ export class TestCluster implements AsyncDisposable {
     return cluster;
   }
 
+  /** Three storage nodes and a door with proxy and identity, with rings; nothing runs yet. */
+  static async ofThreeAndDoor(): Promise<TestCluster> {
+    const cluster = await TestCluster.make({
+      s1: "storage-node",
+      s2: "storage-node",
+      s3: "storage-node",
+      door: "proxy,identity",
+    });
+    await cluster.makeRings();
+    return cluster;
+  }
+
   #has(node: string, role: string): boolean {
     return this.#roles[node]?.split(",").includes(role) === true;
   }
@@ -134,6 +146,19 @@ export class TestCluster implements AsyncDisposable {
 
   async startAll(): Promise<void> {
     await Promise.all(this.nodes.map((node) => this.start(node)));
+  }
+
+  /** Starts all nodes, logs in, and makes a container. */
+  async open(container: string): Promise<ObjectClient> {
+    await this.startAll();
+    const client = await this.login();
+    const limitMs = performance.now() + READY_LIMIT_MS;
+    // The proxy learns the keys of the identity process within a second of both being there.
+    while ((await client.request("PUT", `/${container}`)).status >= 300) {
+      if (performance.now() > limitMs) throw new Error("the object store does not serve");
+      await sleep(POLL_MS);
+    }
+    return client;
   }
 
   ready(node: string): ReadyFile {
