@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { Type } from "typebox";
+import { type Static, type TSchema, Type } from "typebox";
 import { Value } from "typebox/value";
 import { LOCAL_NODE, loadConfig } from "../common/config.ts";
 import { RingsteadError } from "../common/errors.ts";
@@ -11,23 +11,46 @@ import { tryMapping } from "./mapping-test.ts";
 
 const HELP = `ringstead identity COMMAND [--data DIR]
 
-  rotate-keys    new keys for tokens and for secrets at rest, while running; tokens that live stay good
-  mapping-test   --rules FILE --input FILE: who a federated login would be; FILE has claims as JSON, or lines NAME: value
-  doctor         looks at database, keys and rights; exit 1 where something is wrong
+  rotate-keys      new keys for tokens and for secrets at rest, while running; tokens that live stay good
+  rotate-saml-key  [--now] a new key for assertions: in the metadata at once, signing once other clouds had the time to read it there
+                   (key_announcement_seconds); --now: signing at once, the old ones gone, as when one was stolen
+  mapping-test     --rules FILE --input FILE: who a federated login would be; FILE has claims as JSON, or lines NAME: value
+  doctor           looks at database, keys and rights; exit 1 where something is wrong
 `;
 
 const rotation = Type.Object({ signingKey: Type.String(), secrets: Type.Integer() });
 
-const rotateKeys = async (dataDir: string): Promise<number> => {
+const samlRotation = Type.Object({ fingerprint: Type.String(), signsAtMs: Type.Number() });
+
+/** What the running service answers to a POST, if it is what `schema` says. Throws RingsteadError `not-running`. */
+const askRunning = async <Schema extends TSchema>(
+  dataDir: string,
+  path: string,
+  schema: Schema,
+  body: object = {},
+): Promise<Static<Schema>> => {
   const socketPath = runtimePaths(dataDir).socket("control");
   if (!existsSync(socketPath))
     throw new RingsteadError("not-running", `nothing runs in ${dataDir}: ringstead up first`);
-  const { status, text } = await askSocket(socketPath, "POST", "/internal/rotate-keys");
+  const { status, text } = await askSocket(socketPath, "POST", path, Buffer.from(JSON.stringify(body)));
   const answer: unknown = status === 200 ? JSON.parse(text) : undefined;
-  if (!Value.Check(rotation, answer))
-    throw new RingsteadError("not-running", `the identity service answered ${status}`);
+  if (!Value.Check(schema, answer)) {
+    throw new RingsteadError("not-running", `the identity service answered ${status}: ${text}`);
+  }
+  return answer;
+};
+
+const rotateKeys = async (dataDir: string): Promise<number> => {
+  const { signingKey, secrets } = await askRunning(dataDir, "/internal/rotate-keys", rotation);
+  process.stdout.write(`key ${signingKey} signs tokens in 15 seconds; ${secrets} secrets were sealed with a new key\n`);
+  return 0;
+};
+
+const rotateSamlKey = async (dataDir: string, atOnce: boolean): Promise<number> => {
+  const answer = await askRunning(dataDir, "/internal/rotate-saml-key", samlRotation, { atOnce });
+  const signsAt = new Date(answer.signsAtMs).toISOString();
   process.stdout.write(
-    `key ${answer.signingKey} signs tokens in 15 seconds; ${answer.secrets} secrets were sealed with a new key\n`,
+    `the key of certificate ${answer.fingerprint} is in /v3/OS-FEDERATION/saml2/metadata and signs from ${signsAt}\n`,
   );
   return 0;
 };
@@ -51,6 +74,7 @@ export const identityCommand = async (argv: readonly string[], defaultDataDir: s
       node: { type: "string" },
       rules: { type: "string" },
       input: { type: "string" },
+      now: { type: "boolean" },
     },
     allowPositionals: true,
   });
@@ -58,6 +82,8 @@ export const identityCommand = async (argv: readonly string[], defaultDataDir: s
   switch (positionals[0]) {
     case "rotate-keys":
       return rotateKeys(dataDir);
+    case "rotate-saml-key":
+      return rotateSamlKey(dataDir, values.now === true);
     case "doctor":
       return doctor(dataDir, values.node ?? LOCAL_NODE);
     case "mapping-test": {

@@ -3,6 +3,7 @@ import { Compile } from "typebox/compile";
 import { RingsteadError } from "../common/errors.ts";
 import type { PasswordPattern } from "./core/password-rules.ts";
 import { isSafeUrl } from "./core/safe-url.ts";
+import type { SamlContact, SamlOrganization } from "./core/saml/metadata.ts";
 import { createPasswordPattern } from "./password-pattern.ts";
 
 /** Argon2id's floor, as OWASP's password storage cheat sheet has it. */
@@ -25,6 +26,43 @@ const oidcKeys = Type.Object(
     scopes: Type.Optional(Type.Array(Type.String({ pattern: "^[!#-\\[\\]-~]+$" }), { minItems: 1, maxItems: 32 })),
     /** The only pages that a browser's login hands a token to, whole URLs: `https://dashboard.example/auth/websso/`. */
     trusted_dashboards: Type.Optional(Type.Array(Type.String({ pattern: "^https?://" }), { maxItems: 64 })),
+  },
+  { additionalProperties: false },
+);
+
+const DAY_SECONDS = 86_400;
+const samlUri = Type.String({ pattern: "^[A-Za-z][A-Za-z0-9+.-]*:[!-~]+$", maxLength: 1_024 });
+const samlText = Type.String({ minLength: 1, maxLength: 255 });
+
+/** The table `[identity.saml]`: this cloud as an identity provider of others. Names are those of Keystone's section `[saml]`. */
+const samlKeys = Type.Object(
+  {
+    /** What this provider is called, for ever: receivers know it by that. `/v3/OS-FEDERATION/saml2/idp` of the public address where it is not given. */
+    idp_entity_id: Type.Optional(samlUri),
+    /** Where its metadata says that logins begin; nothing is there, since each begins with a token. */
+    idp_sso_endpoint: Type.Optional(samlUri),
+    /** Language of the organization's texts. */
+    idp_lang: Type.Optional(Type.String({ pattern: "^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$" })),
+    /** In the metadata only with `idp_organization_url`. */
+    idp_organization_name: Type.Optional(samlText),
+    /** The name where it is not given. */
+    idp_organization_display_name: Type.Optional(samlText),
+    idp_organization_url: Type.Optional(samlUri),
+    idp_contact_company: Type.Optional(samlText),
+    idp_contact_name: Type.Optional(samlText),
+    idp_contact_surname: Type.Optional(samlText),
+    idp_contact_email: Type.Optional(samlText),
+    idp_contact_telephone: Type.Optional(samlText),
+    idp_contact_type: Type.Optional(Type.Enum(["technical", "support", "administrative", "billing", "other"])),
+    /** Seconds that an assertion is good for; never longer than its token. */
+    assertion_expiration_time: Type.Optional(Type.Integer({ minimum: 10, maximum: DAY_SECONDS })),
+    /** Absolute paths of a certificate and its RSA key, PEM; both or none. Own ones are made where they are not given. */
+    certfile: Type.Optional(Type.String({ pattern: "^/" })),
+    keyfile: Type.Optional(Type.String({ pattern: "^/" })),
+    /** What relay states begin with, where a service provider does not say; shibd's way to say that it keeps them itself. */
+    relay_state_prefix: Type.Optional(Type.String({ maxLength: 256 })),
+    /** Seconds that a new key stands in the metadata before it signs. Long enough for receivers that look once a day, and for one bad weekend. */
+    key_announcement_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 365 * DAY_SECONDS })),
   },
   { additionalProperties: false },
 );
@@ -69,6 +107,7 @@ const identityKeys = Type.Object(
     /** Further steps for which a trust may be handed on. */
     max_redelegation_count: Type.Optional(Type.Integer({ minimum: 0, maximum: 16 })),
     oidc: Type.Optional(Type.Record(Type.String({ pattern: "^.{1,64}$" }), oidcKeys)),
+    saml: Type.Optional(samlKeys),
   },
   { additionalProperties: false },
 );
@@ -80,6 +119,18 @@ export type OidcConfig = {
   readonly audiences: readonly string[];
   readonly scopes: readonly string[];
   readonly trustedDashboards: readonly string[];
+};
+
+export type SamlConfig = {
+  readonly entityId: string | undefined;
+  readonly ssoEndpoint: string | undefined;
+  readonly language: string;
+  readonly organization: SamlOrganization | undefined;
+  readonly contact: SamlContact | undefined;
+  readonly assertionSeconds: number;
+  readonly keyFiles: { readonly certfile: string; readonly keyfile: string } | undefined;
+  readonly relayStatePrefix: string;
+  readonly keyAnnouncementSeconds: number;
 };
 
 /** What the identity service is told, with its defaults. Frozen. */
@@ -103,6 +154,7 @@ export type IdentityConfig = {
   readonly maxRedelegationCount: number;
   /** By the id of the identity provider. */
   readonly oidc: ReadonlyMap<string, OidcConfig>;
+  readonly saml: SamlConfig;
 };
 
 const check = Compile(identityKeys);
@@ -130,6 +182,43 @@ const oidcOf = (idpId: string, keys: Static<typeof oidcKeys>): OidcConfig => {
     audiences: keys.audiences ?? [],
     scopes: [...new Set(["openid", ...(keys.scopes ?? ["email", "profile"])])],
     trustedDashboards: keys.trusted_dashboards ?? [],
+  });
+};
+
+const organizationOf = (keys: Static<typeof samlKeys>): SamlOrganization | undefined => {
+  const { idp_organization_name: name, idp_organization_url: url } = keys;
+  if (name === undefined && url === undefined && keys.idp_organization_display_name === undefined) return undefined;
+  if (name === undefined || url === undefined) {
+    return refuse("saml: an organization has idp_organization_name and idp_organization_url");
+  }
+  return { name, displayName: keys.idp_organization_display_name ?? name, url };
+};
+
+const contactOf = (keys: Static<typeof samlKeys>): SamlContact | undefined => {
+  const parts = {
+    company: keys.idp_contact_company,
+    name: keys.idp_contact_name,
+    surname: keys.idp_contact_surname,
+    email: keys.idp_contact_email,
+    telephone: keys.idp_contact_telephone,
+  };
+  const isKnown = Object.values(parts).some((part) => part !== undefined);
+  return isKnown ? { type: keys.idp_contact_type ?? "other", ...parts } : undefined;
+};
+
+const samlOf = (keys: Static<typeof samlKeys>): SamlConfig => {
+  const { certfile, keyfile } = keys;
+  if ((certfile === undefined) !== (keyfile === undefined)) refuse("saml: certfile and keyfile go together");
+  return Object.freeze({
+    entityId: keys.idp_entity_id,
+    ssoEndpoint: keys.idp_sso_endpoint,
+    language: keys.idp_lang ?? "en",
+    organization: organizationOf(keys),
+    contact: contactOf(keys),
+    assertionSeconds: keys.assertion_expiration_time ?? 3_600,
+    keyFiles: certfile === undefined || keyfile === undefined ? undefined : { certfile, keyfile },
+    relayStatePrefix: keys.relay_state_prefix ?? "ss:mem:",
+    keyAnnouncementSeconds: keys.key_announcement_seconds ?? 7 * DAY_SECONDS,
   });
 };
 
@@ -167,5 +256,6 @@ export const parseIdentityConfig = (table: unknown): IdentityConfig => {
     applicationCredentialsPerUser: keys.application_credentials_per_user ?? 1_000,
     maxRedelegationCount: keys.max_redelegation_count ?? 3,
     oidc: new Map(Object.entries(keys.oidc ?? {}).map(([idpId, table]) => [idpId, oidcOf(idpId, table)])),
+    saml: samlOf(keys.saml ?? {}),
   });
 };

@@ -12,6 +12,7 @@ import { type CredentialCipher, openCredentialCipher } from "./store/credential-
 import { placeOf } from "./store/domain-configurations.ts";
 import { type IdentityPaths, identityPaths } from "./store/paths.ts";
 import type { IdentityDatabase } from "./store/records.ts";
+import { readSamlKeys } from "./store/saml-keys.ts";
 import type { IdentitySchema } from "./store/schema.ts";
 
 /** One thing that was looked at. `consequence`: what a problem costs; `remedy`: what to do about it. */
@@ -21,6 +22,9 @@ export type Finding = {
   readonly consequence: string;
   readonly remedy: string;
 };
+
+/** As long as an announced key and an operator's holidays take together. */
+const CERTIFICATE_WARNING_MS = 60 * 86_400_000;
 
 type DoctorOptions = {
   readonly database: IdentityDatabase;
@@ -92,6 +96,18 @@ const CHECKS: readonly Check[] = [
         if (((await stat(path)).mode & 0o077) !== 0) open.push(path);
       }
       return open.length === 0 ? undefined : `others may look into ${open.join(", ")}`;
+    },
+  },
+  {
+    name: "the keys of SAML assertions can be read, and their certificates hold",
+    consequence: "service providers that look at dates refuse its assertions",
+    remedy: "ringstead identity rotate-saml-key",
+    run: async ({ paths }) => {
+      const soonMs = Date.now() + CERTIFICATE_WARNING_MS;
+      // One that is announced is the remedy already.
+      const last = (await readSamlKeys(paths.keysDir)).at(-1);
+      if (last === undefined || last.certificate.validToDate.getTime() > soonMs) return undefined;
+      return `the last certificate ends on ${last.certificate.validToDate.toISOString()}`;
     },
   },
   {

@@ -27,6 +27,7 @@ import { IDENTITY_PROVIDER_ROUTES } from "./api/federation/identity-providers.ts
 import { FEDERATED_LOGIN_ROUTES } from "./api/federation/login.ts";
 import { MAPPING_ROUTES } from "./api/federation/mappings.ts";
 import { PROTOCOL_ROUTES } from "./api/federation/protocols.ts";
+import { SAML_ROUTES } from "./api/federation/saml2.ts";
 import { SERVICE_PROVIDER_ROUTES } from "./api/federation/service-providers.ts";
 import { WEBSSO_ROUTES } from "./api/federation/websso.ts";
 import { GROUP_ROUTES } from "./api/groups.ts";
@@ -77,6 +78,8 @@ import { IDENTITY_POLICY_RULES } from "./core/policy-rules.ts";
 import { createHousekeeper } from "./daemons/housekeeper.ts";
 import { createFactorCheck } from "./receipts.ts";
 import { openRevocationFeed } from "./revocation-feed.ts";
+import { createSamlProvider } from "./saml-provider.ts";
+import { COMMON_NAME_MAX } from "./self-signed-certificate.ts";
 import { cachedDirectory } from "./store/cached-directory.ts";
 import { rotateKeys } from "./rotate-keys.ts";
 import { createChanges } from "./store/changes.ts";
@@ -86,6 +89,7 @@ import { createDomainDirectory } from "./store/domain-directory.ts";
 import { createPasswordHasher } from "./store/password-hasher.ts";
 import { identityPaths } from "./store/paths.ts";
 import { ReadCache } from "./store/read-cache.ts";
+import { openSamlKeys } from "./store/saml-keys.ts";
 import type { IdentitySchema } from "./store/schema.ts";
 import { openSigningKeys } from "./store/signing-keys.ts";
 import { createSqlDirectory } from "./store/sql-directory.ts";
@@ -129,6 +133,7 @@ const PUBLIC_ROUTES = [
   ...IDENTITY_PROVIDER_ROUTES,
   ...MAPPING_ROUTES,
   ...PROTOCOL_ROUTES,
+  ...SAML_ROUTES,
   ...SERVICE_PROVIDER_ROUTES,
   ...WEBSSO_ROUTES,
   ...OAUTH1_ACCESS_TOKEN_ROUTES,
@@ -247,6 +252,17 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
   const identityConfig = parseIdentityConfig(config.identity);
   const signingKeys = await openSigningKeys(paths, clock);
   const cipher = await openCredentialCipher(paths.credentialKey);
+  const samlKeys = await openSamlKeys(
+    {
+      keysDir: paths.keysDir,
+      clock,
+      configured: identityConfig.saml.keyFiles,
+      commonName: new URL(publicEndpoint(config, "identity")).hostname.slice(0, COMMON_NAME_MAX),
+      announcementMs: identityConfig.saml.keyAnnouncementSeconds * 1000,
+      assertionMs: identityConfig.saml.assertionSeconds * 1000,
+    },
+    (error) => log.error("no SAML: its key cannot be read", { error }),
+  );
   const hasher = await createPasswordHasher(identityConfig.passwordHash);
   const adminPassword = options.adminPassword ?? (await passwordFile(paths.adminPassword)) ?? config.adminPassword;
   const { adminUserId, adminProjectId } = await bootstrap({
@@ -316,6 +332,12 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     ...methodContext,
     audit,
     oidc,
+    saml: createSamlProvider({
+      config: identityConfig.saml,
+      keys: samlKeys,
+      clock,
+      publicEndpoint: publicEndpoint(config, "identity"),
+    }),
     tokens,
     revocations,
     policy: openPolicyFile({
@@ -330,7 +352,7 @@ export const startIdentity = async (options: IdentityOptions): Promise<IdentityS
     rotateKeys: () => rotateKeys(changes, signingKeys, cipher),
     admin: { userId: adminUserId, projectId: adminProjectId },
   };
-  const workers = [createHousekeeper({ changes, revocations, signingKeys, clock, tokensLiveMs })];
+  const workers = [createHousekeeper({ changes, revocations, signingKeys, samlKeys, clock, tokensLiveMs })];
   starting.use(runWorkers(changes.follower === undefined ? workers : [...workers, changes.follower], { log }));
 
   const socketServer = starting.use(

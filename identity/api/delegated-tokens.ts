@@ -9,7 +9,7 @@ const refuse = (message: string): never => {
 };
 
 /** A right that was handed on must not outlive its hand-over in a secret made from it. Throws `forbidden`. */
-export const refuseDelegated = ({ token }: Caller, what: string): void => {
+export const refuseDelegated = ({ token }: Pick<Caller, "token">, what: string): void => {
   if (token.delegation !== undefined || token.methods.some((method) => DELEGATING.includes(method))) {
     refuse(`Delegated tokens cannot ${what}.`);
   }

@@ -17,6 +17,7 @@ import type { Directory } from "../store/directory.ts";
 import { actingFor, type Initiator } from "../initiator.ts";
 import type { KeyRotation } from "../rotate-keys.ts";
 import type { RevocationFeed } from "../revocation-feed.ts";
+import type { SamlProvider } from "../saml-provider.ts";
 import type { TokenDetails, TokenService } from "../token-service.ts";
 
 /** What handlers work with. */
@@ -37,6 +38,7 @@ export type IdentityContext = {
   readonly audit: Audit;
   /** Providers of OpenID Connect by the id of the identity provider. */
   readonly oidc: ReadonlyMap<string, OidcClient>;
+  readonly saml: SamlProvider;
   /** `http://HOST:PORT`, for a caller without a Host header. */
   readonly publicEndpoint: string;
   /** `http://HOST:PORT` of the object service. */

@@ -132,6 +132,14 @@ const rotateAllKeys = openRoute({
   handler: async (_request, context) => ({ status: 200, body: await context.rotateKeys() }),
 });
 
+/** For `ringstead identity rotate-saml-key`. */
+const rotateSamlKey = openRoute({
+  method: "POST",
+  path: "/internal/rotate-saml-key",
+  request: { body: Type.Object({ atOnce: Type.Boolean() }) },
+  handler: async ({ body }, { saml }) => ({ status: 200, body: await saml.rotateKey(body.atOnce) }),
+});
+
 /** Served on the Unix socket, and to nodes that know the cluster key: both are the installation itself. */
 export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
   v1Auth,
@@ -141,4 +149,5 @@ export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
   showTokenState,
   showPublicKeys,
   rotateAllKeys,
+  rotateSamlKey,
 ];

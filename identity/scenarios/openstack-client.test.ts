@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { cleanEnvironment, TestInstallation } from "../../scripts/scenarios/installation.ts";
+import { createServiceProviderFixture, whyNoSamlTools } from "../saml-fixture.ts";
 
 const installation = new TestInstallation(["--only", "identity,object"]);
 
@@ -173,3 +174,36 @@ it("application credentials, EC2 keys, trusts, limits and the catalog are manage
   const swift = await all(["container create trusted -f json", "container list -f json"], byTrust);
   expect(listOf(swift.at(-1)).map(({ Name }) => Name)).toEqual(["trusted"]);
 });
+
+it.skipIf(whyNoSamlTools() !== undefined)(
+  "a user goes on to another cloud that trusts this one, also after the key of assertions was replaced",
+  async () => {
+    const identity = installation.ready().endpoints["identity"] ?? "";
+    const metadata = async () => (await fetch(`${identity}/OS-FEDERATION/saml2/metadata`)).text();
+    await using other = await createServiceProviderFixture(metadata);
+    await all([
+      "project create port -f json",
+      "user create --password pw sailor -f json",
+      "role add --project port --user sailor member",
+      `service provider create --auth-url ${other.authUrl} --service-provider-url ${other.spUrl} abroad -f json`,
+      "service provider set --enable abroad",
+    ]);
+    const abroad = {
+      OS_CLOUD: "",
+      ...userEnvironment("sailor", "port"),
+      OS_SERVICE_PROVIDER: "abroad",
+      OS_REMOTE_PROJECT_NAME: "theirs",
+      OS_REMOTE_PROJECT_DOMAIN_NAME: "Default",
+    };
+    const there = { id: "of the other cloud", project_id: "p" };
+    expect((await all(["token issue -f json"], abroad))[0]).toMatchObject(there);
+    const rotated = await installation.command("identity", "rotate-saml-key", "--now");
+    expect([rotated.code, rotated.output]).toEqual([0, expect.stringContaining("signs from")]);
+    expect((await all(["token issue -f json"], abroad))[0]).toMatchObject(there);
+    expect(other.accepted.map(({ name, attributes }) => [name, attributes["openstack_project"]])).toEqual([
+      ["sailor", ["port"]],
+      ["sailor", ["port"]],
+    ]);
+    expect((await installation.command("identity", "doctor")).code).toBe(0);
+  },
+);

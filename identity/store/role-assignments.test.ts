@@ -277,13 +277,16 @@ const comparesGrants = async (database: IdentityDatabase, world: World, limit: n
   expect(keys(found)).toEqual(keys(world.grants));
 };
 
+/** A PostgreSQL server of its own is made first, on a machine that runs other tests too. */
+const DATABASE_START_LIMIT_MS = 60_000;
+
 const onDatabase = (open: () => Promise<IdentityDatabase>, numRuns: number): void => {
   let database: IdentityDatabase;
 
   beforeAll(async () => {
     database = await open();
     await runMigrations(database, IDENTITY_MIGRATIONS, 0);
-  });
+  }, DATABASE_START_LIMIT_MS);
 
   afterAll(() => database.destroy());
 

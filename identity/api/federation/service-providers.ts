@@ -7,7 +7,6 @@ import { flag, text } from "../list-parameters.ts";
 import { resourceRoutes, tableReading } from "../resource-routes.ts";
 
 const PATH = "/v3/OS-FEDERATION/service_providers";
-const RELAY_STATE_PREFIX = "ss:mem:";
 
 const url = Type.String({ maxLength: 225, pattern: "^[a-zA-Z0-9+.-]+:.+" });
 const optionalText = Type.Optional(Type.Union([Type.String(), Type.Null()]));
@@ -42,7 +41,7 @@ const createServiceProvider = guardedRoute({
       sp_url: fields.sp_url,
       enabled: Number(fields.enabled ?? false),
       description: fields.description ?? null,
-      relay_state_prefix: fields.relay_state_prefix ?? RELAY_STATE_PREFIX,
+      relay_state_prefix: fields.relay_state_prefix ?? context.config.saml.relayStatePrefix,
     };
     await context.changes.write(async (transaction, change) => {
       const added = await transaction
@@ -84,7 +83,7 @@ export const SERVICE_PROVIDER_ROUTES: readonly IdentityRoute[] = [
     update: {
       operation: "identity:update_service_provider",
       schema: updateSchema,
-      run: async (row: ServiceProvider, fields, { transaction, change }) => {
+      run: async (row: ServiceProvider, fields, { context, transaction, change }) => {
         const { id, ...before } = row;
         const values = {
           ...before,
@@ -95,7 +94,7 @@ export const SERVICE_PROVIDER_ROUTES: readonly IdentityRoute[] = [
           relay_state_prefix:
             fields.relay_state_prefix === undefined
               ? row.relay_state_prefix
-              : (fields.relay_state_prefix ?? RELAY_STATE_PREFIX),
+              : (fields.relay_state_prefix ?? context.config.saml.relayStatePrefix),
         };
         await transaction.updateTable("service_providers").set(values).where("id", "=", id).execute();
         change.notify({ action: "update", resource: "service_provider", id });
