@@ -1,9 +1,11 @@
+import { globSync, readFileSync } from "node:fs";
 import { createServer, request as httpRequest, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { RingsteadError } from "../../common/errors.ts";
 import { silentLog } from "../../common/log.ts";
-import { errorXml } from "./s3-error.ts";
+import { errorXml, s3ErrorOf } from "./s3-error.ts";
 import { isS3Request } from "./s3-request.ts";
 import { createS3Server, type S3Services, takeS3Requests } from "./s3-server.ts";
 
@@ -69,6 +71,19 @@ describe("the S3 port", () => {
       asked.flushHeaders();
     });
     expect(heard).toBe("501");
+  });
+
+  it("has an answer of its own for every code of its errors, and tells nobody what was not foreseen", () => {
+    const codes = globSync("*.ts", { cwd: import.meta.dirname })
+      .filter((file) => !file.endsWith(".test.ts"))
+      .map((file) => readFileSync(join(import.meta.dirname, file), "utf8"))
+      .flatMap((text) => [...text.matchAll(/\b(?:RingsteadError|refuse)\(\s*"([a-z0-9-]+)"/g)])
+      .map(([, code = ""]) => code);
+    expect(codes.length).toBeGreaterThan(8);
+    for (const code of codes)
+      expect([code, s3ErrorOf(new RingsteadError(code, "said")).message]).toEqual([code, "said"]);
+    expect(s3ErrorOf(new Error("secret"))).toMatchObject({ status: 500, code: "InternalError" });
+    expect(s3ErrorOf(new Error("secret")).message).not.toContain("secret");
   });
 
   it("says a name that is no XML as XML", () => {
