@@ -1,18 +1,21 @@
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { systemClock } from "../common/clock.ts";
 import { portOf } from "../common/config.ts";
 import { drain } from "../common/http/drain.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
 import { bindServer } from "../common/listeners.ts";
+import type { Metrics } from "../common/metrics.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
 import { runWorkers } from "../common/worker.ts";
 import { createRevocationFollower, createTokenVerifier, openAccessKeys } from "../identity/client.ts";
-import type { RingDevice } from "../ring/device.ts";
-import { loadRing } from "../ring/ring-file.ts";
-import { DeviceClient } from "../storage-node/client.ts";
+import { loadBaseRing } from "../ring/base-ring.ts";
+import { type MoveStatus, writeMoveStatus } from "../ring/move-status.ts";
+import type { Space } from "../storage-node/wire.ts";
 import { accountReporter } from "./daemons/account-reporter.ts";
 import { expirer } from "./daemons/expirer.ts";
+import { type MoveProgress, Mover, type RingProgress } from "./daemons/mover.ts";
 import { settler } from "./daemons/settler.ts";
 import { NodePeers } from "./node-peers.ts";
 import { Accounts } from "./object-service/accounts.ts";
@@ -20,11 +23,14 @@ import { Ballots } from "./object-service/ballots.ts";
 import { Containers } from "./object-service/containers.ts";
 import { DueIndex } from "./object-service/due-index.ts";
 import { settleWith, unsettledAt } from "./object-service/left-behind.ts";
+import { MoveIo } from "./object-service/move-io.ts";
+import { MoverLease } from "./object-service/mover-lease.ts";
 import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
-import { Replicas, type Rings } from "./object-service/replicas.ts";
+import { Partitions } from "./object-service/partitions.ts";
 import { RowReader } from "./object-service/row-reader.ts";
 import { ScriptRunner } from "./object-service/script-runner.ts";
+import { TargetRings } from "./object-service/target-rings.ts";
 import { createS3Server, takeS3Requests } from "./s3-api/s3-server.ts";
 import { createSwiftServer } from "./swift-api/swift-server.ts";
 
@@ -34,37 +40,87 @@ const DRAIN_LIMIT_MS = 25_000;
 /** Connections that wait to be accepted while many clients come at once. */
 const LISTEN_BACKLOG = 4096;
 
-/** Every device that some ring names, once. */
-const devicesOf = (rings: Rings): readonly RingDevice[] => {
-  const devices = Object.values(rings).flatMap((ring) => ring.devices.filter((device) => device !== undefined));
-  return [...new Map(devices.map((device) => [`${device.node}/${device.device}`, device])).values()];
+/** The file of each space's ring; objects of the first storage policy. */
+const RING_OF: Readonly<Record<Space, string>> = { account: "account", container: "container", object: "object-0" };
+const SPACES: readonly Space[] = ["account", "container", "object"];
+
+const moveStatusOf = ({ isMover, rings }: MoveProgress): MoveStatus => ({
+  at: new Date(systemClock.nowMs()).toISOString(),
+  isMover,
+  rings: Object.fromEntries(
+    SPACES.map((space) => {
+      const { refusal, ...said } = rings[space];
+      return [RING_OF[space], refusal === undefined ? said : { ...said, refusal }];
+    }),
+  ),
+});
+
+const showMoves = (metrics: Metrics, mover: Mover): void => {
+  for (const space of SPACES) {
+    const labels = { ring: RING_OF[space] };
+    const show = (name: string, help: string, read: (ring: RingProgress) => number): void =>
+      metrics.gauge(`ringstead_ring_${name}`, help, () => read(mover.lastProgress.rings[space]), labels);
+    show("version", "Version of the ring that says where data is to be.", ({ version: number }) => number);
+    show("refused", "1 while the ring file that is there is not the one that counts.", ({ refusal }) =>
+      Number(refusal !== undefined),
+    );
+    show("partitions_to_move", "Partitions whose members are not those of the ring.", ({ toMove }) => toMove);
+    show("partitions_moving", "Partitions on their way to other members.", ({ moving }) => moving);
+    show("partitions_moved", "Partitions that were ever moved and are in place.", ({ done }) => done);
+    show(
+      "entries_to_release",
+      "Entries on devices that do not keep their partitions any more.",
+      (ring) => ring.entriesToRelease,
+    );
+  }
 };
 
 /** Starts the object service: its Swift face and signed S3 requests on the object port, S3 alone on a port of its own. */
 export const startProxy = async (context: ServiceContext): Promise<AsyncDisposable> => {
   const { config, paths, log, metrics } = context;
+  const ringPathOf = (space: Space): string => paths.ringFile(RING_OF[space]);
   const rings = {
-    account: loadRing(paths.ringFile("account")),
-    container: loadRing(paths.ringFile("container")),
-    object: loadRing(paths.ringFile("object-0")),
+    account: loadBaseRing(ringPathOf("account")),
+    container: loadBaseRing(ringPathOf("container")),
+    object: loadBaseRing(ringPathOf("object")),
   };
   const peers = new NodePeers(context);
-  for (const ring of Object.values(rings)) peers.storageNodes.checkKnown(ring.devices);
-  const replicas = new Replicas(rings, (device) => peers.storageNodes.of(device));
+  const targets = new TargetRings({
+    base: rings,
+    pathOf: ringPathOf,
+    checkKnown: ({ devices }) => peers.storageNodes.checkKnown(devices),
+    log,
+  });
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
+  const partitions = new Partitions(
+    rings,
+    (device) => peers.storageNodes.of(device),
+    (floor) => ballots.passed(floor),
+  );
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
-  const containers = new Containers(replicas, runner, ballots);
-  const objects = new Objects(replicas, io, runner, containers, systemClock);
-  const services = { accounts: new Accounts(replicas, runner), containers, objects, clock: systemClock };
+  const containers = new Containers(partitions, runner, ballots);
+  const objects = new Objects(partitions, io, runner, containers, systemClock);
+  const accounts = new Accounts(partitions, runner);
+  const mover = new Mover({
+    targets,
+    partitions,
+    moves: new MoveIo(io, partitions),
+    lease: new MoverLease(accounts, systemClock),
+    log,
+    onProgress: (progress) => writeMoveStatus(join(paths.ringsDir, "moves.json"), moveStatusOf(progress)),
+  });
+  showMoves(metrics, mover);
+  const services = { accounts, containers, objects, clock: systemClock };
   const backgroundWorkers = [
     accountReporter(containers),
-    expirer(new DueIndex(replicas, runner), (...due) => objects.expire(...due), systemClock),
+    expirer(new DueIndex(partitions, runner), (...due) => objects.expire(...due), systemClock),
     settler(
-      devicesOf(rings).map((device) => unsettledAt(new DeviceClient(peers.storageNodes.of(device), device.device))),
+      () => [...partitions.replicas().values()].map(({ client }) => unsettledAt(client)),
       settleWith(services),
       systemClock,
     ),
+    mover,
   ];
   const identity = peers.identity();
   const revocations = createRevocationFollower({
@@ -113,6 +169,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     async [Symbol.asyncDispose]() {
       await Promise.all([drain(server, DRAIN_LIMIT_MS), drain(s3Server, DRAIN_LIMIT_MS)]);
       await workers[Symbol.asyncDispose]();
+      await mover[Symbol.asyncDispose]();
       await keys[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.
       await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));

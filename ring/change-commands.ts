@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { systemClock } from "../common/clock.ts";
 import { codeOf, RingsteadError } from "../common/errors.ts";
 import { seededRandom } from "../common/random.ts";
+import { checkSuccessor, loadBaseRing } from "./base-ring.ts";
 import { addDevice, type Builder, buildRing, createBuilder, removeDevice, setOverload, setWeight } from "./builder.ts";
 import { loadBuilder, saveBuilder } from "./builder-file.ts";
 import {
@@ -156,7 +157,7 @@ const publish = (builder: Builder, path: string, options: Options): string => {
   const current = existsSync(ringPath) ? currentRing(ringPath) : undefined;
   if (current !== undefined) {
     const { moves } = ringDifference(current, buildRing(builder));
-    if (moves.length > 0 && isServing(ringPath)) throw inUse(ringPath);
+    if (isServing(ringPath)) checkSuccessor(loadBaseRing(ringPath), buildRing(builder));
     const isSame = moves.length === 0 && current.partitionPower === builder.partitionPower;
     if (current.version > builder.version || (current.version === builder.version && !isSame))
       builder.version = current.version + 1;
@@ -178,11 +179,3 @@ const currentRing = (ringPath: string): Ring | undefined => {
 };
 
 const isServing = (ringPath: string): boolean => existsSync(join(dirname(ringPath), "..", "layout-version"));
-
-/** The ring that an installation serves from says where its data is: only who moves the data may change it. */
-const inUse = (ringPath: string): RingsteadError =>
-  new RingsteadError(
-    "ring-in-use",
-    `${ringPath} is in use by an installation, and data would have to move: with --plan only the builder changes, and the next start moves the data`,
-    { path: ringPath },
-  );

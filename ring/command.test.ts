@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { baseRingPath, keepBaseRing } from "./base-ring.ts";
 import { loadBuilder } from "./builder-file.ts";
 import { ringCommand } from "./command.ts";
 import { loadRing } from "./ring-file.ts";
@@ -60,7 +61,7 @@ describe("ringstead ring", () => {
     expect(forced).toBeGreaterThan(0);
   });
 
-  it("refuses to change under an installation where its data lies, and with --plan changes the builder alone", async () => {
+  it("writes a ring with moves also under an installation, which has to begin with the same partitions and replicas", async () => {
     writeFileSync(join(folder, "layout-version"), "1\n");
     mkdirSync(join(folder, "rings"));
     const builder = join(folder, "rings/object.builder");
@@ -69,13 +70,23 @@ describe("ringstead ring", () => {
     const add = (name: string) => run("add", builder, "--node", "n", "--device", name, "--weight", "1");
     for (const name of ["d1", "d2"]) await add(name);
     expect((await run("rebalance", builder)).code).toBe(0);
-    const before = readFileSync(ring);
+    keepBaseRing(ring);
+    const base = readFileSync(baseRingPath(ring));
     await add("d3");
-    expect((await run("rebalance", builder, "--force")).error).toContain("with --plan only the builder changes");
     expect((await run("rebalance", builder, "--force", "--plan")).out).toMatch(/[1-9][0-9]* replicas moved/);
-    expect((await run("rebalance", builder)).error).toContain("data would have to move");
-    expect(readFileSync(ring).equals(before)).toBe(true);
-    expect(new Set(loadBuilder(builder).assignments)).toEqual(new Set([0, 1, 2]));
+    expect(readFileSync(ring).equals(base)).toBe(true);
+    expect((await run("rebalance", builder)).code).toBe(0);
+    expect(new Set(loadRing(ring).assignments)).toEqual(new Set([0, 1, 2]));
+    expect(readFileSync(baseRingPath(ring)).equals(base)).toBe(true);
+    keepBaseRing(ring);
+    expect(readFileSync(baseRingPath(ring)).equals(base)).toBe(true);
+    expect((await run("increase-part-power", builder)).error).toContain(
+      "the ring has 5 as its partition power, and the installation began with 4",
+    );
+    await run("set-replicas", builder, "3");
+    expect((await run("rebalance", builder, "--force")).error).toContain(
+      "the ring has 3 replicas, and the installation began with 2",
+    );
   });
 
   it("sets replicas, fractions too, and says how many partitions have how many", async () => {
@@ -125,7 +136,9 @@ describe("ringstead ring", () => {
       expect(after.primaries(partition)).toEqual(before.primaries(partition >> 1));
     await add("d4");
     await run("rebalance", builder, "--force", "--plan");
-    expect((await run("increase-part-power", builder)).error).toContain("data would have to move");
+    expect((await run("increase-part-power", builder)).error).toContain(
+      "that stays while data has moved or is to move",
+    );
     expect(loadBuilder(builder).partitionPower).toBe(5);
   });
 

@@ -3,6 +3,7 @@ import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
 import { changeCommands } from "./change-commands.ts";
 import { type CommandOutput, type Options, UsageError } from "./command-words.ts";
 import { lookCommands } from "./look-commands.ts";
+import { statusCommand } from "./status-command.ts";
 
 const HELP = `ringstead ring: where the data lies
 
@@ -15,10 +16,11 @@ const HELP = `ringstead ring: where the data lies
   ring set-overload BUILDER F          fraction over its share that a device may take where that brings replicas further apart
   ring rebalance BUILDER [--ring RING] [--seed N] [--force] [--plan]
                                        few moves, then writes RING (default: BUILDER with .ring for .builder);
-                                       --force does not wait for min_part_hours to pass; --plan writes no RING: in the
-                                       DIR of "ringstead up" the next start does, after it has moved the data
+                                       --force does not wait for min_part_hours to pass; --plan writes no RING. An
+                                       installation whose DIR/rings has RING moves the data while it serves
   ring increase-part-power BUILDER [--ring RING] [--plan]
-                                       twice as many partitions; no data moves, RING is written at once
+                                       twice as many partitions, in force with the next start; no data moves. Not
+                                       once data has moved
   ring show FILE [--json]              a builder or a ring file
   ring dispersion BUILDER [--nodes] [--json]
                                        how far apart the replicas are: regions and zones, with --nodes the nodes too
@@ -26,7 +28,10 @@ const HELP = `ringstead ring: where the data lies
   ring lookup RING ACCOUNT [CONTAINER [OBJECT]]
   ring handoffs RING PARTITION | ACCOUNT [CONTAINER [OBJECT]] [--count N]
 
-Changes go into the builder file; services see them once "rebalance" has written the ring file.
+  ring status [--data DIR] [--json]    what is to move, is on its way, has moved
+
+Changes go into the builder file; services see them once "rebalance" has written the ring file. On several nodes it is to be put into DIR/rings
+of each node that has a proxy, under a name of its own first and then renamed.
 `;
 
 const standardOutput: CommandOutput = {
@@ -34,15 +39,21 @@ const standardOutput: CommandOutput = {
   error: (text) => void process.stderr.write(text),
 };
 
-/** `ringstead ring …`. Resolves to the exit code: 0 done, 1 refused (the reason is on stderr) or found wrong, 2 wrong usage. */
-export const ringCommand = async (argv: string[], output: CommandOutput = standardOutput): Promise<number> => {
+/** `ringstead ring …`, `dataDir` what it looks at where no --data is given. Resolves to the exit code: 0 done, 1 refused (the reason is on stderr) or found wrong, 2 wrong usage. */
+export const ringCommand = async (
+  argv: string[],
+  output: CommandOutput = standardOutput,
+  dataDir = "",
+): Promise<number> => {
   const [name = "", ...rest] = argv;
   if (name === "help" || name === "--help" || name === "-h") {
     output.out(HELP);
     return 0;
   }
   try {
-    const subcommand = { ...changeCommands(output), ...lookCommands(output) }[name];
+    const subcommand = { ...changeCommands(output), ...lookCommands(output), status: statusCommand(output, dataDir) }[
+      name
+    ];
     if (subcommand === undefined)
       throw new UsageError(name === "" ? "which ring command?" : `no ring command "${name}"`);
     const { values, positionals } = parse(rest, subcommand.options);

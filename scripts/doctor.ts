@@ -6,6 +6,7 @@ import { messageOf, RingsteadError } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { examineIdentity } from "../identity/doctor.ts";
 import { loadBuilder } from "../ring/builder-file.ts";
+import { readMoveStatus } from "../ring/move-status.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import { validateBuilder } from "../ring/validate.ts";
 import type { DeviceStatus } from "./device-status.ts";
@@ -63,10 +64,36 @@ const ringFindings = ({ paths }: Subject): Finding[] =>
       (isProblem ? problem : warning)(
         `ring ${name}: ${text}`,
         isProblem ? "partitions may lack a replica, or be where nobody looks" : "devices fill unevenly",
-        `./scripts/ringstead ring validate ${builderPath}, then ring rebalance, down and up`,
+        `./scripts/ringstead ring validate ${builderPath}, then ring rebalance`,
       ),
     );
   });
+
+/** Undefined of what cannot be read as a ring. */
+const versionOf = (path: string): number | undefined => {
+  try {
+    return loadRing(path).version;
+  } catch (error) {
+    if (error instanceof RingsteadError) return undefined;
+    throw error;
+  }
+};
+
+/** Of files that are rings: what is damaged is named by the check before, and a proxy takes a second to see that it is well again. */
+const refusedRings = ({ paths }: Subject): Finding[] =>
+  Object.entries(readMoveStatus(`${paths.ringsDir}/moves.json`)?.rings ?? {}).flatMap(
+    ([name, { refusal, version }]) => {
+      const present = refusal === undefined ? undefined : versionOf(paths.ringFile(name));
+      if (refusal === undefined || present === undefined || present === version) return [];
+      return [
+        problem(
+          `ring ${name}: the file that is there does not count, version ${version} does: ${refusal}`,
+          "data stays where it is, or goes where that version says",
+          `put the newest ring of this installation in the place of ${paths.ringFile(name)}; what is meant to take back a change needs a higher version too: ring rebalance`,
+        ),
+      ];
+    },
+  );
 
 const scrubFindings = ({ config, status }: Subject): Finding[] => {
   const remedy = "./scripts/ringstead scrub start; scrub_days in cluster.toml says how often it is done by itself";
@@ -109,6 +136,7 @@ const CHECKS: readonly Check[] = [
   { name: "secrets are private", run: secretFindings },
   { name: "certificates are valid", run: certificateFindings },
   { name: "rings are right", run: ringFindings },
+  { name: "rings that were put in place count", run: refusedRings },
   { name: "devices are read from end to end in time", run: scrubFindings },
   { name: "there is space for the control plane", run: spaceFindings },
   { name: "identity's rows and keys are right", run: identityFindings },

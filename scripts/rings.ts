@@ -1,23 +1,20 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { systemClock } from "../common/clock.ts";
-import { readClusterKey } from "../common/cluster-key.ts";
 import { type ClusterConfig, deviceName } from "../common/config.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import { seededRandom } from "../common/random.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
+import { checkSuccessor, keepBaseRing, loadBaseRing } from "../ring/base-ring.ts";
 import { addDevice, type Builder, buildRing, countHoles, createBuilder } from "../ring/builder.ts";
 import { loadBuilder, saveBuilder } from "../ring/builder-file.ts";
 import { rebalance } from "../ring/rebalance.ts";
 import { loadRing, saveRing } from "../ring/ring-file.ts";
-import type { Space } from "../storage-node/wire.ts";
-import { movesBetween } from "./replica-moves.ts";
 
 /** One ring per kind of thing that is stored; `object-0` is that of the first storage policy. */
 export const RING_NAMES = ["object-0", "container", "account"] as const;
 type RingName = (typeof RING_NAMES)[number];
-const SPACES: Readonly<Record<RingName, Space>> = { "object-0": "object", container: "container", account: "account" };
 
 const MIN_PART_HOURS = 1;
 const DEVICE_WEIGHT = 100;
@@ -43,9 +40,9 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, name: RingName, con
     const builders = `${paths.builderFile("NAME")}, NAME each of ${RING_NAMES.join(", ")}`;
     throw new RingsteadError(
       "devices-refused",
-      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for: take the last one out first. "./scripts/ringstead down", then for ` +
-        `BUILDER ${builders}: "./scripts/ringstead ring weight BUILDER ${id} 0" and "ring rebalance BUILDER --plan"; "./scripts/start" ` +
-        `moves what it holds; "ringstead down" and "ring remove BUILDER ${id}"; then start with ${had - 1} devices`,
+      `${paths.dataDir} has ${had} devices, ${config.devices.length} are asked for: take the last one out first. While it serves, for ` +
+        `BUILDER ${builders}: "./scripts/ringstead ring weight BUILDER ${id} 0" and "ring rebalance BUILDER --force"; once "ringstead ring status" has ` +
+        `nothing left to move "ring remove BUILDER ${id}" and "ring rebalance BUILDER", "ringstead down"; then start with ${had - 1} devices`,
       { had, asked: config.devices.length },
     );
   }
@@ -54,8 +51,8 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, name: RingName, con
     const file = paths.builderFile(name);
     throw new RingsteadError(
       "replicas-refused",
-      `${file} plans ${builder.replicas} replicas, ${paths.dataDir} keeps ${served}: a data move at the start brings no replica more or fewer to what is ` +
-        `stored. Take the plan back: "./scripts/ringstead ring set-replicas ${file} ${served}" and "ring rebalance ${file} --plan"`,
+      `${file} plans ${builder.replicas} replicas, ${paths.dataDir} keeps ${served}: an installation keeps its replica count. ` +
+        `Take the plan back: "./scripts/ringstead ring set-replicas ${file} ${served}" and "ring rebalance ${file} --plan"`,
       { had: served, asked: builder.replicas },
     );
   }
@@ -112,7 +109,7 @@ export const checkRings = (paths: RuntimePaths, config: ClusterConfig, roles: re
 /** A rebalance moves one replica of a partition at most; more devices at once take some rounds until nothing moves. */
 const REBALANCE_ROUNDS_MAX = 16;
 
-/** Whole replicas are copied before a ring counts, so `min_part_hours`, which protects those under way, need not hold here. */
+/** Replicas move one by one, each with all that quorums rest on, so `min_part_hours`, which protects those under way, need not hold here. */
 const settle = (builder: Builder): void => {
   for (let round = 0; round < REBALANCE_ROUNDS_MAX; round++) {
     builder.movedAtSeconds.fill(0);
@@ -143,12 +140,17 @@ const currentBuilder = (paths: RuntimePaths, name: RingName, config: ClusterConf
 };
 
 /**
- * Makes the rings of a new installation. Where a builder says something else than the ring that serves (devices were added, or an operator
- * planned a change), moves the data and then puts the new ring in place. Requires: `checkRings` found nothing to refuse, no process of
- * the installation runs. Returns the number of devices that existing rings gained.
+ * Makes the rings of a new installation, keeps the first ones as what they are the base of, and puts in place what a builder says that differs from its ring:
+ * devices were added, or an operator planned a change. The data follows while the installation serves. Requires: `checkRings` found nothing to refuse, no
+ * process of the installation runs. Returns the number of devices that existing rings gained.
  */
 export const prepareRings = async (paths: RuntimePaths, config: ClusterConfig, log: Log): Promise<number> => {
-  if (config.cluster !== undefined) return 0;
+  const added = config.cluster === undefined ? makeRings(paths, config, log) : 0;
+  for (const name of RING_NAMES) if (existsSync(paths.ringFile(name))) keepBaseRing(paths.ringFile(name));
+  return added;
+};
+
+const makeRings = (paths: RuntimePaths, config: ClusterConfig, log: Log): number => {
   mkdirSync(paths.ringsDir, { recursive: true, mode: 0o755 });
   let added = 0;
   const first = RING_NAMES.find((name) => existsSync(paths.builderFile(name)));
@@ -165,18 +167,11 @@ export const prepareRings = async (paths: RuntimePaths, config: ClusterConfig, l
     const before = loadRing(file);
     if (before.version === ring.version) continue;
     added = Math.max(added, ring.devices.filter(Boolean).length - before.devices.filter(Boolean).length);
-    const moves = movesBetween(SPACES[name], before, ring);
-    log.info("a ring changes", { ring: name, from: before.version, to: ring.version, replicasToMove: moves.length });
-    if (moves.length === 0) {
-      saveRing(file, ring);
-      continue;
-    }
-    // Loaded when needed: the supervisor keeps what it has loaded for as long as it runs.
-    const { moveReplicas } = await import("./device-moves.ts");
-    const { entryDigests } = await import("../storage-node/store/entry-digest.ts");
-    const clusterId = readFileSync(paths.clusterId, "utf8").trim();
-    const digests = entryDigests(readClusterKey(paths));
-    await moveReplicas(moves, config, { clusterId, digests }, log, () => saveRing(file, ring));
+    log.info("a ring changes", { ring: name, from: before.version, to: ring.version });
+    checkSuccessor(loadBaseRing(file), ring);
+    // What partitions that never moved stand on is kept before anything says otherwise.
+    keepBaseRing(file);
+    saveRing(file, ring);
   }
   return added;
 };

@@ -38,7 +38,10 @@ const COMMANDS: Readonly<Record<string, () => Promise<(argv: string[]) => Promis
   scrub: async () => (await import("./scrub.ts")).scrub,
   doctor: async () => (await import("./doctor.ts")).doctor,
   explain: async () => (await import("./explain.ts")).explain,
-  ring: async () => (await import("../ring/command.ts")).ringCommand,
+  ring: async () => {
+    const { ringCommand } = await import("../ring/command.ts");
+    return (rest) => ringCommand(rest, undefined, dataDirOf(undefined));
+  },
   identity: async () => {
     const { identityCommand } = await import("../identity/command.ts");
     return (rest) => identityCommand(rest, dataDirOf(undefined));

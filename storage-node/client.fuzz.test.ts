@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { NO_INCARNATION } from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
+import { TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
 import { silentLog } from "../common/log.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import { RpcServer } from "../common/rpc/server.ts";
@@ -13,6 +14,8 @@ import type { Name } from "./wire.ts";
 
 const KEY = Buffer.alloc(32, 5);
 const NAME: Name = { space: "object", hash32: 1, path: "/a/c/o" };
+const PLACE = { space: "object", partition: 3, partitionPower: 4 } as const;
+const CONFIGURATION = { epoch: 2, old: [{ id: "n/d1", since: 0 }], next: undefined, floor: TIMESTAMP_ZERO };
 const BALLOT = "0".repeat(48) as never;
 const TIMEOUT_MS = 10_000;
 const QUERY = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 1, withDeleted: false };
@@ -52,6 +55,11 @@ test("whatever a storage node answers, who asked is told a value or a typed erro
         told((answered) => devices.stageOpen(TIMEOUT_MS, answered)),
         told((answered) => device.list(NAME, NO_INCARNATION, QUERY, TIMEOUT_MS, answered)),
         caught(device.unsettled(0, undefined, TIMEOUT_MS)),
+        caught(device.configure(PLACE, CONFIGURATION, TIMEOUT_MS)),
+        caught(device.epoch(PLACE, TIMEOUT_MS)),
+        caught(device.epochs("object", 4, 0, "", TIMEOUT_MS)),
+        caught(device.seal(PLACE, 1, TIMEOUT_MS)),
+        caught(device.release(PLACE, 2, TIMEOUT_MS)),
       ]);
       for (const result of results) expect(["value", "bad-message"]).toContain(result);
     }),

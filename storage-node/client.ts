@@ -2,35 +2,49 @@ import type { Ballot, Incarnation } from "../common/ballot.ts";
 import { type ClusterConfig, rpcAddress } from "../common/config.ts";
 import { type DeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import { RingsteadError } from "../common/errors.ts";
+import type { HybridTimestamp } from "../common/hybrid-clock.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { RingDevice } from "../ring/device.ts";
 import {
   type AcceptReply,
+  type Configuration,
+  EPOCHS_LIMIT,
   HeaderReader,
   LIST_LIMIT,
   type ListQuery,
   type ListReply,
   METHOD_ACCEPT,
+  METHOD_CONFIGURE,
   METHOD_CONFIRM,
+  METHOD_EPOCH,
+  METHOD_EPOCHS,
   METHOD_LIST,
   METHOD_PREPARE,
   METHOD_READ,
   METHOD_READ_BODY,
+  METHOD_RELEASE,
   METHOD_ROW,
+  METHOD_SEAL,
   METHOD_STAGE_ABANDON,
   METHOD_STAGE_OPEN,
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
   METHOD_UNSETTLED,
+  type MovedPartition,
   type Name,
+  packConfiguration,
+  type PartitionPlace,
   type PrepareReply,
   type Proposal,
   type ReadReply,
   type Row,
   type RowReply,
+  type Space,
   spaceCode,
+  unpackConfiguration,
   unpackFates,
+  unpackMoved,
   unpackRegister,
   unpackRow,
   unpackRows,
@@ -89,7 +103,11 @@ export class DevicesClient {
     this.devices = devices;
   }
 
-  /** @param body bytes for the log, or for each device the number of its staged file */
+  /**
+   * @param body bytes for the log, or for each device the number of its staged file
+   * @param epoch that of the partition's members who are asked, here and below; errors also: "epoch-behind" with the configuration that counts, "epoch-ahead",
+   * "epoch-sealed", "device-joining", "not-a-member"
+   */
   accept(
     name: Name,
     version: Ballot,
@@ -99,6 +117,7 @@ export class DevicesClient {
     own: readonly Ballot[],
     timeoutMs: number,
     answer: PartAnswer<AcceptReply>,
+    epoch = 0,
   ): void {
     const header = [
       METHOD_ACCEPT,
@@ -116,6 +135,7 @@ export class DevicesClient {
       body.stagedIds ?? NO_IDS,
       own.length === 1 && own[0] === version ? null : own,
     ];
+    if (epoch !== 0) header.push(epoch);
     this.#call<AcceptReply>(header, body.bytes, timeoutMs, answer, decodeAccept);
   }
 
@@ -127,8 +147,9 @@ export class DevicesClient {
     wantedBytes: number,
     timeoutMs: number,
     answer: PartAnswer<PrepareReply>,
+    epoch = 0,
   ): void {
-    const header = [
+    const header: unknown[] = [
       METHOD_PREPARE,
       this.devices,
       spaceCode(name.space),
@@ -138,12 +159,14 @@ export class DevicesClient {
       own,
       wantedBytes,
     ];
+    if (epoch !== 0) header.push(epoch);
     this.#call<PrepareReply>(header, undefined, timeoutMs, answer, decodePrepare);
   }
 
   /** A body of up to `bodyLimit` bytes that lies in the log comes with the first device's answer. */
-  read(name: Name, bodyLimit: number, timeoutMs: number, answer: PartAnswer<ReadReply>): void {
-    const header = [METHOD_READ, this.devices, spaceCode(name.space), name.hash32, name.path, bodyLimit];
+  read(name: Name, bodyLimit: number, timeoutMs: number, answer: PartAnswer<ReadReply>, epoch = 0): void {
+    const header: unknown[] = [METHOD_READ, this.devices, spaceCode(name.space), name.hash32, name.path, bodyLimit];
+    if (epoch !== 0) header.push(epoch);
     this.#call<ReadReply>(header, undefined, timeoutMs, answer, decodeRead);
   }
 
@@ -158,8 +181,15 @@ export class DevicesClient {
     this.#rpc.call([METHOD_CONFIRM, this.devices, items], undefined, timeoutMs, () => {}, this.devices.length);
   }
 
-  row(owner: Name, incarnation: Incarnation, row: Row, timeoutMs: number, answer: PartAnswer<RowReply>): void {
-    const header = [
+  row(
+    owner: Name,
+    incarnation: Incarnation,
+    row: Row,
+    timeoutMs: number,
+    answer: PartAnswer<RowReply>,
+    epoch = 0,
+  ): void {
+    const header: unknown[] = [
       METHOD_ROW,
       this.devices,
       spaceCode(owner.space),
@@ -173,6 +203,7 @@ export class DevicesClient {
       row.bytes,
       row.payload,
     ];
+    if (epoch !== 0) header.push(epoch);
     this.#call<RowReply>(header, undefined, timeoutMs, answer, decodeRow);
   }
 
@@ -217,6 +248,12 @@ export class DevicesClient {
 
 const NO_IDS: readonly number[] = [];
 
+const fieldsOf = ({ space, partitionPower, partition }: PartitionPlace): readonly unknown[] => [
+  spaceCode(space),
+  partitionPower,
+  partition,
+];
+
 /** Who asked is told, whatever a peer answered: an error thrown here would end the connection, and this request would wait for ever. */
 const tell = <T>(
   fields: readonly unknown[],
@@ -246,8 +283,15 @@ export class DeviceClient {
     this.device = device;
   }
 
-  list(owner: Name, incarnation: Incarnation, query: ListQuery, timeoutMs: number, answer: Answer<ListReply>): void {
-    const header = [
+  list(
+    owner: Name,
+    incarnation: Incarnation,
+    query: ListQuery,
+    timeoutMs: number,
+    answer: Answer<ListReply>,
+    epoch = 0,
+  ): void {
+    const header: unknown[] = [
       METHOD_LIST,
       this.device,
       spaceCode(owner.space),
@@ -261,6 +305,7 @@ export class DeviceClient {
       query.limit,
       query.withDeleted ? 1 : 0,
     ];
+    if (epoch !== 0) header.push(epoch);
     this.#call<ListReply>(header, undefined, timeoutMs, answer, (reader, body) => {
       const kind = reader.text();
       if (kind === "closing" || kind === "moved" || kind === "behind") return { kind };
@@ -304,6 +349,56 @@ export class DeviceClient {
     });
   }
 
+  /** Tells a configuration that was decided; the one that counts there then. */
+  configure(place: PartitionPlace, configuration: Configuration, timeoutMs: number): Promise<Configuration> {
+    const header = [METHOD_CONFIGURE, this.device, ...fieldsOf(place), ...packConfiguration(configuration)];
+    return this.#promise(header, undefined, timeoutMs, unpackConfiguration);
+  }
+
+  /** Who keeps the partition, as the device knows it, and whether it has everything that a member has. */
+  epoch(
+    place: PartitionPlace,
+    timeoutMs: number,
+  ): Promise<{ readonly hasCaughtUp: boolean; readonly configuration: Configuration }> {
+    return this.#promise([METHOD_EPOCH, this.device, ...fieldsOf(place)], undefined, timeoutMs, (reader) => ({
+      hasCaughtUp: reader.flag(),
+      configuration: unpackConfiguration(reader),
+    }));
+  }
+
+  /** [M3]: the device answers nothing more in this epoch. The highest timestamp that it accepted or promised. Errors also: "epoch-behind", "epoch-ahead", "device-joining". */
+  seal(place: PartitionPlace, epoch: number, timeoutMs: number): Promise<HybridTimestamp> {
+    const header = [METHOD_SEAL, this.device, ...fieldsOf(place), epoch];
+    return this.#promise(header, undefined, timeoutMs, (reader) => reader.timestamp());
+  }
+
+  /**
+   * One page of the partitions of a ring that were ever moved, as the device knows them, from a number on; `next`: where the next page begins. Nothing where its
+   * stamp is still the one that was `heard`.
+   */
+  epochs(
+    space: Space,
+    partitionPower: number,
+    from: number,
+    heard: string,
+    timeoutMs: number,
+  ): Promise<{ readonly moved: readonly MovedPartition[]; readonly next: number | undefined; readonly stamp: string }> {
+    const header = [METHOD_EPOCHS, this.device, spaceCode(space), partitionPower, from, heard];
+    return this.#promise(header, undefined, timeoutMs, (reader) => {
+      const moved = reader.list(EPOCHS_LIMIT).map(unpackMoved);
+      return { moved, next: reader.isNull() ? undefined : reader.count(), stamp: reader.text() };
+    });
+  }
+
+  /**
+   * Gives back what a device holds of a partition that it is no member of any more. Resolves after the sync, with the number of entries that are
+   * gone. Errors also: "still-a-member", where its own knowledge does not say so. Requires: W of the members know the epoch.
+   */
+  release(place: PartitionPlace, epoch: number, timeoutMs: number): Promise<number> {
+    const header = [METHOD_RELEASE, this.device, ...fieldsOf(place), epoch];
+    return this.#promise(header, undefined, timeoutMs, (reader) => reader.count());
+  }
+
   #promise<T>(
     header: readonly unknown[],
     body: Uint8Array | undefined,
@@ -340,6 +435,9 @@ export class DeviceClient {
   }
 }
 
+/** No socket can be here. */
+const NOWHERE = "/dev/null/nowhere";
+
 type ConnectionsContext = {
   readonly config: ClusterConfig;
   readonly paths: RuntimePaths;
@@ -371,7 +469,7 @@ export class StorageNodeConnections implements Disposable {
     }
   }
 
-  /** The connection to the process that serves a device. Requires: `checkKnown` has seen the ring that names it. */
+  /** The connection to the process that serves a device; to nowhere, where cluster.toml does not have its node (any more): nobody answers there. */
   of({ node, device }: Pick<RingDevice, "node" | "device">): RpcClient {
     const { clusterKey, config, deviceGroups, paths } = this.#context;
     const isOwn = node === config.node;
@@ -379,8 +477,7 @@ export class StorageNodeConnections implements Disposable {
     let client = this.#clients.get(name);
     if (client === undefined) {
       const address = isOwn ? paths.socket(name) : rpcAddress(config, node, "storage-node");
-      if (address === undefined) throw new RingsteadError("ring-names-unknown-node", `there is no node ${node}`);
-      client = new RpcClient(address, clusterKey);
+      client = new RpcClient(address ?? NOWHERE, clusterKey);
       this.#clients.set(name, client);
     }
     return client;

@@ -22,7 +22,8 @@ import { admitToContainer } from "./core/row-admission.ts";
 import type { BodyReference, DeviceEngine, Entry, Mutation, NewBody } from "./engine/device-engine.ts";
 import { type EpochState, type EpochUse, sinceOf } from "./core/partition-epoch.ts";
 import { decideInstall } from "./core/repair.ts";
-import type { PartitionPlace } from "./partition-copy.ts";
+import type { PartitionPlace } from "./wire.ts";
+import { erasePartition } from "./partition-erasure.ts";
 import { PartitionEpochs } from "./partition-epochs.ts";
 import { RowSpace } from "./row-space.ts";
 import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
@@ -275,6 +276,8 @@ export class DeviceReplica {
   }
 
   #weigh(name: Name, id: string, stored: Stored | undefined, pulled: Register): ReturnType<DeviceReplica["weighs"]> {
+    // It was asked for before the partition went elsewhere, and would stay here for nobody ([E3]).
+    if (!this.#keeps(name)) return "skip";
     const partition = this.epochs.of(name.space, name.hash32);
     const isMember = partition === undefined || isVoter(partition, this.epochs.self);
     const isVoting = isMember && this.votes.votesIn(name.space, name.hash32);
@@ -361,9 +364,9 @@ export class DeviceReplica {
     return true;
   }
 
-  /** Takes rows that were pulled from another replica; `owner` names the life that they belong to. Resolves after the sync. */
-  installRows(owner: Name, rows: readonly Row[]): Promise<void> {
-    return this.#rows.putAll(owner, rows);
+  /** Takes rows that were pulled from another replica, if it keeps the partition still; `owner` names the life that they belong to. Resolves after the sync. */
+  async installRows(owner: Name, rows: readonly Row[]): Promise<void> {
+    if (this.#keeps(owner)) await this.#rows.putAll(owner, rows);
   }
 
   /** Whether more confirmations wait than may. */
@@ -494,6 +497,29 @@ export class DeviceReplica {
     // Another epoch may have come meanwhile.
     this.#enter(name, epoch, "vote");
     return maxTimestamp(this.#highest, this.#floor);
+  }
+
+  /**
+   * Gives back what it holds of a partition that has other members in that stable epoch. Resolves after the sync, with the number of entries; after a crash in
+   * between it is asked again. Errors: "still-a-member", also where another epoch comes meanwhile.
+   */
+  async release(place: PartitionPlace, epoch: number): Promise<number> {
+    const check = (): void => {
+      const { configuration } = this.epochs.stateOf(place);
+      const isOver = configuration.epoch === epoch && configuration.next === undefined;
+      if (isOver && sinceOf(configuration, this.epochs.self) === undefined) return;
+      throw new RingsteadError(
+        "still-a-member",
+        "as far as this device knows it keeps that partition, or is to keep it",
+      );
+    };
+    check();
+    try {
+      return await erasePartition(this.engine, place, check);
+    } finally {
+      this.#rows.forget(place);
+      this.epochs.noteReleased();
+    }
   }
 
   #remember(id: string): VolatileRegister {

@@ -16,6 +16,7 @@ import {
   type RepairAnswer,
   seal,
 } from "./repair/repair-operations.ts";
+import { epochs, release } from "./move-operations.ts";
 import { readHeldBody } from "./repair/repair-source.ts";
 import type { Staging } from "./staging.ts";
 import { registerKey } from "./store/keys.ts";
@@ -39,8 +40,10 @@ import {
   METHOD_ENTRIES,
   METHOD_FETCH,
   METHOD_EPOCH,
+  METHOD_EPOCHS,
   METHOD_CONFIGURE,
   METHOD_SEAL,
+  METHOD_RELEASE,
   METHOD_SCRUB,
   METHOD_EXPLAIN,
   packFates,
@@ -304,6 +307,8 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_EPOCH]: repairing(epoch),
   [METHOD_CONFIGURE]: repairing(configure),
   [METHOD_SEAL]: repairing(seal),
+  [METHOD_EPOCHS]: repairing(epochs),
+  [METHOD_RELEASE]: repairing(release),
   [METHOD_SCRUB]: operating(scrub),
   [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:

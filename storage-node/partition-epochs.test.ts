@@ -128,3 +128,75 @@ test("what is left where a partition was moved away is for nobody to finish", as
   expect(replica.lately(NOW_MS + 1).registers).toEqual([]);
   expect((await replica.unsettled(new Uint8Array(), NOW_MS + 1)).registers).toEqual([]);
 });
+
+const ROW = { name: "r", version: ballot(0), isDeleted: false, objects: 1, bytes: 5, payload: new Uint8Array() };
+
+/** A container with a row, and an object, in the partition; an object elsewhere. */
+const filled = async (device: MemoryDevice): Promise<DeviceReplica> => {
+  const replica = await opened(device);
+  for (const name of [NAME, ELSEWHERE]) expect((await accept(replica, ballot(0), 0, name)).kind).toBe("accepted");
+  const account: Name = { space: "account", hash32: NAME.hash32, path: "/a" };
+  expect((await replica.row(account, NO_INCARNATION, ROW)).kind).toBe("stored");
+  return replica;
+};
+
+test("what a device holds of a partition goes once it is no member of it any more, and nothing else does", async () => {
+  const device = new MemoryDevice((done) => void setImmediate(done));
+  const replica = await filled(device);
+  expect((await refusal(replica.release(PLACE, 0))).code).toBe("still-a-member");
+  const without: Configuration = { ...MOVED, old: members("n/d", "n/a", "n/c") };
+  await replica.configure(PLACE, without);
+  expect((await refusal(replica.release(PLACE, 4))).code).toBe("still-a-member");
+  expect(await replica.release(PLACE, 2)).toBe(1);
+  const again = await opened(device.afterCrash());
+  expect([await again.held(NAME), (await again.held(ELSEWHERE))?.register.version]).toEqual([undefined, ballot(0)]);
+  expect(again.epochs.configurationOf(PLACE)).toEqual(without);
+  // A second time, as after a crash in the middle.
+  expect(await again.release(PLACE, 2)).toBe(0);
+});
+
+test("rows of a partition that was given back are counted from nothing when it comes again", async () => {
+  const device = new MemoryDevice((done) => void setImmediate(done));
+  const replica = await filled(device);
+  const place = { ...PLACE, space: "account" } as const;
+  const account: Name = { space: "account", hash32: NAME.hash32, path: "/a" };
+  expect(replica.summary(account, NO_INCARNATION).rows).toBe(1);
+  await replica.configure(place, { ...MOVED, old: members("n/d", "n/a", "n/c") });
+  expect(await replica.release(place, 2)).toBeGreaterThan(0);
+  expect(replica.summary(account, NO_INCARNATION)).toMatchObject({ rows: 0, objects: 0, bytes: 0 });
+  // The answer to a pull that was asked for before.
+  await replica.installRows(account, [ROW]);
+  expect(replica.summary(account, NO_INCARNATION).rows).toBe(0);
+  const next = [...members("n/d", "n/a"), { id: SELF, since: 3 }];
+  await replica.configure(place, { ...MOVED, epoch: 3, old: members("n/d", "n/a", "n/c"), next });
+  await replica.installRows(account, [ROW]);
+  expect(replica.summary(account, NO_INCARNATION)).toMatchObject({ rows: 1, objects: 1, bytes: 5 });
+});
+
+test("a device knows which partitions it enters until it has caught up, also after a restart", async () => {
+  const device = new MemoryDevice((done) => void setImmediate(done));
+  const replica = await opened(device);
+  expect(replica.epochs.isEntering).toBe(false);
+  const entering: Configuration = { ...JOINT, old: members("n/a", "n/x", "n/c"), next: [{ id: SELF, since: 1 }] };
+  await replica.configure(PLACE, entering);
+  const again = await opened(device.afterCrash());
+  expect([again.epochs.isEntering, [...again.epochs.entering("object")]]).toEqual([true, [PLACE.partition]]);
+  await again.epochs.change(PLACE, { kind: "catch-up", epoch: 1 });
+  expect(again.epochs.isEntering).toBe(false);
+});
+
+test("moved partitions are told in pages, in order", async () => {
+  const replica = await opened(new MemoryDevice((done) => void setImmediate(done)));
+  for (const partition of [9, 3, 12]) await replica.configure({ ...PLACE, partition }, JOINT);
+  const told = replica.epochs.movedFrom("object", 4, 4, 10).map(([partition]) => partition);
+  expect(told).toEqual([9, 12]);
+  expect(replica.epochs.movedFrom("object", 4, 0, 2).map(([partition]) => partition)).toEqual([3, 9]);
+  expect(() => replica.epochs.movedFrom("object", 5, 0, 2)).toThrow("2^4 partitions");
+});
+
+test("a device that takes itself for a member tells from others that it is none", async () => {
+  const replica = await opened(new MemoryDevice((done) => void setImmediate(done)));
+  expect([replica.epochs.isStranger(PLACE, "n/a"), replica.epochs.isStranger(PLACE, "n/z")]).toEqual([false, true]);
+  await replica.configure(PLACE, JOINT);
+  expect(replica.epochs.isStranger(PLACE, "n/d")).toBe(false);
+});

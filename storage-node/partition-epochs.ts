@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { RingsteadError } from "../common/errors.ts";
 import {
   admit,
@@ -10,7 +11,7 @@ import {
   step,
 } from "./core/partition-epoch.ts";
 import type { DeviceEngine, ScannedEntry } from "./engine/device-engine.ts";
-import type { PartitionPlace } from "./partition-copy.ts";
+import type { PartitionPlace } from "./wire.ts";
 import { decodeEpochState, encodeEpochState } from "./store/epoch-format.ts";
 import { EPOCH_KEYS, epochKey, placeOfEpochKey } from "./store/keys.ts";
 import { CONFIGURATION_PATH, type Configuration, type Name, packConfiguration, type Space } from "./wire.ts";
@@ -23,7 +24,12 @@ export type FirstMembers = Readonly<
 /** Entries that are read at once when a device is opened. */
 const SCAN_LIMIT = 10_000;
 
-type SpaceEpochs = { readonly shift: number; readonly states: Map<number, EpochState> };
+type SpaceEpochs = {
+  readonly shift: number;
+  readonly states: Map<number, EpochState>;
+  /** Partitions that this device enters: it is to be a member, or is one by now, and has not caught up. */
+  readonly entering: Set<number>;
+};
 
 /**
  * What a device knows of the members of its partitions: for those that were ever moved it is an entry of the device, and in memory; for the
@@ -34,6 +40,8 @@ export class PartitionEpochs {
   readonly #engine: DeviceEngine;
   readonly #first: FirstMembers;
   readonly #spaces: Readonly<Record<Space, SpaceEpochs>>;
+  readonly #life = randomBytes(6).toString("hex");
+  #changeCount = 0;
   /** Changes of one partition come one after the other. */
   readonly #changes = new Map<string, Promise<unknown>>();
 
@@ -41,7 +49,11 @@ export class PartitionEpochs {
     this.#engine = engine;
     this.self = self;
     this.#first = first;
-    const of = (space: Space): SpaceEpochs => ({ shift: 32 - first[space].partitionPower, states: new Map() });
+    const of = (space: Space): SpaceEpochs => ({
+      shift: 32 - first[space].partitionPower,
+      states: new Map(),
+      entering: new Set(),
+    });
     this.#spaces = { object: of("object"), container: of("container"), account: of("account") };
   }
 
@@ -61,7 +73,7 @@ export class PartitionEpochs {
     for (const { key, value } of entries) {
       const place = placeOfEpochKey(key);
       epochs.#requirePower(place);
-      epochs.#spaces[place.space].states.set(place.partition, decodeEpochState(value));
+      epochs.#set(place, decodeEpochState(value));
     }
     return epochs;
   }
@@ -129,9 +141,49 @@ export class PartitionEpochs {
     return state === undefined || sinceOf(state.configuration, this.self) === state.caughtUp;
   }
 
+  /** Whether another device neither is nor becomes a member, as far as this one knows. */
+  isStranger(place: PartitionPlace, id: string): boolean {
+    if (place.partitionPower !== this.#first[place.space].partitionPower) return false;
+    const { configuration } = this.stateOf(place);
+    return configuration.old.length > 0 && sinceOf(configuration, id) === undefined;
+  }
+
   /** Partitions that were ever moved. */
   *moved(space: Space): Generator<readonly [number, EpochState]> {
     yield* this.#spaces[space].states;
+  }
+
+  /** Some of those, from a number on and in order. Errors (thrown): "epoch-other-power". */
+  movedFrom(space: Space, partitionPower: number, from: number, limit: number): (readonly [number, EpochState])[] {
+    this.#requirePower({ space, partitionPower });
+    const { states } = this.#spaces[space];
+    const found: (readonly [number, EpochState])[] = [];
+    if (states.size === 0) return found;
+    for (let partition = from; partition < 2 ** partitionPower && found.length < limit; partition++) {
+      const state = states.get(partition);
+      if (state !== undefined) found.push([partition, state]);
+    }
+    return found;
+  }
+
+  /** Another text after each change of what `movedFrom` gives, and in each process. */
+  get stamp(): string {
+    return `${this.#life} ${this.#changeCount}`;
+  }
+
+  /** What the device holds of a partition that was moved has changed. */
+  noteReleased(): void {
+    this.#changeCount += 1;
+  }
+
+  /** Partitions that this device enters, and has not everything of yet. */
+  entering(space: Space): ReadonlySet<number> {
+    return this.#spaces[space].entering;
+  }
+
+  get isEntering(): boolean {
+    const { account, container, object } = this.#spaces;
+    return object.entering.size > 0 || container.entering.size > 0 || account.entering.size > 0;
   }
 
   /** Gives the state after the event, which counts from the moment on at which it is durable. Errors: "epoch-other-power", the engine's. */
@@ -145,7 +197,7 @@ export class PartitionEpochs {
       const after = step(before, this.self, event);
       if (after === before) return before;
       await this.#engine.apply([{ kind: "put", key, value: encodeEpochState(after), body: { kind: "none" } }]);
-      this.#spaces[space].states.set(partition, after);
+      this.#set(place, after);
       return after;
     };
     const result = (this.#changes.get(id) ?? Promise.resolve()).then(change, change);
@@ -157,7 +209,16 @@ export class PartitionEpochs {
     return await result;
   }
 
-  #requirePower({ partitionPower, space }: PartitionPlace): void {
+  #set({ partition, space }: PartitionPlace, state: EpochState): void {
+    const { entering, states } = this.#spaces[space];
+    states.set(partition, state);
+    this.#changeCount += 1;
+    const since = sinceOf(state.configuration, this.self);
+    if (since === undefined || since === state.caughtUp) entering.delete(partition);
+    else entering.add(partition);
+  }
+
+  #requirePower({ partitionPower, space }: Pick<PartitionPlace, "partitionPower" | "space">): void {
     const own = this.#first[space].partitionPower;
     if (partitionPower === own) return;
     throw new RingsteadError("epoch-other-power", `this ring has 2^${own} partitions, not 2^${partitionPower}`);

@@ -60,6 +60,15 @@ export class RowPages {
     this.#forget(known, page);
   }
 
+  /** All rows of `owner` may have changed. */
+  forget(owner: string): void {
+    const known = this.#owners.get(owner);
+    if (known === undefined) return;
+    // What is being read now is not kept.
+    this.#owners.delete(owner);
+    this.#drop(known);
+  }
+
   /** The first `limit` rows from `from` on and before `to`, in packed runs: those of pages that did not change are equal, byte for byte. */
   async list(
     owner: string,

@@ -10,6 +10,7 @@ import {
   encodeRowValue,
   type ListQuery,
   type Name,
+  type PartitionPlace,
   PACKED_ROW_OVERHEAD_BYTES,
   packRows,
   type Row,
@@ -202,6 +203,16 @@ export class RowSpace {
   async #rows(owner: Name, query: ListQuery, isDeleted: boolean): Promise<PackableRow[]> {
     const range = rangeOf(owner, query, isDeleted);
     return range === undefined ? [] : rowsOf(await this.#engine.scan(range), rowNameOffset(owner), isDeleted);
+  }
+
+  /** The rows of a partition went in another way, and nobody wrote any meanwhile: what is remembered of them is read again. */
+  forget({ partition, partitionPower, space }: PartitionPlace): void {
+    for (const [id, { key }] of this.#statistics) {
+      const hash32 = Buffer.from(key.buffer, key.byteOffset, key.length).readUInt32BE(0);
+      if (hash32 >>> (32 - partitionPower) !== partition || !id.startsWith(`${space} `)) continue;
+      this.#statistics.delete(id);
+      this.#pages.forget(id);
+    }
   }
 
   #rowAt(key: Uint8Array, name: string, isDeleted: boolean): Row | undefined {

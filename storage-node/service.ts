@@ -8,9 +8,11 @@ import { RpcServer } from "../common/rpc/server.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
+import { loadBaseRing } from "../ring/base-ring.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
 import { StorageNodeConnections } from "./client.ts";
+import { requireBaseRings } from "./base-rings.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
 import { type DevicePlace, Replicator } from "./daemons/replicator.ts";
@@ -24,6 +26,7 @@ import { type FirstMembers, PartitionEpochs } from "./partition-epochs.ts";
 import { Foreground } from "./repair/foreground.ts";
 import { LocalSource } from "./repair/local-source.ts";
 import { RepairPace } from "./repair/pace.ts";
+import { recountRows } from "./repair/recount-rows.ts";
 import { noteRepairFailures, showRepair } from "./repair/repair-metrics.ts";
 import { RepairPeer, type RepairSource } from "./repair/repair-peer.ts";
 import { WatchedRepairSettings } from "./repair/repair-settings.ts";
@@ -42,7 +45,7 @@ const setHashSeeds = (clusterKey: Buffer): readonly [bigint, bigint] => {
 };
 
 const loadServedRing = (path: string): Ring => {
-  const ring = loadRing(path);
+  const ring = loadBaseRing(path);
   if (ring.partitionPower > BUCKET_POWER) {
     throw new RingsteadError(
       "ring-too-fine",
@@ -52,6 +55,9 @@ const loadServedRing = (path: string): Ring => {
   return ring;
 };
 
+const RING_NAMES = ["account", "container", "object-0"] as const;
+
+/** Those at which partitions that were never moved are of epoch 0; devices hear of all others. */
 const loadRings = (paths: RuntimePaths): Readonly<Record<Space, Ring>> => ({
   account: loadServedRing(paths.ringFile("account")),
   container: loadServedRing(paths.ringFile("container")),
@@ -95,7 +101,9 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       const identity = { clusterId: context.clusterId, node: config.node, device };
       const engine = await openDevice({ path, identity, digests });
       engines.push(engine);
+      await requireBaseRings(engine, rings);
       const votes = await Votes.opened(engine, systemClock, isFounding);
+      if (votes.isNewcomer) await recountRows(engine, seeds);
       const epochs = await PartitionEpochs.opened(engine, `${config.node}/${device}`, firstMembersOf(rings));
       const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs);
       if (votes.isNewcomer)
@@ -165,7 +173,8 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     });
     return [served.upkeep.healer, served.upkeep.scrubber];
   });
-  for (const ring of Object.values(rings)) connections.checkKnown(ring.devices);
+  // Nodes that only the base names may be gone by now.
+  for (const name of RING_NAMES) connections.checkKnown(loadRing(paths.ringFile(name)).devices);
   const workers = runWorkers(
     [
       ...replicators,

@@ -28,9 +28,14 @@ export const METHOD_EXPLAIN = 18;
 export const METHOD_EPOCH = 19;
 export const METHOD_CONFIGURE = 20;
 export const METHOD_SEAL = 21;
+export const METHOD_EPOCHS = 22;
+export const METHOD_RELEASE = 23;
 
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
+
+/** One partition of one ring. */
+export type PartitionPlace = { readonly space: Space; readonly partition: number; readonly partitionPower: number };
 
 /** A name, with the top 32 bits of its placement hash, under which its keys lie. */
 export type Name = { readonly space: Space; readonly hash32: number; readonly path: string };
@@ -48,6 +53,20 @@ export type Configuration = {
   readonly next: readonly Member[] | undefined;
   readonly floor: HybridTimestamp;
 };
+
+/** What a device knows of a partition that was ever moved. */
+export type MovedPartition = {
+  readonly partition: number;
+  readonly configuration: Configuration;
+  /** Whether it has everything that a member has; true of who is none. */
+  readonly hasCaughtUp: boolean;
+  readonly isSealed: boolean;
+  /** What it holds of the partition, be it a member or not. */
+  readonly entries: number;
+};
+
+/** Most partitions of one answer to EPOCHS. */
+export const EPOCHS_LIMIT = 1000;
 
 /** No client's path is without a slash. */
 export const CONFIGURATION_PATH = "epoch";
@@ -502,6 +521,23 @@ export const unpackConfiguration = (reader: HeaderReader): Configuration => ({
   floor: reader.timestamp(),
   old: unpackMembers(reader),
   next: reader.isNull() ? undefined : unpackMembers(reader),
+});
+
+/** A moved partition as header fields, and back. */
+export const packMoved = (moved: MovedPartition): readonly unknown[] => [
+  moved.partition,
+  moved.hasCaughtUp ? 1 : 0,
+  moved.isSealed ? 1 : 0,
+  moved.entries,
+  ...packConfiguration(moved.configuration),
+];
+
+export const unpackMoved = (reader: HeaderReader): MovedPartition => ({
+  partition: reader.count(),
+  hasCaughtUp: reader.flag(),
+  isSealed: reader.flag(),
+  entries: reader.count(),
+  configuration: unpackConfiguration(reader),
 });
 
 /** The metadata of the register under `configurationName`. */

@@ -45,6 +45,8 @@ export class SimulatedDisk implements Disk {
   powerLossAt = Number.POSITIVE_INFINITY;
   /** Bytes that fit. */
   capacity = Number.POSITIVE_INFINITY;
+  /** Resolves when the disk has done the next step: in the next turn, or when a simulation says so, for which a disk without power may never. */
+  turn: () => Promise<void> = nextTurn;
   readonly #folders: Map<string, Folder>;
 
   constructor(folders: Map<string, Folder> = new Map()) {
@@ -85,6 +87,20 @@ export class SimulatedDisk implements Disk {
       if (path !== "/" && folders.get(dirname(path))?.current.get(path) !== "folder") folders.delete(path);
     }
     return new SimulatedDisk(folders);
+  }
+
+  get usedBytes(): number {
+    return this.#usedBytes();
+  }
+
+  /** Writes that power loss may tear or drop, and changes of names that it may drop. */
+  get unsyncedCount(): number {
+    let count = 0;
+    for (const { changes, current } of this.#folders.values()) {
+      count += changes.length;
+      for (const entry of current.values()) if (entry !== "folder") count += entry.writes.length;
+    }
+    return count;
   }
 
   /** Changes one byte of a synced file, as a failing disk would. */
@@ -165,12 +181,12 @@ export class SimulatedDisk implements Disk {
         // The write that power loss interrupts may have arrived in part.
         if (this.hasPower || this.steps === this.powerLossAt) this.#write(file, { offset, bytes: copy });
         this.#step();
-        await nextTurn();
+        await this.turn();
         if (!this.hasPower) throw new PowerLost("power lost");
       },
       sync: async () => {
         this.#step();
-        await nextTurn();
+        await this.turn();
         if (!this.hasPower) throw new PowerLost("power lost");
         file.durable = file.current.slice();
         file.writes = [];
@@ -188,7 +204,7 @@ export class SimulatedDisk implements Disk {
         const copy = bytes.slice();
         await handle.write(copy, offset);
         this.#step();
-        await nextTurn();
+        await this.turn();
         if (!this.hasPower) throw new PowerLost("power lost");
         const end = offset + copy.length;
         if (end > file.durable.length) {
@@ -236,7 +252,7 @@ export class SimulatedDisk implements Disk {
 
   async syncFolder(path: string): Promise<void> {
     this.#step();
-    await nextTurn();
+    await this.turn();
     if (!this.hasPower) throw new PowerLost("power lost");
     const folder = this.#folder(path);
     folder.durable = new Map(folder.current);

@@ -6,6 +6,8 @@ export class EventQueue implements Clock {
   readonly #events: { readonly atMs: number; readonly order: number; readonly run: () => void }[] = [];
   #nowMs: number;
   #order = 0;
+  /** As many as ever waited at once. */
+  mostEvents = 0;
 
   constructor(startMs: number) {
     this.#nowMs = startMs;
@@ -27,6 +29,7 @@ export class EventQueue implements Clock {
       else high = middle;
     }
     this.#events.splice(low, 0, event);
+    if (this.#events.length > this.mostEvents) this.mostEvents = this.#events.length;
   }
 
   /** Runs the next event; false when there is none. */

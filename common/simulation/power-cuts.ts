@@ -1,8 +1,15 @@
 import type { Random } from "../random.ts";
 import type { EventQueue } from "./event-queue.ts";
 
-/** A simulated machine between two losses of power: `afterCrash` makes what is left, without what was not synced, and ends the old one. */
-type Powered<Machine> = { afterCrash(): Machine };
+/**
+ * A simulated machine between two losses of power: `afterCrash` makes what is left, without what was not synced, and ends the old one. One
+ * that needs time to start gives a promise; where power is lost meanwhile it is asked once more, and nothing becomes of the first.
+ */
+type Powered<Machine> = {
+  afterCrash(): Machine | Promise<Machine>;
+  /** Power is lost in this moment. */
+  onCrash?: () => void;
+};
 
 /** Takes one way of a message: calls `deliver` when it arrives, if it does. */
 type Carry = (way: "request" | "answer", deliver: () => void) => void;
@@ -14,6 +21,7 @@ const SYNC_SPREAD_MS = 3;
 export class PowerCuts<Machine extends Powered<Machine>> {
   #machine: Machine;
   #life = 0;
+  #isStarting = false;
   isUp = true;
 
   /** `syncAfter` decides when a sync of the machine is over. */
@@ -33,13 +41,27 @@ export class PowerCuts<Machine extends Powered<Machine>> {
   crash(): void {
     this.#life += 1;
     this.isUp = false;
+    this.#isStarting = false;
+    this.#machine.onCrash?.();
   }
 
   /** Of two power cuts that overlap the first restart ends both: a running machine that is set back would lose what it is about to acknowledge. */
   restart(): void {
-    if (this.isUp) return;
-    this.#machine = this.#machine.afterCrash();
-    this.isUp = true;
+    if (this.isUp || this.#isStarting) return;
+    const started = this.#machine.afterCrash();
+    if (!(started instanceof Promise)) {
+      this.#machine = started;
+      this.isUp = true;
+      return;
+    }
+    const life = this.#life;
+    this.#isStarting = true;
+    void started.then((machine) => {
+      if (life !== this.#life) return;
+      this.#isStarting = false;
+      this.#machine = machine;
+      this.isUp = true;
+    });
   }
 
   /** Calls the machine as the network would; no answer when it is down, or dies before it answers. */

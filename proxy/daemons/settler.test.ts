@@ -35,6 +35,10 @@ const device = (
   },
 });
 
+const sourcesOf =
+  (...sources: readonly UnsettledSource[]) =>
+  (): readonly UnsettledSource[] =>
+    sources;
 const clockAt = (time: { nowMs: number }) => ({ nowMs: () => time.nowMs });
 const signal = new AbortController().signal;
 
@@ -44,7 +48,7 @@ test("what several replicas report is finished once a round, and thoroughly when
   const settle = async ({ path }: Name, _register: Register, isAgain: boolean): Promise<void> => {
     finished.push([path, isAgain]);
   };
-  const worker = settler([device(["/a/c/1"]), device(["/a/c/1", "/a/c/2"])], settle, clockAt(time));
+  const worker = settler(sourcesOf(device(["/a/c/1"]), device(["/a/c/1", "/a/c/2"])), settle, clockAt(time));
   await worker.work(signal);
   expect(finished).toEqual([
     ["/a/c/1", false],
@@ -62,7 +66,7 @@ test("a device is scanned page by page, and rests before it is scanned again [B7
   const time = { nowMs: 1_000_000 };
   const finished: string[] = [];
   const source = device([], [["/a/c/1"], [], ["/a/c/3"]]);
-  const worker = settler([source], async ({ path }) => void finished.push(path), clockAt(time));
+  const worker = settler(sourcesOf(source), async ({ path }) => void finished.push(path), clockAt(time));
   for (let round = 0; round < 10; round++) {
     time.nowMs += 200;
     await worker.work(signal);
@@ -82,7 +86,7 @@ test("a device that does not answer, and a name that cannot be finished now, hol
     if (path === "/a/c/1") throw new RingsteadError("quorum-unavailable", "too few replicas answer");
     finished.push(path);
   };
-  const worker = settler([dead, device(["/a/c/1", "/a/c/2"])], settle, clockAt({ nowMs: 1_000_000 }));
+  const worker = settler(sourcesOf(dead, device(["/a/c/1", "/a/c/2"])), settle, clockAt({ nowMs: 1_000_000 }));
   expect(await worker.work(signal)).toBe("idle");
   expect(finished).toEqual(["/a/c/2"]);
   expect(worker.status()).toMatchObject({ settled: 1, postponed: 1, unreachable: 2 });

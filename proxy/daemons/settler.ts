@@ -28,8 +28,10 @@ const FIRST_KEY = new Uint8Array(0);
 /**
  * [B7]: versions that a dead proxy left accepted and unconfirmed, and containers left closing, are finished without anybody reading them.
  * Every proxy runs it; finishing twice is finishing once.
+ *
+ * @param devices those that there are now: some come later
  */
-export const settler = (sources: readonly UnsettledSource[], settle: Settle, clock: Clock): Worker => {
+export const settler = (devices: () => readonly UnsettledSource[], settle: Settle, clock: Clock): Worker => {
   const positions = new Map<UnsettledSource, Uint8Array>();
   const remembered = new Set<string>();
   let scanStartMs = clock.nowMs();
@@ -79,7 +81,7 @@ export const settler = (sources: readonly UnsettledSource[], settle: Settle, clo
     if (positions.size === 0) {
       if (clock.nowMs() < nextScanMs) return;
       scanStartMs = clock.nowMs();
-      for (const source of sources) positions.set(source, FIRST_KEY);
+      for (const source of devices()) positions.set(source, FIRST_KEY);
     }
     const pages: UnsettledReply[] = [];
     for (const [source, from] of positions) {
@@ -96,11 +98,11 @@ export const settler = (sources: readonly UnsettledSource[], settle: Settle, clo
   let nextRoundMs = 0;
   return {
     name: "settler",
-    status: () => ({ settled, postponed, unreachable, devicesScanned: sources.length - positions.size }),
+    status: () => ({ settled, postponed, unreachable, devicesScanned: devices().length - positions.size }),
     async work(signal) {
       if (clock.nowMs() >= nextRoundMs) {
         const pages: UnsettledReply[] = [];
-        for (const source of sources) {
+        for (const source of devices()) {
           const page = await ask(source, undefined);
           if (page !== undefined) pages.push(page);
         }

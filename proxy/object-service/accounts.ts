@@ -5,7 +5,7 @@ import type { Register, Row, RowSummary } from "../../storage-node/wire.ts";
 import { finishAccount, postAccount, readAccount } from "../core/account-script.ts";
 import { countRows, listRows } from "../core/list-rows.ts";
 import { noSpace } from "./no-space.ts";
-import type { Replicas } from "./replicas.ts";
+import type { Partitions } from "./partitions.ts";
 import type { PageQuery } from "./row-reader.ts";
 import type { ScriptRunner } from "./script-runner.ts";
 
@@ -19,17 +19,17 @@ const unavailable = (account: string): RingsteadError =>
 
 /** Accounts exist as soon as somebody may use them; their record holds headers only. */
 export class Accounts {
-  readonly #replicas: Replicas;
+  readonly #partitions: Partitions;
   readonly #runner: ScriptRunner;
 
-  constructor(replicas: Replicas, runner: ScriptRunner) {
-    this.#replicas = replicas;
+  constructor(partitions: Partitions, runner: ScriptRunner) {
+    this.#partitions = partitions;
     this.#runner = runner;
   }
 
   /** Errors: "quorum-unavailable". */
   async get(account: string): Promise<Account> {
-    const found = await this.#runner.run(readAccount(this.#replicas.account(account)));
+    const found = await this.#runner.run(readAccount(this.#partitions.account(account)));
     if (found === "unavailable") throw unavailable(account);
     return {
       headers: found.headers,
@@ -42,7 +42,7 @@ export class Accounts {
     account: string,
     change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
   ): Promise<void> {
-    const result = await this.#runner.run(postAccount(this.#replicas.account(account), change));
+    const result = await this.#runner.run(postAccount(this.#partitions.account(account), change));
     if (result === "done") return;
     if (result === "no-space") throw noSpace(account);
     throw new RingsteadError("outcome-unknown", "the write may or may not take effect", { account });
@@ -50,19 +50,20 @@ export class Accounts {
 
   /** [B7]: finishes what a replica reports as left behind. Errors: "quorum-unavailable". */
   async settle(account: string, register: Register): Promise<void> {
-    if (!(await this.#runner.run(finishAccount(this.#replicas.account(account), register)))) throw unavailable(account);
+    if (!(await this.#runner.run(finishAccount(this.#partitions.account(account), register))))
+      throw unavailable(account);
   }
 
   /** Errors: "quorum-unavailable". */
   async page(account: string, query: PageQuery): Promise<Row[]> {
-    const rows = await this.#runner.run(listRows(this.#replicas.account(account), NO_INCARNATION, query));
+    const rows = await this.#runner.run(listRows(this.#partitions.account(account), NO_INCARNATION, query));
     if (typeof rows === "string") throw unavailable(account);
     return rows;
   }
 
   /** Errors: "quorum-unavailable". */
   async summary(account: string): Promise<RowSummary> {
-    const summary = await this.#runner.run(countRows(this.#replicas.account(account), NO_INCARNATION));
+    const summary = await this.#runner.run(countRows(this.#partitions.account(account), NO_INCARNATION));
     if (typeof summary === "string") throw unavailable(account);
     return summary;
   }

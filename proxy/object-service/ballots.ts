@@ -23,6 +23,11 @@ export class Ballots {
     return ballotOf(incarnation, this.#hybrid.next(), this.#process);
   }
 
+  /** What is not above it is refused from now on. */
+  passed(floor: HybridTimestamp): void {
+    this.#follow(floor);
+  }
+
   heard(ballot: Ballot, floor?: HybridTimestamp): void {
     this.#follow(timestampIn(ballot));
     if (floor !== undefined) this.#follow(floor);

@@ -2,8 +2,9 @@ import type { Ballot } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { INLINE_BODY_LIMIT_BYTES, type Proposal, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
 import { stageAt } from "./body-upload.ts";
-import type { WriteBody } from "./register-io.ts";
-import { healthyFirst, type Replica, type ReplicaSet } from "./replicas.ts";
+import type { ReplicaSet } from "./partition.ts";
+import type { WriteBody } from "./register-send.ts";
+import { healthyFirst, type Replica } from "./replicas.ts";
 import { downloadBudget } from "./transfer-budget.ts";
 
 const BODY_TIMEOUT_MS = 10_000;
@@ -21,13 +22,14 @@ const SLOW_BLOCK_MS = 250;
  * client takes a block the next one is asked for; a slow one holds one small block. Errors: "body-unavailable".
  */
 export async function* streamBody(
-  set: ReplicaSet,
+  { name, partition }: ReplicaSet,
   bodyVersion: Ballot,
   holders: readonly Replica[],
   offset: number,
   length: number,
 ): AsyncGenerator<Buffer, void, void> {
-  const sources = [...holders, ...healthyFirst(set).filter((replica) => !holders.includes(replica))];
+  let { members } = partition;
+  let sources = [...holders, ...healthyFirst(name, members.replicas).filter((replica) => !holders.includes(replica))];
   const end = offset + length;
   let source = 0;
   const ask = async (at: number, size: number): Promise<Buffer> => {
@@ -37,7 +39,7 @@ export async function* streamBody(
       try {
         const bytes = await unlessSilent(
           replica,
-          replica.client.readBody(set.name, bodyVersion, at, size, BODY_TIMEOUT_MS),
+          replica.client.readBody(name, bodyVersion, at, size, BODY_TIMEOUT_MS),
         );
         replica.heard(undefined);
         if (bytes.length > 0) return bytes;
@@ -46,7 +48,14 @@ export async function* streamBody(
         replica.heard(error);
       }
     }
-    throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: set.name.path });
+    if (members !== partition.members) {
+      // Those that were members when the stream began may have given it back since.
+      ({ members } = partition);
+      sources = [...healthyFirst(name, members.replicas)];
+      source = 0;
+      return ask(at, size);
+    }
+    throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: name.path });
   };
   // What the log holds is read and checked as a whole.
   let blockBytes = length <= INLINE_BODY_LIMIT_BYTES ? INLINE_BODY_LIMIT_BYTES : FIRST_BLOCK_BYTES;
@@ -101,17 +110,15 @@ const unlessSilent = <T>(replica: Replica, answer: Promise<T>): Promise<T> =>
  */
 export const supplyBody = async (
   set: ReplicaSet,
-  index: number,
+  target: Replica,
   proposal: Proposal,
   body: WriteBody,
 ): Promise<{ readonly bytes: Uint8Array } | { readonly stagedIds: readonly number[] } | undefined> => {
-  const target = set.replicas[index];
-  if (target === undefined) return undefined;
   // After the write its memory may have been given back: then others have the bytes.
   if (body.kind === "bytes" && body.bytes.length === proposal.bodyLength) return { bytes: body.bytes };
   if (body.kind === "staged") {
     // Where the first ACCEPT was refused the staged file is still there; where it never arrived, the others have its bytes.
-    const id = body.ids[index];
+    const id = body.ids.get(target);
     if (id !== undefined) return { stagedIds: [id] };
   }
   const source = streamBody(set, proposal.bodyVersion, [], 0, proposal.bodyLength);

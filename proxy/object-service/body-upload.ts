@@ -4,11 +4,13 @@ import { RingsteadError } from "../../common/errors.ts";
 import { releaseMemory } from "../../common/release-memory.ts";
 import type { Name } from "../../storage-node/wire.ts";
 import { BodyMemory, hasArrived } from "./body-memory.ts";
-import type { WriteBody } from "./register-io.ts";
+import { Quorum } from "../core/quorum.ts";
+import type { ReplicaSet } from "./partition.ts";
+import type { WriteBody } from "./register-send.ts";
 import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
 import { uploadBudget } from "./transfer-budget.ts";
 import { noSpace } from "./no-space.ts";
-import { groupByNode, healthyFirst, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
+import { groupByNode, healthyFirst, type Replica, type ReplicaGroup } from "./replicas.ts";
 
 /** A device that takes longer for one block is left out of the upload. */
 const STAGE_TIMEOUT_MS = 10_000;
@@ -56,7 +58,7 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
     if (!isWhole) for (const chunk of chunks) if (isOwn(chunk)) releaseMemory(chunk);
     chunks = [];
     collected = 0;
-    stage ??= new StagedUpload(set);
+    stage ??= new StagedUpload(set.name, set.partition.members);
     await stage.write(block);
   };
   try {
@@ -97,13 +99,13 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
 
 /** Stages a body at one replica and gives its number there. Errors: "quorum-unavailable" when it fails; whatever `source` throws. */
 export const stageAt = async (replica: Replica, name: Name, source: AsyncIterable<Buffer>): Promise<number> => {
-  const upload = new StagedUpload({ name, replicas: [replica] });
+  const upload = new StagedUpload(name, { replicas: [replica], quorum: Quorum.stable(1) });
   try {
     for await (const block of source) {
       await uploadBudget.take(block.length);
       await upload.write(block);
     }
-    const [id] = await upload.seal();
+    const id = (await upload.seal()).get(replica);
     assert(id !== undefined, "what is sealed has a number");
     return id;
   } catch (error) {
@@ -135,27 +137,28 @@ const inMemory = (chunks: readonly Buffer[], length: number, md5: string, releas
   return { body, length, md5, release, abandon: NOTHING };
 };
 
-/** One body on its way into a staged file at each replica of a set. A replica that fails is left out of the rest. */
+/** One body on its way into a staged file at each replica of a partition. A replica that fails is left out of the rest. */
 class StagedUpload {
   readonly #replicas: readonly Replica[];
   readonly #path: string;
-  readonly #ids: (number | undefined)[];
-  readonly #writeQuorum: number;
+  /** By device: the partition may have other members when the body is accepted. */
+  readonly #ids = new Map<Replica, number>();
+  readonly #quorum: Quorum;
   #groups: readonly ReplicaGroup[];
   #opened: Promise<void> | undefined;
   #underWay: Promise<void>[] = [];
+  /** A tally of the quorum. */
   #withoutSpace = 0;
   length = 0;
 
-  constructor({ name, replicas }: { readonly name: Name; readonly replicas: readonly Replica[] }) {
+  constructor(name: Name, { replicas, quorum }: { readonly replicas: readonly Replica[]; readonly quorum: Quorum }) {
     this.#replicas = replicas;
     this.#path = name.path;
-    this.#ids = replicas.map(() => undefined);
-    this.#writeQuorum = Math.floor(replicas.length / 2) + 1;
-    const ordered = healthyFirst({ name, replicas });
+    this.#quorum = quorum;
+    const ordered = healthyFirst(name, replicas);
     const healthy = ordered.filter(({ isSuspect }) => !isSuspect);
     // Where no quorum is possible without suspects they are asked like the others.
-    this.#groups = groupByNode(healthy.length >= this.#writeQuorum ? healthy : ordered);
+    this.#groups = groupByNode(quorum.suffices(this.#tallyOf(healthy)) ? healthy : ordered);
   }
 
   /** Resolves when fewer than WINDOW_BLOCKS are under way. What the block took of the budget is given back when it is written. */
@@ -181,7 +184,7 @@ class StagedUpload {
     this.#checkQuorum();
   }
 
-  async seal(): Promise<readonly (number | undefined)[]> {
+  async seal(): Promise<ReadonlyMap<Replica, number>> {
     await Promise.all(this.#underWay);
     await this.#each((client, ids, answer) => {
       client.stageSeal(ids, STAGE_TIMEOUT_MS, (error, length, part) => {
@@ -205,7 +208,7 @@ class StagedUpload {
     await this.#each((client, _ids, answer, members) => {
       client.stageOpen(OPEN_TIMEOUT_MS, (error, id, part) => {
         const member = members[part];
-        if (member !== undefined) this.#ids[this.#replicas.indexOf(member)] = id;
+        if (member !== undefined && id !== undefined) this.#ids.set(member, id);
         answer(error, undefined, part);
       });
     });
@@ -228,7 +231,7 @@ class StagedUpload {
       let done = 0;
       let quorumMs = Number.POSITIVE_INFINITY;
       const quiet = setInterval(() => {
-        if (this.#replicas.length - waiting.size < this.#writeQuorum) return;
+        if (!this.#quorum.suffices(this.#tallyOf(this.#replicas.filter((one) => !waiting.has(one))))) return;
         const isLate = performance.now() - startMs > Math.max(LATE_LIMIT_MS, LATE_FACTOR * quorumMs);
         for (const replica of waiting) {
           if (!isLate && !replica.isSilent(LATE_LIMIT_MS)) continue;
@@ -242,8 +245,9 @@ class StagedUpload {
         if (error !== undefined) {
           if (!hasArrived(error)) haveAllAnswered = false;
           this.#leaveOut(replica, error);
-        } else if (++done === this.#writeQuorum) {
-          quorumMs = performance.now() - startMs;
+        } else if (replica !== undefined) {
+          done += this.#tallyOf([replica]);
+          if (this.#quorum.suffices(done)) quorumMs = Math.min(quorumMs, performance.now() - startMs);
         }
         if (waiting.size > 0) return;
         clearInterval(quiet);
@@ -262,20 +266,25 @@ class StagedUpload {
 
   #leaveOut(replica: Replica | undefined, error: RingsteadError): void {
     if (replica === undefined || !this.#groups.some(({ members }) => members.includes(replica))) return;
-    if (error.code === "device-full" || error.code === "device-read-only") this.#withoutSpace += 1;
-    this.#ids[this.#replicas.indexOf(replica)] = undefined;
+    if (error.code === "device-full" || error.code === "device-read-only")
+      this.#withoutSpace += this.#tallyOf([replica]);
+    this.#ids.delete(replica);
     this.#groups = groupByNode(this.#groups.flatMap(({ members }) => members).filter((member) => member !== replica));
   }
 
   #idsOf(members: readonly Replica[]): number[] {
-    return members.map((member) => this.#ids[this.#replicas.indexOf(member)] ?? 0);
+    return members.map((member) => this.#ids.get(member) ?? 0);
+  }
+
+  #tallyOf(replicas: readonly Replica[]): number {
+    return replicas.reduce((tally, replica) => tally + this.#quorum.weightOf(this.#replicas.indexOf(replica)), 0);
   }
 
   /** Errors: "device-full" where there would be a quorum if all had space, else "quorum-unavailable". */
   #checkQuorum(): void {
-    const taking = this.#ids.filter((id) => id !== undefined).length;
-    if (taking >= this.#writeQuorum) return;
-    if (taking + this.#withoutSpace >= this.#writeQuorum) throw noSpace(this.#path);
+    const taking = this.#tallyOf([...this.#ids.keys()]);
+    if (this.#quorum.suffices(taking)) return;
+    if (this.#quorum.suffices(taking + this.#withoutSpace)) throw noSpace(this.#path);
     throw new RingsteadError("quorum-unavailable", "too few replicas take the body", { path: this.#path });
   }
 }

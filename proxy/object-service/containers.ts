@@ -17,7 +17,8 @@ import { countRows, type ListObstacle, listRows } from "../core/list-rows.ts";
 import { row, type Script } from "../core/script.ts";
 import type { Ballots } from "./ballots.ts";
 import { noSpace } from "./no-space.ts";
-import type { Replicas, ReplicaSet } from "./replicas.ts";
+import type { ReplicaSet } from "./partition.ts";
+import type { Partitions } from "./partitions.ts";
 import type { PageQuery } from "./row-reader.ts";
 import type { ScriptRunner } from "./script-runner.ts";
 
@@ -49,14 +50,14 @@ const unknown = (account: string, name: string): RingsteadError =>
 
 /** Containers: registers of their own (PROTOCOL section 5), listed in their account. `core/container-script.ts` decides. */
 export class Containers {
-  readonly #replicas: Replicas;
+  readonly #partitions: Partitions;
   readonly #runner: ScriptRunner;
   readonly #ballots: Ballots;
   readonly #cache = new Map<string, { readonly container: Container; readonly untilMs: number }>();
   readonly #changedRows = new Map<string, Container>();
 
-  constructor(replicas: Replicas, runner: ScriptRunner, ballots: Ballots) {
-    this.#replicas = replicas;
+  constructor(partitions: Partitions, runner: ScriptRunner, ballots: Ballots) {
+    this.#partitions = partitions;
     this.#runner = runner;
     this.#ballots = ballots;
   }
@@ -122,8 +123,8 @@ export class Containers {
   /** Where a container's record and its row in the account are kept. */
   placeOf(account: string, name: string): ContainerPlace<ReplicaSet> {
     return {
-      container: this.#replicas.container(account, name),
-      account: this.#replicas.account(account),
+      container: this.#partitions.container(account, name),
+      account: this.#partitions.account(account),
       name,
     };
   }
@@ -147,12 +148,12 @@ export class Containers {
 
   /** Brings a container's statistics into its account's listing; where it is gone there is nothing to bring. */
   async report(container: Container): Promise<void> {
-    const set = this.#replicas.container(container.account, container.name);
+    const set = this.#partitions.container(container.account, container.name);
     const summary = await this.#runner.run(countRows(set, container.incarnation));
     if (summary === "moved") return;
     if (typeof summary === "string") throw unavailable(container.account, container.name);
     const listed = accountRow(container.name, this.#ballots.next(container.incarnation), summary);
-    const outcome = await this.#runner.run(row(this.#replicas.account(container.account), NO_INCARNATION, listed));
+    const outcome = await this.#runner.run(row(this.#partitions.account(container.account), NO_INCARNATION, listed));
     if (outcome !== "stored") throw unavailable(container.account, container.name);
   }
 

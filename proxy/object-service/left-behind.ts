@@ -3,7 +3,7 @@ import type { Settle, UnsettledSource } from "../daemons/settler.ts";
 import type { Accounts } from "./accounts.ts";
 import type { Containers } from "./containers.ts";
 import type { Objects } from "./objects.ts";
-import { MESSAGE_TIMEOUT_MS } from "./register-io.ts";
+import { MESSAGE_TIMEOUT_MS } from "./messages.ts";
 
 /** A device as the settler asks it. */
 export const unsettledAt = (client: DeviceClient): UnsettledSource => ({

@@ -28,8 +28,10 @@ import {
   type ObjectMetadata,
 } from "./object-metadata.ts";
 import { noSpace } from "./no-space.ts";
-import type { RegisterIo, WriteBody } from "./register-io.ts";
-import type { Replicas, ReplicaSet } from "./replicas.ts";
+import type { RegisterIo } from "./register-io.ts";
+import type { WriteBody } from "./register-send.ts";
+import type { ReplicaSet } from "./partition.ts";
+import type { Partitions } from "./partitions.ts";
 import type { ScriptRunner } from "./script-runner.ts";
 
 const RETRY_LIMIT = 10;
@@ -70,14 +72,14 @@ const unavailable = (): RingsteadError =>
 
 /** Objects: registers whose rows stand in their container (PROTOCOL sections 3 to 5). `core/object-script.ts` decides. */
 export class Objects {
-  readonly #replicas: Replicas;
+  readonly #partitions: Partitions;
   readonly #io: RegisterIo;
   readonly #runner: ScriptRunner;
   readonly #containers: Containers;
   readonly #clock: Clock;
 
-  constructor(replicas: Replicas, io: RegisterIo, runner: ScriptRunner, containers: Containers, clock: Clock) {
-    this.#replicas = replicas;
+  constructor(partitions: Partitions, io: RegisterIo, runner: ScriptRunner, containers: Containers, clock: Clock) {
+    this.#partitions = partitions;
     this.#io = io;
     this.#runner = runner;
     this.#containers = containers;
@@ -86,7 +88,7 @@ export class Objects {
 
   /** The replicas that a body for this name is staged at. */
   replicasOf(container: Container, name: string): ReplicaSet {
-    return this.#replicas.object(container.account, container.name, name);
+    return this.#partitions.object(container.account, container.name, name);
   }
 
   /**
@@ -94,7 +96,7 @@ export class Objects {
    * @param withBody whether a small body should come with the first answer
    */
   async get(account: string, containerName: string, name: string, withBody: boolean): Promise<StoredObject> {
-    const set = this.#replicas.object(account, containerName, name);
+    const set = this.#partitions.object(account, containerName, name);
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
       const read = await this.#io.read(set, withBody ? READ_BODY_LIMIT_BYTES : 0);
       const { register } = read;
@@ -197,7 +199,7 @@ export class Objects {
     left: Register,
     isThorough: boolean,
   ): Promise<void> {
-    const set = this.#replicas.object(account, containerName, name);
+    const set = this.#partitions.object(account, containerName, name);
     const place = this.#placeOf(account, containerName, name, set);
     const read = await this.#io.read(set, 0);
     const { register } = read;
@@ -252,7 +254,7 @@ export class Objects {
     metadata?: ObjectMetadata,
   ): Promise<Ballot | undefined> {
     const { account } = container;
-    const set = this.#replicas.object(account, container.name, name);
+    const set = this.#partitions.object(account, container.name, name);
     const place = this.#placeOf(account, container.name, name, set, metadata);
     const script = writeObject(place, container.incarnation, given, body.kind === "staged");
     const result = await this.#runner.run(script, body);
@@ -286,7 +288,7 @@ export class Objects {
     object: ReplicaSet,
     metadata?: ObjectMetadata,
   ): ObjectPlace<ReplicaSet> {
-    return new Place(this.#replicas, object, this.#containers.placeOf(account, containerName), name, metadata);
+    return new Place(this.#partitions, object, this.#containers.placeOf(account, containerName), name, metadata);
   }
 }
 
@@ -306,12 +308,12 @@ const metadataAt = (register: Register | undefined, nowMs: number): ObjectMetada
 class Place implements ObjectPlace<ReplicaSet> {
   readonly object: ReplicaSet;
   readonly container: ContainerPlace<ReplicaSet>;
-  readonly #replicas: Replicas;
+  readonly #partitions: Partitions;
   readonly #name: string;
   readonly #given: ObjectMetadata | undefined;
 
   constructor(
-    replicas: Replicas,
+    partitions: Partitions,
     object: ReplicaSet,
     container: ContainerPlace<ReplicaSet>,
     name: string,
@@ -319,7 +321,7 @@ class Place implements ObjectPlace<ReplicaSet> {
   ) {
     this.object = object;
     this.container = container;
-    this.#replicas = replicas;
+    this.#partitions = partitions;
     this.#name = name;
     this.#given = given;
   }
@@ -337,7 +339,7 @@ class Place implements ObjectPlace<ReplicaSet> {
     const { deleteAt } = this.#given ?? decodeObjectMetadata(shown.metadata);
     return deleteAt === undefined
       ? undefined
-      : dueRowOf(this.#replicas, this.object.name.path, deleteAt, shown.version);
+      : dueRowOf(this.#partitions, this.object.name.path, deleteAt, shown.version);
   }
 }
 

@@ -1,9 +1,11 @@
 import { RingsteadError } from "../../common/errors.ts";
-import type { Name, ReadReply, Register } from "../../storage-node/wire.ts";
-import type { Quorum } from "../core/quorum.ts";
+import type { ReadReply, Register } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import type { Ballots } from "./ballots.ts";
-import { groupByNode, type ReadOrder, type Replica, type ReplicaGroup, type ReplicaSet } from "./replicas.ts";
+import { TELL_ATTEMPTS } from "./messages.ts";
+import { MovingWait } from "./moving-wait.ts";
+import type { Members, ReplicaSet } from "./partition.ts";
+import { groupByNode, type ReadOrder, type Replica, type ReplicaGroup } from "./replicas.ts";
 
 /** A read asks the replicas that are left when those asked first have not answered for so long. */
 const HEDGE_MS = 150;
@@ -48,46 +50,62 @@ export class Hedges {
 }
 
 /** What reads of one process share. */
-export type ReadContext = { readonly ballots: Ballots; readonly hedges: Hedges; readonly timeoutMs: number };
+export type ReadContext = {
+  readonly ballots: Ballots;
+  readonly hedges: Hedges;
+  readonly timeoutMs: number;
+  /** Whom to ask next, and in what order. */
+  orderOf(set: ReplicaSet, members: Members): ReadOrder;
+};
 
-/** One READ at a quorum: asks the fewest that can settle it, and more where one fails, is slow, or leaves the version unfinished. */
+/**
+ * One READ at a quorum: asks the fewest that can settle it, and more where one fails, is slow, or leaves the version unfinished. Where the
+ * partition has other members by now it is asked anew; where its members change in a moment, after a short wait.
+ */
 export class QuorumRead {
-  readonly startMs = performance.now();
+  startMs = performance.now();
   readonly #context: ReadContext;
-  readonly #name: Name;
-  readonly #quorum: Quorum;
-  readonly #replicas: readonly Replica[];
+  readonly #set: ReplicaSet;
+  readonly #bodyLimit: number;
   readonly #resolve: (result: ReadResult) => void;
   readonly #reject: (error: RingsteadError) => void;
-  readonly #answers: ReplicaRead[] = [];
+  #members: Members;
+  #replicas: readonly Replica[] = [];
+  #answers: ReplicaRead[] = [];
   #body: Buffer | undefined;
   #bodyFrom = -1;
   #asked = 0;
   #failed = 0;
   #isDone = false;
+  /** Of the members that are asked; answers of earlier ones are dropped. */
+  #turn = 0;
+  #isChanging = false;
+  #wait: MovingWait | undefined;
 
   constructor(
     context: ReadContext,
-    { name, quorum }: ReplicaSet,
-    { replicas }: ReadOrder,
+    set: ReplicaSet,
+    bodyLimit: number,
     resolve: (result: ReadResult) => void,
     reject: (error: RingsteadError) => void,
   ) {
     this.#context = context;
-    this.#name = name;
-    this.#quorum = quorum;
-    this.#replicas = replicas;
+    this.#set = set;
+    this.#bodyLimit = bodyLimit;
+    this.#members = set.partition.members;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
-  /** The first replica sends a body up to `bodyLimit`, the others their registers. */
-  start({ first }: ReadOrder, bodyLimit: number): void {
+  /** The first replica sends a body up to the limit, the others their registers. */
+  start(): void {
+    const { first, replicas } = this.#context.orderOf(this.#set, this.#members);
+    this.#replicas = replicas;
     this.#context.hedges.begin(this);
     for (const group of first) {
-      const limit = this.#asked === 0 ? bodyLimit : 0;
+      const limit = this.#asked === 0 ? this.#bodyLimit : 0;
       this.#asked += group.members.length;
-      this.#ask(group, limit);
+      this.#ask(group, limit, 1);
     }
   }
 
@@ -100,27 +118,72 @@ export class QuorumRead {
     // Nobody is left who could settle it: what was heard has to do.
     if (replica === undefined) return this.#judge();
     this.#asked += 1;
-    for (const group of groupByNode([replica])) this.#ask(group, 0);
+    for (const group of groupByNode([replica])) this.#ask(group, 0, 1);
   }
 
-  #ask({ client, members }: ReplicaGroup, bodyLimit: number): void {
-    client.read(this.#name, bodyLimit, this.#context.timeoutMs, (error, reply, part) => {
-      const member = members[part];
-      if (member !== undefined) this.#onAnswer(this.#replicas.indexOf(member), error, reply);
-    });
+  #ask({ client, members }: ReplicaGroup, bodyLimit: number, attempt: number): void {
+    const turn = this.#turn;
+    client.read(
+      this.#set.name,
+      bodyLimit,
+      this.#context.timeoutMs,
+      (error, reply, part) => {
+        const member = members[part];
+        if (member === undefined) return;
+        member.heard(error);
+        if (this.#isDone || turn !== this.#turn) return;
+        if (error !== undefined && this.#meets(error, member, attempt)) return;
+        this.#onAnswer(this.#replicas.indexOf(member), reply);
+      },
+      this.#members.epoch,
+    );
   }
 
-  #onAnswer(index: number, error: RingsteadError | undefined, reply: ReadReply | undefined): void {
+  /** Whether an error is about the partition's members, and is dealt with. */
+  #meets(error: RingsteadError, replica: Replica, attempt: number): boolean {
+    const { partition } = this.#set;
+    const turn = this.#turn;
+    switch (partition.meet(error, this.#members)) {
+      case "moved":
+        this.#again();
+        return true;
+      case "untold":
+        if (attempt === TELL_ATTEMPTS) return false;
+        partition.tell(replica, this.#members, () => {
+          if (this.#isDone || turn !== this.#turn) return;
+          if (partition.members !== this.#members) return this.#again();
+          for (const group of groupByNode([replica])) this.#ask(group, 0, attempt + 1);
+        });
+        return true;
+      case "changing":
+        this.#isChanging = true;
+        return false;
+      case "none":
+        return false;
+    }
+  }
+
+  /** Asks those who are members now. */
+  #again(): void {
+    this.#context.hedges.end(this);
+    this.#turn += 1;
+    this.#members = this.#set.partition.members;
+    this.#answers = [];
+    this.#body = undefined;
+    this.#bodyFrom = -1;
+    this.#asked = 0;
+    this.#failed = 0;
+    this.#isChanging = false;
+    this.startMs = performance.now();
+    this.start();
+  }
+
+  #onAnswer(index: number, reply: ReadReply | undefined): void {
     const replicas = this.#replicas;
-    replicas[index]?.heard(error);
-    if (this.#isDone) return;
     if (reply === undefined) {
       this.#failed += 1;
-      if (replicas.length - this.#failed >= this.#quorum.readCount) return this.#askNext();
-      this.#end();
-      return this.#reject(
-        new RingsteadError("quorum-unavailable", "too few replicas answer", { path: this.#name.path }),
-      );
+      if (replicas.length - this.#failed >= this.#members.quorum.readCount) return this.#askNext();
+      return this.#fail();
     }
     const { register } = reply;
     if (register !== undefined) this.#context.ballots.heard(register.ballot);
@@ -132,10 +195,24 @@ export class QuorumRead {
     this.#judge();
   }
 
+  /** Too few answer; where that is because the partition changes its members it is asked again in a moment. */
+  #fail(): void {
+    if (this.#isChanging) {
+      this.#wait ??= new MovingWait();
+      this.#context.hedges.end(this);
+      this.#turn += 1;
+      if (this.#wait.after(() => this.#again())) return;
+    }
+    this.#end();
+    const { path } = this.#set.name;
+    this.#reject(new RingsteadError("quorum-unavailable", "too few replicas answer", { path }));
+  }
+
   #judge(): void {
     const replicas = this.#replicas;
     const answers = this.#answers;
-    const verdict = judgeRead(this.#quorum, answers);
+    const { configuration, quorum } = this.#members;
+    const verdict = judgeRead(quorum, answers, configuration.floor);
     if (verdict.kind === "more") return;
     const heard = answers.length + this.#failed;
     if (verdict.kind === "unfinished" && heard < replicas.length) {

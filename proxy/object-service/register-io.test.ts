@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { ballotOf, NO_INCARNATION } from "../../common/ballot.ts";
 import { systemClock } from "../../common/clock.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
-import { hybridClock, type HybridTimestamp } from "../../common/hybrid-clock.ts";
+import { hybridClock, type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import { silentLog } from "../../common/log.ts";
 import { RpcClient } from "../../common/rpc/client.ts";
 import { RpcServer } from "../../common/rpc/server.ts";
@@ -19,11 +19,11 @@ import {
   packRegister,
   type Register,
 } from "../../storage-node/wire.ts";
-import { Quorum } from "../core/quorum.ts";
 import { Ballots } from "./ballots.ts";
 import { givenUploadOf, receiveBody, type UploadedBody } from "./body-upload.ts";
 import { RegisterIo } from "./register-io.ts";
-import { groupByNode, readOrderOf, Replica, type ReplicaSet } from "./replicas.ts";
+import { Partition, type ReplicaSet } from "./partition.ts";
+import { NodeReplicas, Replica } from "./replicas.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const NAME = { space: "object", hash32: 1, path: "/a/c/o" } as const;
@@ -68,7 +68,7 @@ class FakeNode implements AsyncDisposable {
     );
     void this.#server.listen(socket);
     this.#rpc = new RpcClient(socket, KEY);
-    this.replica = new Replica(new DeviceClient(this.#rpc, "d1"));
+    this.replica = new Replica(new DeviceClient(this.#rpc, "d1"), new NodeReplicas());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -85,9 +85,14 @@ let io: RegisterIo;
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "ringstead-io-"));
   nodes = ["a", "b", "c"].map((name) => new FakeNode(join(folder, name)));
-  const replicas = nodes.map(({ replica }) => replica);
-  const orders = replicas.map((_, turn) => readOrderOf([...replicas.slice(turn), ...replicas.slice(0, turn)]));
-  set = { name: NAME, replicas, quorum: Quorum.stable(3), groups: groupByNode(replicas), orders };
+  const ids = ["a", "b", "c"];
+  const old = ids.map((id) => ({ id, since: 0 }));
+  const first = { epoch: 0, old, next: undefined, floor: TIMESTAMP_ZERO };
+  const replicaOf = (id: string): Replica => nodes[ids.indexOf(id)]!.replica;
+  set = {
+    name: NAME,
+    partition: new Partition({ space: "object", partition: 0, partitionPower: 4 }, first, replicaOf),
+  };
   io = new RegisterIo(new Ballots(hybridClock(systemClock), systemClock));
   await expect.poll(() => io.read(set, 0).catch(() => undefined), { timeout: 5000 }).toBeDefined();
 });

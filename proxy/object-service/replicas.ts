@@ -1,10 +1,7 @@
 import type { RingsteadError } from "../../common/errors.ts";
 import type { RpcClient } from "../../common/rpc/client.ts";
-import type { RingDevice } from "../../ring/device.ts";
-import type { Ring } from "../../ring/ring.ts";
-import { DeviceClient, DevicesClient } from "../../storage-node/client.ts";
-import type { Name, Space } from "../../storage-node/wire.ts";
-import { Quorum } from "../core/quorum.ts";
+import { type DeviceClient, DevicesClient } from "../../storage-node/client.ts";
+import type { Name } from "../../storage-node/wire.ts";
 
 /** Errors in a row after which a device is asked only where no quorum is possible without it. */
 const ERROR_LIMIT = 3;
@@ -17,11 +14,12 @@ const SILENT_NODE_MS = 1500;
 const BACKLOG_LIMIT_BYTES = 16 * 1024 * 1024;
 /** What a message has beside its body, roughly. */
 const MESSAGE_BYTES = 1024;
-/** Containers and accounts whose replicas are remembered. */
-const LATELY_LIMIT = 10_000;
 
 /** The devices of one storage node, as far as they share its fate. */
-type NodeReplicas = { answeredAtMs: number; readonly replicas: Replica[] };
+export class NodeReplicas {
+  answeredAtMs = performance.now();
+  readonly replicas: Replica[] = [];
+}
 
 /** A device that had no space is asked before it is written to, for so long. */
 const SPACE_DOUBT_MS = 30_000;
@@ -40,7 +38,7 @@ export class Replica {
   #lackedSpaceAtMs = Number.NEGATIVE_INFINITY;
   #backlogBytes = 0;
 
-  constructor(client: DeviceClient, node: NodeReplicas = { answeredAtMs: 0, replicas: [] }) {
+  constructor(client: DeviceClient, node: NodeReplicas) {
     this.client = client;
     this.#node = node;
     node.replicas.push(this);
@@ -127,13 +125,7 @@ export class Replica {
 }
 
 /** Those that answer first, then the suspects, which are asked again beside the others. */
-export const healthyFirst = ({
-  name,
-  replicas,
-}: {
-  readonly name: Name;
-  readonly replicas: readonly Replica[];
-}): readonly Replica[] => {
+export const healthyFirst = (name: Name, replicas: readonly Replica[]): readonly Replica[] => {
   if (!replicas.some(({ isSuspect }) => isSuspect)) return replicas;
   for (const replica of replicas) replica.probe(name);
   return [...replicas.filter(({ isSuspect }) => !isSuspect), ...replicas.filter(({ isSuspect }) => isSuspect)];
@@ -142,20 +134,8 @@ export const healthyFirst = ({
 /** Replicas whose devices one node serves: they are sent one message. */
 export type ReplicaGroup = { readonly client: DevicesClient; readonly members: readonly Replica[] };
 
-/** The replicas of a partition, primaries in ring order; made once for each partition. */
-type PartitionReplicas = {
-  readonly replicas: readonly Replica[];
-  readonly quorum: Quorum;
-  readonly groups: readonly ReplicaGroup[];
-  /** The same replicas, each of them first once: whom a read asks, and in what order. */
-  readonly orders: readonly ReadOrder[];
-};
-
 /** `first`: the fewest that can settle a read, by node. */
 export type ReadOrder = { readonly replicas: readonly Replica[]; readonly first: readonly ReplicaGroup[] };
-
-/** The replicas of one name. */
-export type ReplicaSet = PartitionReplicas & { readonly name: Name };
 
 /** Replicas by the node that serves them, in the order given. */
 export const groupByNode = (replicas: readonly Replica[]): readonly ReplicaGroup[] => {
@@ -175,85 +155,9 @@ export const groupByNode = (replicas: readonly Replica[]): readonly ReplicaGroup
 };
 
 /** Fewest answers that meet every write quorum. */
-export const readQuorumOf = (replicaCount: number): number => replicaCount - Math.floor(replicaCount / 2);
+const readQuorumOf = (replicaCount: number): number => replicaCount - Math.floor(replicaCount / 2);
 
 export const readOrderOf = (replicas: readonly Replica[]): ReadOrder => ({
   replicas,
   first: groupByNode(replicas.slice(0, readQuorumOf(replicas.length))),
 });
-
-export type Rings = { readonly account: Ring; readonly container: Ring; readonly object: Ring };
-
-/** Finds the replicas of names. */
-export class Replicas {
-  readonly #rings: Rings;
-  readonly #byDevice = new Map<string, Replica>();
-  readonly #byPeer = new Map<RpcClient, NodeReplicas>();
-  /** By the ring's own array of devices, which is the same object for a partition each time. */
-  readonly #byPrimaries = new Map<readonly RingDevice[], PartitionReplicas>();
-  readonly #lately = new Map<string, ReplicaSet>();
-  readonly #rpcOf: (device: RingDevice) => RpcClient;
-
-  constructor(rings: Rings, rpcOf: (device: RingDevice) => RpcClient) {
-    this.#rings = rings;
-    this.#rpcOf = rpcOf;
-  }
-
-  account(account: string): ReplicaSet {
-    return this.#lately.get(account) ?? this.#remember(account, this.#find("account", this.#rings.account, account));
-  }
-
-  container(account: string, container: string): ReplicaSet {
-    const id = `${account}/${container}`;
-    return (
-      this.#lately.get(id) ?? this.#remember(id, this.#find("container", this.#rings.container, account, container))
-    );
-  }
-
-  object(account: string, container: string, object: string): ReplicaSet {
-    return this.#find("object", this.#rings.object, account, container, object);
-  }
-
-  /** Containers and accounts are looked up again and again: with each row. */
-  #remember(id: string, set: ReplicaSet): ReplicaSet {
-    if (this.#lately.size >= LATELY_LIMIT) this.#lately.clear();
-    this.#lately.set(id, set);
-    return set;
-  }
-
-  #find(space: Space, ring: Ring, account: string, container?: string, object?: string): ReplicaSet {
-    const { hash32, partition } = ring.placementOf(account, container, object);
-    let path = `/${account}`;
-    if (container !== undefined) path += `/${container}`;
-    if (object !== undefined) path += `/${object}`;
-    const { replicas, quorum, groups, orders } = this.#replicasOf(ring.primaries(partition));
-    return { name: { space, hash32, path }, replicas, quorum, groups, orders };
-  }
-
-  #replicasOf(primaries: readonly RingDevice[]): PartitionReplicas {
-    let found = this.#byPrimaries.get(primaries);
-    if (found === undefined) {
-      const replicas = primaries.map((device) => this.#replica(device));
-      const orders = replicas.map((_, turn) => readOrderOf([...replicas.slice(turn), ...replicas.slice(0, turn)]));
-      found = { replicas, quorum: Quorum.stable(replicas.length), groups: groupByNode(replicas), orders };
-      this.#byPrimaries.set(primaries, found);
-    }
-    return found;
-  }
-
-  #replica(device: RingDevice): Replica {
-    const id = `${device.node}/${device.device}`;
-    let replica = this.#byDevice.get(id);
-    if (replica === undefined) {
-      const rpc = this.#rpcOf(device);
-      let peer = this.#byPeer.get(rpc);
-      if (peer === undefined) {
-        peer = { answeredAtMs: performance.now(), replicas: [] };
-        this.#byPeer.set(rpc, peer);
-      }
-      replica = new Replica(new DeviceClient(rpc, device.device), peer);
-      this.#byDevice.set(id, replica);
-    }
-    return replica;
-  }
-}

@@ -1,9 +1,13 @@
 import type { Incarnation } from "../../common/ballot.ts";
-import type { ListQuery, Row } from "../../storage-node/wire.ts";
+import type { RingsteadError } from "../../common/errors.ts";
+import type { ListQuery, ListReply, Row } from "../../storage-node/wire.ts";
 import type { PageQuery as ListedPage } from "../core/list-rows.ts";
 import type { ListAnswer } from "../core/script.ts";
-import { MESSAGE_TIMEOUT_MS, type RegisterIo } from "./register-io.ts";
-import { groupByNode, readQuorumOf, type ReplicaSet } from "./replicas.ts";
+import { MESSAGE_TIMEOUT_MS, TELL_ATTEMPTS } from "./messages.ts";
+import { MovingWait } from "./moving-wait.ts";
+import type { Members, ReplicaSet } from "./partition.ts";
+import type { RegisterIo } from "./register-io.ts";
+import { groupByNode, type Replica } from "./replicas.ts";
 
 export type PageQuery = ListedPage;
 
@@ -21,46 +25,149 @@ export class RowReader {
 
   /** R answers, the first with rows; with `fromAll` all R with rows. */
   ask(set: ReplicaSet, incarnation: Incarnation, query: ListQuery, fromAll: boolean): Promise<ListAnswer> {
-    const order = this.#io.ordered(set);
-    const readQuorum = readQuorumOf(order.length);
     return new Promise((resolve) => {
-      const pages: Extract<ListAnswer, { kind: "rows" }>["pages"][number][] = [];
-      let asked = 0;
-      let failed = 0;
-      let obstacle: "moved" | "behind" | "unavailable" = "unavailable";
-      const ask = (wantsRows: boolean): void => {
-        const replica = order[asked++];
-        if (replica === undefined) return;
-        const sent: ListQuery = wantsRows ? query : { ...query, limit: 0 };
-        replica.client.list(set.name, incarnation, sent, MESSAGE_TIMEOUT_MS, (error, reply) => {
-          replica.heard(error);
-          if (reply?.kind === "rows") {
-            const page = { replica: set.replicas.indexOf(replica), summary: reply.summary, rows: reply.rows };
-            if (wantsRows) pages.unshift(page);
-            else pages.push(page);
-            if (pages.length === readQuorum) resolve({ kind: "rows", pages });
-            return;
-          }
-          failed += 1;
-          if (reply?.kind === "moved") obstacle = "moved";
-          else if (reply?.kind === "behind" && obstacle !== "moved") obstacle = "behind";
-          if (order.length - failed < readQuorum) resolve({ kind: obstacle });
-          else ask(wantsRows);
-        });
-      };
-      for (let count = 0; count < readQuorum; count++) ask(fromAll || count === 0);
+      new QuorumList(this.#io, set, incarnation, query, fromAll, resolve).start();
     });
   }
 
-  /** Gives one replica a row that it lacks. Nobody waits for it. */
+  /** Gives one replica a row that it lacks; of a partition that has other members by now, any of them. Nobody waits for it. */
   repair(set: ReplicaSet, incarnation: Incarnation, index: number, row: Row): void {
-    const replica = set.replicas[index];
+    const { epoch, replicas } = set.partition.members;
+    const replica = replicas[index];
     if (replica === undefined || this.#repairing >= REPAIR_LIMIT) return;
+    const over = (): void => {
+      this.#repairing -= 1;
+    };
     for (const { client } of groupByNode([replica])) {
       this.#repairing += 1;
-      client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, () => {
-        this.#repairing -= 1;
-      });
+      client.row(set.name, incarnation, row, MESSAGE_TIMEOUT_MS, over, epoch);
     }
+  }
+}
+
+type Obstacle = Exclude<ListAnswer, { readonly kind: "rows" }>["kind"];
+
+/** One LIST at a quorum, asked anew where the partition has other members by now, or has in a moment. */
+class QuorumList {
+  readonly #io: RegisterIo;
+  readonly #set: ReplicaSet;
+  readonly #incarnation: Incarnation;
+  readonly #query: ListQuery;
+  readonly #fromAll: boolean;
+  readonly #resolve: (answer: ListAnswer) => void;
+  #members: Members;
+  #order: readonly Replica[] = [];
+  #pages: Extract<ListAnswer, { kind: "rows" }>["pages"][number][] = [];
+  #asked = 0;
+  #failed = 0;
+  #obstacle: Obstacle = "unavailable";
+  #isChanging = false;
+  /** Of the members that are asked; answers of earlier ones are dropped, and those after the end. */
+  #turn = 0;
+  #wait: MovingWait | undefined;
+
+  constructor(
+    io: RegisterIo,
+    set: ReplicaSet,
+    incarnation: Incarnation,
+    query: ListQuery,
+    fromAll: boolean,
+    resolve: (answer: ListAnswer) => void,
+  ) {
+    this.#io = io;
+    this.#set = set;
+    this.#incarnation = incarnation;
+    this.#query = query;
+    this.#fromAll = fromAll;
+    this.#resolve = resolve;
+    this.#members = set.partition.members;
+  }
+
+  start(): void {
+    this.#order = this.#io.ordered(this.#set, this.#members);
+    const { readCount } = this.#members.quorum;
+    for (let count = 0; count < readCount; count++) this.#askNext(this.#fromAll || count === 0);
+  }
+
+  #askNext(wantsRows: boolean): void {
+    const replica = this.#order[this.#asked++];
+    if (replica !== undefined) this.#ask(replica, wantsRows, 1);
+  }
+
+  #ask(replica: Replica, wantsRows: boolean, attempt: number): void {
+    const turn = this.#turn;
+    const sent: ListQuery = wantsRows ? this.#query : { ...this.#query, limit: 0 };
+    replica.client.list(
+      this.#set.name,
+      this.#incarnation,
+      sent,
+      MESSAGE_TIMEOUT_MS,
+      (error, reply) => {
+        replica.heard(error);
+        if (turn !== this.#turn) return;
+        if (error !== undefined && this.#meets(error, replica, wantsRows, attempt)) return;
+        if (reply?.kind !== "rows") return this.#miss(reply?.kind, wantsRows);
+        const { voters, quorum } = this.#members;
+        const page = { replica: voters.indexOf(replica), summary: reply.summary, rows: reply.rows };
+        if (wantsRows) this.#pages.unshift(page);
+        else this.#pages.push(page);
+        if (this.#pages.length === quorum.readCount) this.#end({ kind: "rows", pages: this.#pages });
+      },
+      this.#members.epoch,
+    );
+  }
+
+  #miss(kind: ListReply["kind"] | undefined, wantsRows: boolean): void {
+    this.#failed += 1;
+    if (kind === "moved") this.#obstacle = "moved";
+    else if (kind === "behind" && this.#obstacle !== "moved") this.#obstacle = "behind";
+    if (this.#order.length - this.#failed >= this.#members.quorum.readCount) return this.#askNext(wantsRows);
+    if (this.#isChanging && this.#obstacle === "unavailable") {
+      this.#turn += 1;
+      this.#wait ??= new MovingWait();
+      if (this.#wait.after(() => this.#again())) return;
+    }
+    this.#end({ kind: this.#obstacle });
+  }
+
+  /** Whether an error is about the partition's members, and is dealt with. */
+  #meets(error: RingsteadError, replica: Replica, wantsRows: boolean, attempt: number): boolean {
+    const { partition } = this.#set;
+    const turn = this.#turn;
+    switch (partition.meet(error, this.#members)) {
+      case "moved":
+        this.#again();
+        return true;
+      case "untold":
+        if (attempt === TELL_ATTEMPTS) return false;
+        partition.tell(replica, this.#members, () => {
+          if (turn !== this.#turn) return;
+          if (partition.members === this.#members) this.#ask(replica, wantsRows, attempt + 1);
+          else this.#again();
+        });
+        return true;
+      case "changing":
+        this.#isChanging = true;
+        return false;
+      case "none":
+        return false;
+    }
+  }
+
+  /** Asks those who are members now. */
+  #again(): void {
+    this.#turn += 1;
+    this.#members = this.#set.partition.members;
+    this.#pages = [];
+    this.#asked = 0;
+    this.#failed = 0;
+    this.#obstacle = "unavailable";
+    this.#isChanging = false;
+    this.start();
+  }
+
+  #end(answer: ListAnswer): void {
+    this.#turn += 1;
+    this.#resolve(answer);
   }
 }

@@ -1,7 +1,8 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Answer, Effect, Script } from "../core/script.ts";
-import type { RegisterIo, WriteBody } from "./register-io.ts";
-import type { ReplicaSet } from "./replicas.ts";
+import type { RegisterIo } from "./register-io.ts";
+import type { WriteBody } from "./register-send.ts";
+import type { ReplicaSet } from "./partition.ts";
 import type { RowReader } from "./row-reader.ts";
 
 const NO_BODY: WriteBody = { kind: "none" };

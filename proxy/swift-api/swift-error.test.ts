@@ -8,8 +8,8 @@ const CHECKOUT = join(import.meta.dirname, "../..");
 
 /** Thrown before anything is served, or by tools beside the service: they end a process or a command, and no request sees them. */
 const NEVER_IN_A_REQUEST = [
+  "base-ring-other",
   "device-busy",
-  "device-changed",
   "device-foreign",
   "device-path-not-folder",
   "disk-not-mounted",
@@ -20,6 +20,7 @@ const NEVER_IN_A_REQUEST = [
   "no-device",
   "ring-names-unknown-node",
   "ring-too-fine",
+  "still-a-member",
   "unknown-key-kind",
   // Of repair, scrubbing and what an operator asks of them.
   "bad-repair-settings",

@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CHECKOUT } from "../up-options.ts";
-import { type Mutation, SEEDED_TEST, SEEDS_LIMIT, SIMULATION_FILES } from "./mutations.ts";
+import { LONG_LIFE_SEEDS, type Mutation, SEEDED_TEST, SEEDS_LIMIT, SIMULATION_FILES } from "./mutations.ts";
 
 /** What the simulations are made of. */
 const SOURCES = ["common", "ring", "storage-node", "proxy", "identity", "package.json", "tsconfig.json"];
@@ -32,16 +32,27 @@ export class MutatedCheckout implements Disposable {
     seeds = SEEDS_LIMIT,
   ): Promise<{ readonly isFound: boolean; readonly seed: number | undefined; readonly output: string }> {
     const { firstSeed, simulation } = this.#mutation;
+    if (simulation === "long-life") {
+      const { output } = await this.#run([LONG_LIFE_SEEDS, String(firstSeed), String(firstSeed + seeds)]);
+      const seed = /"failure":\{"seed":"(\d+)"/.exec(output)?.[1];
+      return { isFound: seed !== undefined, seed: seed === undefined ? undefined : Number(seed), output };
+    }
     const vitest = join(CHECKOUT, "node_modules", "vitest", "vitest.mjs");
-    const child = spawn(
-      process.execPath,
-      [vitest, "run", "--bail=1", SIMULATION_FILES[simulation], "-t", SEEDED_TEST[simulation]],
-      {
-        cwd: this.#folder,
-        stdio: ["ignore", "pipe", "pipe"],
-        env: { ...process.env, SEED: String(firstSeed), SEEDS: String(seeds), NO_COLOR: "1" },
-      },
-    );
+    const words = [vitest, "run", "--bail=1", SIMULATION_FILES[simulation], "-t", SEEDED_TEST[simulation]];
+    const { code, output } = await this.#run(words, { SEED: String(firstSeed), SEEDS: String(seeds), NO_COLOR: "1" });
+    const seed = /SEED=(\d+)/.exec(output)?.[1];
+    return { isFound: code !== 0 && seed !== undefined, seed: seed === undefined ? undefined : Number(seed), output };
+  }
+
+  async #run(
+    words: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<{ readonly code: number | null; readonly output: string }> {
+    const child = spawn(process.execPath, words, {
+      cwd: this.#folder,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...environment },
+    });
     const chunks: Buffer[] = [];
     child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
     child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -49,9 +60,7 @@ export class MutatedCheckout implements Disposable {
       child.on("error", reject);
       child.on("close", resolve);
     });
-    const output = Buffer.concat(chunks).toString();
-    const seed = /SEED=(\d+)/.exec(output)?.[1];
-    return { isFound: code !== 0 && seed !== undefined, seed: seed === undefined ? undefined : Number(seed), output };
+    return { code, output: Buffer.concat(chunks).toString() };
   }
 
   [Symbol.dispose](): void {

@@ -10,16 +10,21 @@ export type Mutation = {
   readonly firstSeed: number;
 };
 
-export type Simulation = "register" | "containers" | "lost-disks";
+type Simulation = VitestSimulation | "long-life";
+/** Those whose seeds a test of vitest lives through. */
+type VitestSimulation = "register" | "containers" | "lost-disks";
 
-export const SIMULATION_FILES: Readonly<Record<Simulation, string>> = {
+/** Lives through seeds by itself, and prints what came of them. */
+export const LONG_LIFE_SEEDS = "storage-node/scenarios/long-life-seeds.ts";
+
+export const SIMULATION_FILES: Readonly<Record<VitestSimulation, string>> = {
   register: "proxy/core/register.sim.test.ts",
   containers: "proxy/core/containers-simulation/containers.sim.test.ts",
   "lost-disks": "proxy/core/containers-simulation/lost-disks.sim.test.ts",
 };
 
 /** Which of a file's tests look at seeds. */
-export const SEEDED_TEST: Readonly<Record<Simulation, string>> = {
+export const SEEDED_TEST: Readonly<Record<VitestSimulation, string>> = {
   register: "a name is a linearizable register",
   containers: "objects and containers together",
   "lost-disks": "replicas that lose their disk",
@@ -175,5 +180,53 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'const owner = { space, hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5, bytes.indexOf(0, 5)) };',
     simulation: "lost-disks",
     firstSeed: 1,
+  },
+  {
+    title: "a tombstone is reclaimed as soon as it is written [E2]",
+    file: REPLICA,
+    from: 'await this.engine.apply(mutations);\n    return {\n      kind: "accepted"',
+    to: 'const isGone = decision.register.isTombstone && name.space === "object";\n    await this.engine.apply(isGone ? [{ kind: "delete", key }, ...mutations.slice(1)] : mutations);\n    return {\n      kind: "accepted"',
+    simulation: "long-life",
+    firstSeed: 1,
+  },
+  {
+    title: "an object is confirmed before its row is written",
+    file: "proxy/core/object-script.ts",
+    from: "  const end = yield* placeRow(place.container, incarnationIn(version), place.rowOf(shown));",
+    to: "  yield* confirm(place.object, version);\n  const end = yield* placeRow(place.container, incarnationIn(version), place.rowOf(shown));",
+    simulation: "long-life",
+    firstSeed: 1,
+  },
+  {
+    title: "a row at one replica is enough [B1]",
+    file: "proxy/core/row-write.ts",
+    from: 'return this.#quorum.suffices(this.#stored) ? this.#done("stored") : undefined;',
+    to: 'return this.#done("stored");',
+    simulation: "long-life",
+    firstSeed: 10,
+  },
+  {
+    title: "an index checkpoint is ahead of its index",
+    file: "storage-node/engine/log-device.ts",
+    from: "      while (this.#feed.indexedBefore < checkpoint.nextSequence && this.#writer.failure === undefined) {\n        await this.#feed.flush();\n      }\n",
+    to: "",
+    simulation: "long-life",
+    firstSeed: 40,
+  },
+  {
+    title: "a digest keeps what was overwritten",
+    file: "storage-node/engine/log-appender.ts",
+    from: "if (bucket >= 0) this.#digests.replace(bucket, old?.digest, digest);",
+    to: "if (bucket >= 0) this.#digests.replace(bucket, undefined, digest);",
+    simulation: "long-life",
+    firstSeed: 1,
+  },
+  {
+    title: "the log is not synced [D1]",
+    file: "storage-node/engine/segment-store.ts",
+    from: 'const file = await this.#disk.open(this.#paths.segment(number), "write-through");',
+    to: 'const file = await this.#disk.open(this.#paths.segment(number), "existing");',
+    simulation: "long-life",
+    firstSeed: 10,
   },
 ];

@@ -12,7 +12,8 @@ import { Containers } from "../../proxy/object-service/containers.ts";
 import { encodeObjectMetadata } from "../../proxy/object-service/object-metadata.ts";
 import { Objects } from "../../proxy/object-service/objects.ts";
 import { RegisterIo } from "../../proxy/object-service/register-io.ts";
-import { groupByNode, readOrderOf, Replicas, type ReplicaSet } from "../../proxy/object-service/replicas.ts";
+import { Partition, type ReplicaSet } from "../../proxy/object-service/partition.ts";
+import { Partitions } from "../../proxy/object-service/partitions.ts";
 import { RowReader } from "../../proxy/object-service/row-reader.ts";
 import { ScriptRunner } from "../../proxy/object-service/script-runner.ts";
 import { loadRing } from "../../ring/ring-file.ts";
@@ -46,19 +47,20 @@ const proxyParts = () => {
     container: loadRing(paths.ringFile("container")),
     object: loadRing(paths.ringFile("object-0")),
   };
-  const replicas = new Replicas(rings, () => rpc);
+  const partitions = new Partitions(rings, () => rpc);
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
-  return { rpc, rings, replicas, io, runner, containers: new Containers(replicas, runner, ballots) };
+  return { rpc, rings, partitions, io, runner, containers: new Containers(partitions, runner, ballots) };
 };
 
 /** A ring in which the last replica of every object is forgotten. */
-class AllButOne extends Replicas {
+class AllButOne extends Partitions {
   override object(account: string, container: string, object: string): ReplicaSet {
-    const set = super.object(account, container, object);
-    const replicas = set.replicas.slice(0, -1);
-    return { ...set, replicas, groups: groupByNode(replicas), orders: [readOrderOf(replicas)] };
+    const { name, partition } = super.object(account, container, object);
+    const { configuration } = partition.members;
+    const fewer = { ...configuration, old: configuration.old.slice(0, -1) };
+    return { name, partition: new Partition(partition.place, fewer, (id) => this.replica(id)) };
   }
 }
 
@@ -74,9 +76,9 @@ test("a write whose proxy died between ACCEPT and ROW becomes listed without any
   const client = await login();
   await client.request("PUT", "/interrupted");
   const { account } = client;
-  const { rpc, replicas, io, containers } = proxyParts();
+  const { rpc, partitions, io, containers } = proxyParts();
   const { incarnation } = await containers.get(account, "interrupted");
-  const object = replicas.object(account, "interrupted", "half-done");
+  const object = partitions.object(account, "interrupted", "half-done");
   const place: ObjectPlace<ReplicaSet> = {
     object,
     container: containers.placeOf(account, "interrupted"),
@@ -177,8 +179,8 @@ test("a replica that missed an upload, small or large, is given the body when th
     const uploaded = await receiveBody(some.object(account, "missed", name), source);
     const metadata = { etag: uploaded.md5, contentType: "text/plain", headers: {}, deleteAt: undefined };
     const { version } = await objects.put(container, name, uploaded, metadata, undefined);
-    const set = new Replicas(rings, () => rpc).object(account, "missed", name);
-    const lacking = set.replicas.at(-1)!.client;
+    const set = new Partitions(rings, () => rpc).object(account, "missed", name);
+    const lacking = set.partition.members.replicas.at(-1)!.client;
     const heldThere = () =>
       lacking.readBody(set.name, version, 0, 1000, 5000).then(
         (part) => part,

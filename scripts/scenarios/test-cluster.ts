@@ -1,10 +1,21 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { sleep } from "../../common/worker.ts";
 import { ringCommand } from "../../ring/command.ts";
+import type { RingData } from "../../ring/device.ts";
+import { loadRing, saveRing } from "../../ring/ring-file.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { RING_NAMES } from "../rings.ts";
 import { CHECKOUT } from "../up-options.ts";
@@ -15,6 +26,13 @@ import { type CommandRun, runCommand } from "./run-command.ts";
 const PARTITION_POWER = "6";
 const READY_LIMIT_MS = 60_000;
 const POLL_MS = 50;
+
+const ring = async (...words: string[]): Promise<void> => {
+  const fail = (text: string): never => {
+    throw new Error(text);
+  };
+  if ((await ringCommand(words, { out: () => {}, error: fail })) !== 0) fail(`ringstead ring ${words.join(" ")}`);
+};
 
 /** Several nodes on this machine, each run by `ringstead serve` in a folder of its own, that talk over TCP. */
 export class TestCluster implements AsyncDisposable {
@@ -90,25 +108,44 @@ export class TestCluster implements AsyncDisposable {
     return join(this.folder, node);
   }
 
-  /** Three replicas over one device of each storage node, the same rings in every node's folder. */
-  async makeRings(): Promise<void> {
-    const fail = (text: string): never => {
-      throw new Error(text);
-    };
-    const ring = async (...words: string[]): Promise<void> => {
-      if ((await ringCommand(words, { out: () => {}, error: fail })) !== 0) fail(`ringstead ring ${words.join(" ")}`);
-    };
-    const storageNodes = this.nodes.filter((node) => this.#has(node, "storage-node"));
+  /** Three replicas over one device of each storage node, or of those given, the same rings in every node's folder. */
+  async makeRings(storageNodes = this.nodes.filter((node) => this.#has(node, "storage-node"))): Promise<void> {
     for (const name of RING_NAMES) {
       const builder = join(this.folder, `${name}.builder`);
       await ring("create", builder, "--partition-power", PARTITION_POWER, "--replicas", "3", "--hash-seed", "5eed");
       for (const node of storageNodes) await ring("add", builder, "--node", node, "--device", "d1", "--weight", "100");
-      await ring("rebalance", builder);
+    }
+    await this.handOutRings();
+  }
+
+  /** What an operator does with each ring's builder before the rings are handed out again, as `ringstead ring` takes it: the subcommand, then what follows BUILDER. */
+  async changeRings(...changes: readonly (readonly [string, ...string[]])[]): Promise<void> {
+    for (const name of RING_NAMES)
+      for (const [command, ...words] of changes) await ring(command, join(this.folder, `${name}.builder`), ...words);
+    await this.handOutRings();
+  }
+
+  /** Rebalances, and puts the rings into every node's folder. */
+  async handOutRings(): Promise<void> {
+    for (const name of RING_NAMES) {
+      await ring("rebalance", join(this.folder, `${name}.builder`), "--force");
       for (const node of this.nodes) {
-        mkdirSync(join(this.dataOf(node), "rings"), { recursive: true });
-        copyFileSync(join(this.folder, `${name}.ring`), join(this.dataOf(node), "rings", `${name}.ring`));
+        const file = join(this.dataOf(node), "rings", `${name}.ring`);
+        mkdirSync(dirname(file), { recursive: true });
+        copyFileSync(this.ringFile(name), `${file}.new`);
+        renameSync(`${file}.new`, file);
       }
     }
+  }
+
+  /** Puts one ring, changed, into every node's folder. */
+  handOutRing(name: string, change: (ring: RingData) => RingData): void {
+    const ring = change(loadRing(this.ringFile(name)));
+    for (const node of this.nodes) saveRing(join(this.dataOf(node), "rings", `${name}.ring`), ring);
+  }
+
+  ringFile(name: string): string {
+    return join(this.folder, `${name}.ring`);
   }
 
   /** The words of `ringstead serve` for a node, or for a proxy of a name that cluster.toml lacks; without a key. */

@@ -8,7 +8,7 @@ import type { Ring } from "../../ring/ring.ts";
 import { firstConfiguration, hasCaughtUp, membersOf, sinceOf } from "../core/partition-epoch.ts";
 import { judgeJoin, type MemberAnswer } from "../core/repair.ts";
 import type { DeviceReplica } from "../device-replica.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import { type Pace, PartitionRepair } from "../repair/partition-repair.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
 import { RateMeter } from "../repair/rate-meter.ts";
@@ -22,6 +22,8 @@ const ROUND_MS = 30_000;
 const JOIN_ROUND_MS = 250;
 /** The same when it has everything and only waits for forgotten promises. */
 const WAITING_ROUND_MS = 1000;
+/** How often is looked whether the device enters partitions, between two rounds: those who move them wait for it. */
+const ENTERING_POLL_MS = 50;
 const YOUNG_MS = 10_000;
 /** Partitions that are repaired at once: while one waits for its sync another one reads. */
 const CONCURRENCY = 8;
@@ -84,6 +86,7 @@ type Member = {
   readonly life: Life;
   readonly epoch: number;
   readonly isSealed: boolean;
+  readonly isStranger: boolean;
 };
 /** A partition as this device knew it at the beginning of this round, with what its other members said of it then. */
 type Compared = { readonly place: PartitionPlace; readonly configuration: Configuration; readonly members: Member[] };
@@ -116,6 +119,9 @@ export class Replicator implements Worker {
   /** Those that it is a member of now. */
   #own: readonly Queue[];
   #lastError: string | undefined;
+  #nextRoundMs = 0;
+  /** The next round is about those partitions alone that the device enters. */
+  #isForEntering = false;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
@@ -146,10 +152,15 @@ export class Replicator implements Worker {
   async work(signal: AbortSignal): Promise<"busy" | "idle"> {
     const { pace, replica } = this.#parts;
     const { engine, votes } = replica;
-    if (!engine.digests.isCertain || engine.state().kind === "failed") return "idle";
+    if (!engine.digests.isCertain || engine.state().kind === "failed") {
+      this.#nextRoundMs = this.#parts.clock.nowMs() + ROUND_MS;
+      return "idle";
+    }
     const wasNewcomer = votes.isNewcomer;
     this.#own = this.#ownNow();
-    const { joining, differing } = await this.#findWork(signal);
+    const isForEntering = this.#isForEntering && !wasNewcomer;
+    if (!isForEntering) this.#nextRoundMs = this.#parts.clock.nowMs() + ROUND_MS;
+    const { joining, differing } = await this.#findWork(isForEntering ? this.#entering() : this.#own, signal);
     this.figures.partitionsLeft = countOf(joining) + countOf(differing);
     this.figures.joiningPartitions = countOf(joining);
     // While repair is paused it is still known what is missing.
@@ -163,10 +174,17 @@ export class Replicator implements Worker {
     return "idle";
   }
 
-  waitForWork(signal: AbortSignal): Promise<void> {
+  async waitForWork(signal: AbortSignal): Promise<void> {
     const { joiningPartitions, waitingPartitions } = this.figures;
-    if (!this.#parts.replica.votes.isNewcomer && joiningPartitions === 0) return sleep(ROUND_MS, signal);
-    return sleep(joiningPartitions === waitingPartitions ? WAITING_ROUND_MS : JOIN_ROUND_MS, signal);
+    const { clock, replica } = this.#parts;
+    const { epochs, votes } = replica;
+    this.#isForEntering = false;
+    if (votes.isNewcomer) {
+      return sleep(joiningPartitions === waitingPartitions ? WAITING_ROUND_MS : JOIN_ROUND_MS, signal);
+    }
+    do await sleep(ENTERING_POLL_MS, signal);
+    while (!signal.aborted && !epochs.isEntering && clock.nowMs() < this.#nextRoundMs);
+    this.#isForEntering = clock.nowMs() < this.#nextRoundMs;
   }
 
   /** Whether it has what the other members have: else it votes on nothing there, be it that it lost its disk or that it is new. */
@@ -198,12 +216,20 @@ export class Replicator implements Worker {
     });
   }
 
-  /** Partitions in which this device does not vote, and others that differ from a peer's. */
-  async #findWork(signal: AbortSignal): Promise<{ readonly joining: Queue[]; readonly differing: Queue[] }> {
+  #entering(): readonly Queue[] {
+    const { epochs } = this.#parts.replica;
+    return SPACES.map((space) => ({ space, partitions: [...epochs.entering(space)] }));
+  }
+
+  /** Of some partitions those in which this device does not vote, and others that differ from a peer's. */
+  async #findWork(
+    queues: readonly Queue[],
+    signal: AbortSignal,
+  ): Promise<{ readonly joining: Queue[]; readonly differing: Queue[] }> {
     const joining: Queue[] = SPACES.map((space) => ({ space, partitions: [] }));
     const differing: Queue[] = SPACES.map((space) => ({ space, partitions: [] }));
     let entriesLeft = 0;
-    for (const [index, own] of this.#own.entries()) {
+    for (const [index, own] of queues.entries()) {
       for (const some of slicesOf(own, COMPARED_AT_ONCE)) {
         signal.throwIfAborted();
         for (const { place, members } of await this.#compare(some)) {
@@ -252,12 +278,12 @@ export class Replicator implements Worker {
       }
     }
     for (const [peer, { asked, id }] of byPeer) {
-      const said = await this.#try(() => peer.digests(space, partitionPower, asked, votes.life));
+      const said = await this.#try(() => peer.digests(space, partitionPower, asked, votes.life, this.#self));
       if (said === undefined) continue;
       const { hasPromised, isFounder, life } = said;
-      for (const { partition, isVoting, entries, sum, epoch, isSealed } of said.partitions) {
+      for (const { partition, isVoting, entries, sum, epoch, isSealed, isStranger } of said.partitions) {
         const answer = { isVoting, entries, hasPromised, isFounder };
-        compared.get(partition)?.members.push({ id, peer, answer, sum, life, epoch, isSealed });
+        compared.get(partition)?.members.push({ id, peer, answer, sum, life, epoch, isSealed, isStranger });
       }
     }
     return compared.values();
@@ -329,6 +355,13 @@ export class Replicator implements Worker {
     const { epochs, votes } = replica;
     // What was said of an epoch that is over by now proves nothing.
     if (this.#configurationOf(place).epoch !== configuration.epoch) return false;
+    // It takes itself for a member of a partition that was never moved, and those who are do not: its base ring is none of this installation's beginning.
+    const stranger = members.find(({ epoch, isStranger }) => isStranger && epoch === configuration.epoch);
+    if (configuration.epoch === 0 && stranger !== undefined) {
+      this.#lastError = `${stranger.id} does not know this device as one that keeps ${place.space} partition ${place.partition}: copy DIR/rings/*.base from its node`;
+      this.#parts.onFailure?.(this.#lastError);
+      return false;
+    }
     const isOld = (id: string): boolean => configuration.old.some((member) => member.id === id);
     const present = members.filter(({ id, epoch }) => epoch === configuration.epoch && isOld(id));
     const pulled = present.filter(({ id }) => pulledFrom.has(id));

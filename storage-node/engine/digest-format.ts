@@ -13,8 +13,9 @@ export const maxDigestFileBytes = (bucketCount: number): number => FIXED_BYTES +
 /** The buckets that hold something, as they are before the record `nextSequence` (FORMAT.md). */
 export const encodeDigests = (table: DigestTable, nextSequence: number, deviceSeed: bigint): Uint8Array => {
   const { counts, sums } = table;
-  let used = 0;
-  for (const count of counts) if (count !== 0) used += 1;
+  const filled: number[] = [];
+  for (let bucket = 0; bucket < counts.length; bucket++) if (counts[bucket] !== 0) filled.push(bucket);
+  const used = filled.length;
   const { bytes, view } = regionOf(new Uint8Array(FIXED_BYTES + used * BUCKET_BYTES));
   view.setUint32(8, MAGIC, true);
   view.setUint32(12, VERSION, true);
@@ -22,11 +23,9 @@ export const encodeDigests = (table: DigestTable, nextSequence: number, deviceSe
   setCount(view, 24, nextSequence);
   view.setUint32(32, used, true);
   let at = FIXED_BYTES;
-  for (let bucket = 0; bucket < counts.length; bucket++) {
-    const count = counts[bucket] ?? 0;
-    if (count === 0) continue;
+  for (const bucket of filled) {
     view.setUint32(at, bucket, true);
-    view.setUint32(at + 4, count, true);
+    view.setUint32(at + 4, counts[bucket] ?? 0, true);
     view.setBigUint64(at + 8, sums[bucket] ?? 0n, true);
     at += BUCKET_BYTES;
   }

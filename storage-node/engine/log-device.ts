@@ -94,6 +94,7 @@ export class LogDevice implements DeviceEngine {
   readonly #recovered: RecoveryReport;
   readonly #indexFigures: LogDeviceParts["indexFigures"];
   readonly #resources: AsyncDisposable;
+  readonly #timer: EngineTimer;
   readonly #writer: LogWriter;
   readonly #table: EntryTable;
   readonly #feed: IndexFeed;
@@ -111,7 +112,7 @@ export class LogDevice implements DeviceEngine {
   #checkpointing: Promise<void> | undefined;
   /** Segments before this one are in no replay any more. */
   #checkpointSegment = 0;
-  #fullCheckpointAtMs = 0;
+  #fullCheckpointAtMs = Number.NEGATIVE_INFINITY;
   #isClosed = false;
 
   constructor(parts: LogDeviceParts) {
@@ -122,6 +123,7 @@ export class LogDevice implements DeviceEngine {
     this.#bodies = bodies;
     this.#recovered = recovered;
     this.#resources = parts.resources;
+    this.#timer = parts.timer;
     this.#indexFigures = parts.indexFigures;
     this.#checkpointBytes = parts.checkpointBytes;
     const { nextSequence } = recovered;
@@ -211,8 +213,8 @@ export class LogDevice implements DeviceEngine {
   /** A full device may have something to compact. */
   #compactWhenFull(): void {
     if (!this.#segments.isShort || this.#writer.failure !== undefined) return;
-    if (Date.now() - this.#fullCheckpointAtMs < FULL_CHECKPOINT_INTERVAL_MS) return;
-    this.#fullCheckpointAtMs = Date.now();
+    if (this.#timer.nowMs() - this.#fullCheckpointAtMs < FULL_CHECKPOINT_INTERVAL_MS) return;
+    this.#fullCheckpointAtMs = this.#timer.nowMs();
     void this.checkpoint();
   }
 

@@ -123,7 +123,7 @@ export class LogWriter {
 
   constructor(segments: SegmentStore, start: LogStart, hooks: BatchHooks) {
     this.#segments = segments;
-    this.#regions = new RegionPool(segments);
+    this.#regions = new RegionPool(segments, start.directBatchBytes <= MAX_BATCH_BYTES);
     this.#head = start.segment;
     this.#headOffset = start.offset;
     this.#blockStart.set(start.blockStart);
@@ -318,8 +318,10 @@ class RegionPool {
   readonly #free: Region[] = [];
   #spare: Region | undefined;
 
-  constructor(segments: SegmentStore) {
+  /** @param isDirect whether any batch may pass by the page cache */
+  constructor(segments: SegmentStore, isDirect: boolean) {
     this.#segments = segments;
+    if (!isDirect) this.#own = new Set();
   }
 
   take(): Region {

@@ -12,6 +12,11 @@ export const emptyIndexPlatter = (): IndexPlatter => ({ entries: new Map(), chec
 
 const nameOf = (key: Uint8Array): string => Buffer.from(key).toString("latin1");
 
+const copyOf = (operation: IndexOperation): IndexOperation =>
+  operation.type === "put"
+    ? { type: "put", key: operation.key.slice(), value: operation.value.slice() }
+    : { type: "del", key: operation.key.slice() };
+
 const perform = (entries: Map<string, Uint8Array>, operations: readonly IndexOperation[]): void => {
   for (const operation of operations) {
     if (operation.type === "put") entries.set(nameOf(operation.key), operation.value.slice());
@@ -36,7 +41,7 @@ export const openMemoryIndex =
     const index: Index = {
       get: (key) => entries.get(nameOf(key)),
       write: async (operations) => {
-        const copies = operations.map((operation) => structuredClone(operation));
+        const copies = operations.map(copyOf);
         perform(entries, copies);
         platter.since.push(...copies);
       },

@@ -85,7 +85,9 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
   opened.use(await lock(paths));
   await claimDeviceFolder(disk, paths, options.identity);
 
-  const segments = opened.adopt(new SegmentStore(disk, paths, deviceSeed, segmentBytes), (store) => store.close());
+  const segments = opened.adopt(new SegmentStore(disk, paths, deviceSeed, segmentBytes, timer), (store) =>
+    store.close(),
+  );
   await segments.load();
   const { filterSize: size, random } = parts;
   const filterParts: FilterParts = { disk, paths, deviceSeed, timer, size, random, reservedBytes };
@@ -131,8 +133,9 @@ const open = async (options: OpenDeviceOptions, parts: DeviceParts): Promise<Dev
     checkpointBytes,
   });
   device.attach(new Compactor(device, segments));
-  // What was replayed is not replayed again, and compaction knows what it may touch.
-  void device.checkpoint();
+  // What was replayed is not replayed again, and compaction knows what it may touch. But where there was a hole, whoever owns the device has to
+  // write first that there was one ([M4]): behind a checkpoint no later start would find it, and the device would vote on what it lost.
+  if (recovered.quarantinedRanges === 0) void device.checkpoint();
   return device;
 };
 

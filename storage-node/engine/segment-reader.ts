@@ -18,11 +18,14 @@ type Readable = Pick<DiskFile, "read">;
 /** Large enough for a record of any size. */
 const WINDOW_BYTES = Math.max(2 * 1024 * 1024, MAX_RECORD_BYTES);
 
+/** A small segment needs no more than itself. */
+const windowFor = (end: number): Region => regionOf(new Uint8Array(Math.min(WINDOW_BYTES, end)));
+
 /** Reads a segment's records in order, checking each. One window of memory, one read per window. */
 export class SegmentReader {
   /** Of the record that `read` last found. */
   readonly fields: RecordFields = emptyRecordFields();
-  readonly region: Region = regionOf(new Uint8Array(WINDOW_BYTES));
+  region: Region;
   /** Where in `region` that record begins. */
   at = 0;
   #file: Readable;
@@ -35,6 +38,7 @@ export class SegmentReader {
     this.#file = file;
     this.#seed = seed;
     this.#end = end;
+    this.region = windowFor(end);
   }
 
   /** Goes on with another segment, keeping the window's memory. */
@@ -43,6 +47,7 @@ export class SegmentReader {
     this.#seed = seed;
     this.#end = end;
     this.#windowLength = 0;
+    if (this.region.bytes.length < Math.min(WINDOW_BYTES, end)) this.region = windowFor(end);
   }
 
   /** The size of the valid record at `offset`, 0 where there is none. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { basename } from "node:path";
 import { RingsteadError, codeOf, messageOf } from "../../common/errors.ts";
+import type { EngineTimer } from "./engine-timer.ts";
 import { DIRECT_UNIT_BYTES, type Disk, type DiskFile } from "../../common/disk.ts";
 import {
   SEGMENT_DATA_START,
@@ -95,7 +96,8 @@ export class SegmentStore {
   #claimed = 0;
   #nextSlot = 1;
   #freeBytes = 0;
-  #probedAtMs = 0;
+  #probedAtMs = Number.NEGATIVE_INFINITY;
+  readonly #timer: EngineTimer;
   #allocating: Promise<void> | undefined;
   #closed = false;
   #unreadable = 0;
@@ -105,7 +107,8 @@ export class SegmentStore {
   /** Called when the file system turned out to be read-only. */
   onReadOnly: (reason: RingsteadError) => void = () => {};
 
-  constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number) {
+  constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, segmentBytes: number, timer: EngineTimer) {
+    this.#timer = timer;
     assert(segmentBytes % DIRECT_UNIT_BYTES === 0, "segments are whole blocks");
     this.#disk = disk;
     this.#paths = paths;
@@ -295,8 +298,8 @@ export class SegmentStore {
 
   /** Looks, at most every PROBE_INTERVAL_MS, whether a full device has space again. */
   lookForSpace(): void {
-    if (Date.now() - this.#probedAtMs < PROBE_INTERVAL_MS) return;
-    this.#probedAtMs = Date.now();
+    if (this.#timer.nowMs() - this.#probedAtMs < PROBE_INTERVAL_MS) return;
+    this.#probedAtMs = this.#timer.nowMs();
     void this.#probe().then(() => this.replenish());
   }
 
@@ -345,16 +348,16 @@ export class SegmentStore {
 
   /** A free segment, synced. */
   async #fill(path: string): Promise<void> {
-    const zeros = (this.#zeros ??= this.directMemory(FILL_BYTES));
+    const zeros = (this.#zeros ??= this.directMemory(Math.min(FILL_BYTES, this.segmentBytes)));
     const file = await this.#disk.open(path, "create-direct");
     try {
       for (let at = 0; at < this.segmentBytes; at += FILL_BYTES) {
-        const beganMs = performance.now();
+        const beganMs = this.#timer.nowMs();
         await file.write(zeros.subarray(0, Math.min(FILL_BYTES, this.segmentBytes - at)), at);
         if (this.#isUrgent || !this.#isAmple || at + FILL_BYTES >= this.segmentBytes || this.#closed) continue;
         await file.sync();
-        const restMs = Math.min(MAX_REST_MS, performance.now() - beganMs);
-        await new Promise((resolve) => void setTimeout(resolve, restMs));
+        const restMs = Math.min(MAX_REST_MS, this.#timer.nowMs() - beganMs);
+        await new Promise<void>((resolve) => this.#timer.after(restMs, resolve));
       }
     } finally {
       await file.close();

@@ -1,6 +1,6 @@
 import type { Ballot } from "../../common/ballot.ts";
 import type { DeviceReplica } from "../device-replica.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import type { Life } from "../votes.ts";
 import type { Configuration, Name, Space } from "../wire.ts";
 import type { CarriedEntry, CarriedPage } from "./carried-entries.ts";
@@ -25,9 +25,10 @@ export class LocalSource implements RepairSource {
     partitionPower: number,
     partitions: readonly number[],
     life: Life,
+    asker?: string,
   ): Promise<DeviceDigests | undefined> {
     if (!this.#replica.engine.digests.isCertain) return undefined;
-    return digestsOf(this.#replica, space, partitionPower, partitions, life);
+    return digestsOf(this.#replica, space, partitionPower, partitions, life, asker);
   }
 
   async configuration(place: PartitionPlace): Promise<Configuration> {

@@ -1,8 +1,8 @@
 import { codeOf, RingsteadError } from "../../common/errors.ts";
-import { laterThere } from "../core/repair.ts";
+import { type EntryStamp, laterThere } from "../core/repair.ts";
 import type { DeviceReplica, PulledRegister } from "../device-replica.ts";
 import type { NewBody } from "../engine/device-engine.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { nameOfRegisterKey, rowPlaceOf } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
@@ -148,14 +148,26 @@ export class PartitionRepair {
         for (const { key, value } of own.entries) here.push(stampOf(key, value));
         at = own.next;
       }
-      const wanted = laterThere(
-        here,
-        page.entries.filter(({ stamp }) => !this.#isYoung(stamp)),
-      );
+      const there = page.entries.filter(({ stamp }) => !this.#isYoung(stamp));
+      const wanted = this.#stillLater(laterThere(here, there), there);
       await this.#pullKeys(wanted.map((key) => Buffer.from(key, "latin1")));
       if (page.next === undefined || Buffer.compare(page.next, from) <= 0) return;
       from = page.next;
     }
+  }
+
+  /** Those of some keys that are later there than what is here with all confirmations that wait to be written: a whole body would be pulled for one of these. */
+  #stillLater(keys: readonly string[], there: readonly EntryStamp[]): string[] {
+    const asked = new Set(keys);
+    const here = keys.flatMap((key) => {
+      const bytes = Buffer.from(key, "latin1");
+      const entry = this.#replica.entry(bytes);
+      return entry === undefined ? [] : [stampOf(bytes, entry.value)];
+    });
+    return laterThere(
+      here,
+      there.filter(({ key }) => asked.has(key)),
+    );
   }
 
   async #pullKeys(keys: readonly Buffer[]): Promise<void> {

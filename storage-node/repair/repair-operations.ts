@@ -1,20 +1,21 @@
 import { RingsteadError } from "../../common/errors.ts";
 import { isMember } from "../core/partition-epoch.ts";
 import type { DeviceReplica } from "../device-replica.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { CEILING_KEY } from "../store/keys.ts";
-import { isLife, type Life } from "../votes.ts";
+import { isLife, type Life, NO_LIFE } from "../votes.ts";
 import { type Configuration, type HeaderReader, packConfiguration, type Space, unpackConfiguration } from "../wire.ts";
 import { packCarried } from "./carried-entries.ts";
 import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
 
 /** Partitions of one DIGESTS. */
 const DIGESTS_LIMIT = 4096;
-/** u8 bits (1 votes here, 2 sealed), u32 entries, u64 sum, u32 epoch: of each partition in an answer to DIGESTS. */
+/** u8 bits (1 votes here, 2 sealed, 4 the asker is a stranger), u32 entries, u64 sum, u32 epoch: of each partition in an answer to DIGESTS. */
 export const PARTITION_DIGEST_BYTES = 17;
 export const DIGEST_VOTES = 1;
 export const DIGEST_SEALED = 2;
+export const DIGEST_STRANGER = 4;
 
 /** What another replica said of a partition. */
 type PartitionDigest = {
@@ -24,6 +25,8 @@ type PartitionDigest = {
   readonly sum: bigint;
   readonly epoch: number;
   readonly isSealed: boolean;
+  /** As far as that device knows the asker, which does not vote, neither is nor becomes a member. */
+  readonly isStranger: boolean;
 };
 
 /**
@@ -59,6 +62,7 @@ export const digestsOf = (
   partitionPower: number,
   partitions: readonly number[],
   life: Life,
+  asker?: string,
 ): DeviceDigests => ({
   hasPromised: engine.get(CEILING_KEY) !== undefined,
   isFounder: votes.isFounder(life),
@@ -71,6 +75,8 @@ export const digestsOf = (
       isVoting: votes.votesIn(space, hash32) && (moved === undefined || isMember(moved, epochs.self)),
       epoch: moved?.configuration.epoch ?? 0,
       isSealed: moved?.isSealed === true,
+      isStranger:
+        asker !== undefined && life !== NO_LIFE && epochs.isStranger({ space, partition, partitionPower }, asker),
       ...partitionSum(engine, { space, partition, partitionPower }),
     };
   }),
@@ -83,12 +89,14 @@ export const digests = (reader: HeaderReader) => {
   if (!isLife(life)) throw new RingsteadError("bad-message", "malformed message: life");
   const partitions = reader.counts(DIGESTS_LIMIT);
   for (const partition of partitions) checkPartition(partition, partitionPower);
+  const asker = reader.any();
+  const askerId = typeof asker === "string" ? asker : undefined;
   return async (replica: DeviceReplica): Promise<RepairAnswer> => {
-    const said = digestsOf(replica, space, partitionPower, partitions, life);
+    const said = digestsOf(replica, space, partitionPower, partitions, life, askerId);
     const body = Buffer.allocUnsafe(partitions.length * PARTITION_DIGEST_BYTES);
-    for (const [index, { epoch, isSealed, isVoting, entries: count, sum }] of said.partitions.entries()) {
+    for (const [index, { epoch, isSealed, isStranger, isVoting, entries: count, sum }] of said.partitions.entries()) {
       const at = index * PARTITION_DIGEST_BYTES;
-      body[at] = (isVoting ? DIGEST_VOTES : 0) | (isSealed ? DIGEST_SEALED : 0);
+      body[at] = (isVoting ? DIGEST_VOTES : 0) | (isSealed ? DIGEST_SEALED : 0) | (isStranger ? DIGEST_STRANGER : 0);
       body.writeUInt32BE(count, at + 1);
       body.writeBigUInt64BE(sum, at + 5);
       body.writeUInt32BE(epoch, at + 13);

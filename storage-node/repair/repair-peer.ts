@@ -3,7 +3,7 @@ import { RingsteadError } from "../../common/errors.ts";
 import type { RpcClient } from "../../common/rpc/client.ts";
 import { DeviceClient } from "../client.ts";
 import type { EntryStamp } from "../core/repair.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import {
   type Configuration,
   HeaderReader,
@@ -20,7 +20,13 @@ import {
 import { isLife, type Life } from "../votes.ts";
 import { type CarriedEntry, type CarriedPage, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
-import { type DeviceDigests, DIGEST_SEALED, DIGEST_VOTES, PARTITION_DIGEST_BYTES } from "./repair-operations.ts";
+import {
+  type DeviceDigests,
+  DIGEST_SEALED,
+  DIGEST_STRANGER,
+  DIGEST_VOTES,
+  PARTITION_DIGEST_BYTES,
+} from "./repair-operations.ts";
 import type { KeyRange } from "./repair-source.ts";
 
 /** Nobody waits for a repair: a busy replica is given time. */
@@ -43,12 +49,13 @@ export class RepairPeer {
     this.#client = new DeviceClient(rpc, device);
   }
 
-  /** Undefined while that device counts its digests. @param life the asker's */
+  /** Undefined while that device counts its digests. @param life the asker's, whose device is `asker` */
   async digests(
     space: Space,
     partitionPower: number,
     partitions: readonly number[],
     life: Life,
+    asker?: string,
   ): Promise<DeviceDigests | undefined> {
     const { reader, body } = await this.#ask([
       METHOD_DIGESTS,
@@ -57,6 +64,7 @@ export class RepairPeer {
       partitionPower,
       life,
       partitions,
+      asker ?? null,
     ]);
     if (body.length !== partitions.length * PARTITION_DIGEST_BYTES) throw malformed();
     if (!reader.flag()) return undefined;
@@ -71,6 +79,7 @@ export class RepairPeer {
         partition,
         isVoting: (bits & DIGEST_VOTES) !== 0,
         isSealed: (bits & DIGEST_SEALED) !== 0,
+        isStranger: (bits & DIGEST_STRANGER) !== 0,
         entries: body.readUInt32BE(at + 1),
         sum: body.readBigUInt64BE(at + 5),
         epoch: body.readUInt32BE(at + 13),

@@ -2,7 +2,7 @@ import type { Ballot } from "../../common/ballot.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { BodyReference, DeviceEngine, Entry } from "../engine/device-engine.ts";
-import type { PartitionPlace } from "../partition-copy.ts";
+import type { PartitionPlace } from "../wire.ts";
 import { BUCKET_POWER, bucketIn } from "../store/entry-digest.ts";
 import { isRegisterKey, spaceOfReplicated } from "../store/key-space.ts";
 import type { Name, Space } from "../wire.ts";

@@ -1,6 +1,15 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Name, Space } from "../wire.ts";
-import { CEILING_KEY, countersKey, FOUNDERS_KEY, isEpochKey, NEWCOMER_KEY, registerKey, rowKey } from "./keys.ts";
+import {
+  BASE_RINGS_KEY,
+  CEILING_KEY,
+  countersKey,
+  FOUNDERS_KEY,
+  isEpochKey,
+  NEWCOMER_KEY,
+  registerKey,
+  rowKey,
+} from "./keys.ts";
 
 const KIND_OFFSET = 4;
 const PATH_OFFSET = 5;
@@ -20,7 +29,7 @@ const ROW_KINDS: ReadonlySet<number> = new Set([
   kindOf(rowKey(nameIn("container"), "", true)),
 ]);
 
-const OWN_KEYS: readonly Uint8Array[] = [CEILING_KEY, FOUNDERS_KEY, NEWCOMER_KEY];
+const OWN_KEYS: readonly Uint8Array[] = [BASE_RINGS_KEY, CEILING_KEY, FOUNDERS_KEY, NEWCOMER_KEY];
 const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
   kindOf(rowKey(nameIn("container"), "", false)),
   kindOf(rowKey(nameIn("container"), "", true)),

@@ -18,6 +18,9 @@ export const NEWCOMER_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x6e]);
 /** The lives of the devices that began together with this one. */
 export const FOUNDERS_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x66]);
 
+/** The versions of the rings at which the device's partitions were of epoch 0. */
+export const BASE_RINGS_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x62]);
+
 /** Before the device's state in each partition that was ever moved. */
 const EPOCHS_PREFIX = Buffer.from([0, 0, 0, 0, 0x21, 0x65]);
 const EPOCH_KEY_BYTES = EPOCHS_PREFIX.length + 6;

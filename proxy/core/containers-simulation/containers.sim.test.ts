@@ -31,6 +31,7 @@ const makeReplica: MakeReplica = (syncAfter, clock) => {
 };
 
 const seeds = chosenSeeds(300);
+const timeout = 600_000 + seeds.count * 1000;
 
 /** The seeds at which each planted mistake shows itself first; the search goes on from there when the simulation was changed. */
 const PLANTED: readonly (readonly [Mutation, bigint])[] = [
@@ -55,7 +56,9 @@ test.each(PLANTED)("the planted mistake is found: %s", async (mutation, firstSee
   expect(problem).toBeDefined();
 });
 
-test("objects and containers together are linearizable, listed and equal after faults [A4, B1-B7]", async () => {
+test("objects and containers together are linearizable, listed and equal after faults [A4, B1-B7]", {
+  timeout,
+}, async () => {
   let acknowledged = 0;
   for (let index = 0n; index < BigInt(seeds.count); index++) {
     const result = await run(seeds.first + index, makeReplica);

@@ -1,11 +1,11 @@
 import { seededRandom } from "../../../common/random.ts";
 import { EventQueue, settlePromises } from "../../../common/simulation/event-queue.ts";
-import type { Operation } from "./history.ts";
+import { type Operation, problemOf } from "./history.ts";
 import { ContainersLife } from "./life.ts";
 import type { MoveOutcome } from "../partition-move.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import { moveOnce } from "./simulated-mover.ts";
-import { type MakeReplica, type Message, noMoves, SimulatedReplica, type World } from "./world.ts";
+import { FEW_NAMES, type MakeReplica, type Message, noMoves, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -42,6 +42,7 @@ export class ContainersDirector {
     const world: World = {
       ...moves,
       queue,
+      names: FEW_NAMES,
       random: seededRandom(1n),
       replicas: [],
       mutation,
@@ -52,7 +53,7 @@ export class ContainersDirector {
     };
     for (let index = 0; index < (moving?.replicas ?? REPLICAS); index++)
       world.replicas.push(new SimulatedReplica(world, index, makeReplica));
-    this.#life = new ContainersLife(world);
+    this.#life = new ContainersLife(world, problemOf);
   }
 
   #carry(message: Message, send: () => void): void {

@@ -1,7 +1,7 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import { hasSequentialOrder } from "../../../common/simulation/linearizability.ts";
 import type { Row } from "../../../storage-node/wire.ts";
-import { CONTAINER, membersIn, NAMES, objectName, type World } from "./world.ts";
+import { CONTAINER, membersIn, objectName, type World } from "./world.ts";
 
 /** What happened, with its answer; undefined is an unknown outcome. */
 export type Operation = {
@@ -57,13 +57,13 @@ const keyOfStore = ({ isOpen, objects }: Store): string =>
     .join()}`;
 
 /** P3 and [B2]: what was acknowledged before a listing began is in it, and nothing of another life. */
-const listingProblem = (history: readonly Operation[]): string | undefined => {
+export const listingProblem = (history: readonly Operation[], names: readonly string[]): string | undefined => {
   for (const list of history) {
     if (list.listed === undefined) continue;
     const { incarnation, rows } = list.listed;
     const foreign = rows.find((row) => !row.version.startsWith(incarnation));
     if (foreign !== undefined) return `a listing shows a row of another life: ${foreign.name} ${foreign.version}`;
-    for (const name of NAMES) {
+    for (const name of names) {
       const done = history.filter(
         (operation) =>
           operation.name === name &&
@@ -96,14 +96,14 @@ const listingProblem = (history: readonly Operation[]): string | undefined => {
 };
 
 /** After everything was finished: listing and registers say the same, replicas are equal, bodies are those of their versions. */
-const finalProblem = (world: World, history: readonly Operation[]): string | undefined => {
+export const finalProblem = (world: World, history: readonly Operation[]): string | undefined => {
   const listed = history.findLast((operation) => operation.kind === "list")?.listed;
-  for (const name of NAMES) {
+  for (const name of world.names) {
     const read = history.findLast((operation) => operation.kind === "get" && operation.name === name);
     const row = listed?.rows.find((item) => item.name === name);
     if (row?.version !== read?.version) return `${name} is listed as ${row?.version} and read as ${read?.version}`;
   }
-  for (const name of [CONTAINER, ...NAMES.map(objectName)]) {
+  for (const name of [CONTAINER, ...world.names.map(objectName)]) {
     const held = membersIn(world, name).map((replica) => replica.held(name));
     if (new Set(held.map((it) => it?.register.version)).size > 1) {
       const states = held.map((it) => `${it?.register.version} ${it?.register.ballot} ${it?.register.state}`);
@@ -124,7 +124,7 @@ const finalProblem = (world: World, history: readonly Operation[]): string | und
 
 /** What is wrong with a history and what it left behind, if anything. Requires: its faults are over, and its last operations read everything. */
 export const problemOf = (world: World, history: readonly Operation[]): string | undefined => {
-  const problem = finalProblem(world, history) ?? listingProblem(history);
+  const problem = finalProblem(world, history) ?? listingProblem(history, world.names);
   if (problem !== undefined) return problem;
   const isPossible = hasSequentialOrder(history, { isOpen: false, objects: {} }, applyToStore, keyOfStore);
   return isPossible ? undefined : "the history has no sequential order";

@@ -2,13 +2,15 @@ import { NO_INCARNATION } from "../../../common/ballot.ts";
 import { settlePromises } from "../../../common/simulation/event-queue.ts";
 import type { Register } from "../../../storage-node/wire.ts";
 import { finishContainer, readContainer, settleContainer } from "../container-script.ts";
-import { type Operation, problemOf } from "./history.ts";
+import type { Operation } from "./history.ts";
 import { ALL_ROWS, perform } from "./operations.ts";
 import { moveOnce } from "./simulated-mover.ts";
 import { SimulatedProxy } from "./simulated-proxy.ts";
-import { ACCOUNT, CONTAINER, membersIn, NAMES, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
+import { ACCOUNT, CONTAINER, membersIn, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
 import { listRows } from "../list-rows.ts";
 import { finishObject, settleObject } from "../object-script.ts";
+
+type ProblemOf = (world: World, history: readonly Operation[]) => string | undefined;
 
 const STEP_LIMIT = 200_000;
 const REPAIR_ROUNDS = 20;
@@ -23,8 +25,14 @@ export class ContainersLife {
   #processes = 0;
   #steps = 0;
 
-  constructor(world: World) {
+  readonly #problemOf: ProblemOf;
+  readonly #stepLimit: number;
+
+  /** @param problemOf what is wrong with a history and what it left behind, if anything */
+  constructor(world: World, problemOf: ProblemOf, stepLimit = STEP_LIMIT) {
     this.world = world;
+    this.#problemOf = problemOf;
+    this.#stepLimit = stepLimit;
   }
 
   get history(): readonly Operation[] {
@@ -54,8 +62,8 @@ export class ContainersLife {
   /** One event, and what follows of it; false when there was none. */
   async step(): Promise<boolean> {
     const isStep = this.world.queue.step();
-    if (++this.#steps > STEP_LIMIT) throw new Error("the run does not end");
-    await settlePromises();
+    if (++this.#steps > this.#stepLimit) throw new Error("the run does not end");
+    await (this.world.settle ?? settlePromises)();
     return isStep;
   }
 
@@ -77,7 +85,7 @@ export class ContainersLife {
     void this.#readEverything(last).then((found) => (problem = found));
     await this.drain();
     await this.#repairAll();
-    return problem ?? this.world.moves?.problem ?? problemOf(this.world, this.#history);
+    return problem ?? this.world.moves?.problem ?? this.#problemOf(this.world, this.#history);
   }
 
   /** Rounds of repair, and two more when all replicas vote: one that lost its disk waits until its promises are too old. */
@@ -114,7 +122,7 @@ export class ContainersLife {
         const found = (await replica.held(CONTAINER))?.register;
         if (found?.state === "accepted") await last.run(finishContainer(PLACE, found));
       }
-      for (const name of NAMES) {
+      for (const name of this.world.names) {
         for (const { replica } of membersIn(this.world, objectName(name))) {
           const stored: Register | undefined = (await replica.held(objectName(name)))?.register;
           const left = blind === undefined ? stored : blind.wholeRegister(stored);
@@ -123,7 +131,7 @@ export class ContainersLife {
       }
       await last.run(settleContainer(PLACE));
     }
-    for (const name of NAMES) {
+    for (const name of this.world.names) {
       for (let attempt = 0; attempt < 3; attempt++) await last.run(settleObject(placeOf(name), NO_INCARNATION));
     }
     for (let attempt = 0; attempt < 3; attempt++) {
@@ -135,19 +143,15 @@ export class ContainersLife {
 
   async #readEverything(last: SimulatedProxy): Promise<string | undefined> {
     let problem: string | undefined;
-    for (const [kind, name] of [
-      ["look", ""],
-      ["list", ""],
-      ["get", "o1"],
-      ["get", "o2"],
-    ] as const) {
+    const gets = this.world.names.map((name) => ["get", name] as const);
+    for (const [kind, name] of [["look", ""], ["list", ""], ...gets] as const) {
       const start = this.world.queue.nowMs();
       const outcome = await perform(this.world, kind, last, name, "", 0);
       if (outcome.status === undefined) problem ??= `after the faults, ${kind} ${name} is not answered`;
       else this.#history.push({ kind, name, value: "", ...outcome, start, end: this.world.queue.nowMs() });
     }
     const listed = await last.run(listRows(ACCOUNT, NO_INCARNATION, ALL_ROWS));
-    const isOpen = this.#history.at(-4)?.status === 200;
+    const isOpen = this.#history.findLast(({ kind }) => kind === "look")?.status === 200;
     if (typeof listed === "string" || listed.some((row) => row.name === "c") !== isOpen)
       problem ??= "the account's listing and the container disagree";
     return problem;

@@ -102,12 +102,14 @@ export class SimulatedProxy {
   readonly process: string;
   cached: Incarnation | undefined;
   isDead = false;
+  /** How far its clock is ahead. */
+  skewMs: number;
   readonly #places = new Map<Name["space"], Place>();
 
   constructor(world: World, process: number) {
     this.#world = world;
-    const skewMs = Math.floor(world.random.unit() * 40) - 20;
-    this.#clock = hybridClock({ nowMs: () => Math.floor(world.queue.nowMs()) + skewMs });
+    this.skewMs = Math.floor(world.random.unit() * 40) - 20;
+    this.#clock = hybridClock({ nowMs: () => Math.floor(world.queue.nowMs()) + this.skewMs });
     this.process = process.toString(16).padStart(8, "0");
   }
 
@@ -116,10 +118,20 @@ export class SimulatedProxy {
     let step = script.next();
     while (step.done !== true) {
       const answer = await this.#perform(step.value, sent);
+      this.#noteAnswer(step.value, answer);
       if (this.isDead) await new Promise(() => {});
       step = script.next(answer);
     }
     return step.value;
+  }
+
+  #noteAnswer(effect: Effect<Name>, answer: Answer): void {
+    const { note } = this.#world;
+    if (note === undefined) return;
+    const came =
+      answer === undefined || typeof answer === "string" ? answer : "kind" in answer ? answer.kind : "register";
+    const asked = effect.kind === "write" ? `${effect.mode.kind} write` : effect.kind;
+    note(came === undefined ? asked : `${asked}: ${came}`);
   }
 
   #perform(effect: Effect<Name>, sent: Sent): Promise<Answer> | undefined {
@@ -572,7 +584,11 @@ export class SimulatedProxy {
       const sent = (it: Replica): Promise<Met<T>> => met(() => work(it, configuration.epoch));
       replica.call<Met<T>>(this.process, kind, name, sent, (result) => {
         if (isAnswered || this.isDead) return;
-        if ("value" in result) return once(result.value);
+        if ("value" in result) {
+          this.#noteReply(kind, result.value);
+          return once(result.value);
+        }
+        this.#world.note?.(`${kind} refused: ${result.refusal.code}`);
         switch (result.refusal.code) {
           case "epoch-behind":
             this.#saw("met behind");
@@ -606,6 +622,12 @@ export class SimulatedProxy {
     };
     send(1);
     this.#world.queue.after(this.#world.timeoutMs, () => once(undefined));
+  }
+
+  #noteReply(kind: Message["kind"], reply: unknown): void {
+    const { note } = this.#world;
+    if (note === undefined || typeof reply !== "object" || reply === null || !("kind" in reply)) return;
+    note(`${kind} answered: ${String(reply.kind)}`);
   }
 
   #saw(event: MoveEvent): void {

@@ -1,10 +1,10 @@
 import { type Random, seededRandom } from "../../../common/random.ts";
 import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../../common/simulation/event-queue.ts";
-import type { Operation } from "./history.ts";
+import { type Operation, problemOf } from "./history.ts";
 import { ContainersLife } from "./life.ts";
 import { moveOnce } from "./simulated-mover.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
-import { idOf, type MakeReplica, NAMES, noMoves, SimulatedReplica, type World } from "./world.ts";
+import { idOf, type MakeReplica, FEW_NAMES, noMoves, SimulatedReplica, type World } from "./world.ts";
 import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
@@ -29,19 +29,18 @@ const KINDS: readonly Operation["kind"][] = [
   ...(["put", "put", "put", "create-object", "post", "delete", "delete", "get", "get", "get"] as const),
 ];
 
-const oneOf = <T>(random: Random, choices: readonly T[]): T => {
+export const oneOf = <T>(random: Random, choices: readonly T[]): T => {
   const index = random.below(choices.length);
   const chosen = choices[index];
   if (chosen === undefined) throw new Error("there is nothing to choose from");
   return chosen;
 };
 
-const someOf = (random: Random, count: number, wanted: number): readonly string[] => {
+export const someOf = (random: Random, count: number, wanted: number): readonly string[] => {
   const left = Array.from({ length: count }, (_, index) => idOf(index));
   return Array.from({ length: wanted }, () => left.splice(random.below(left.length), 1)[0] ?? "");
 };
 
-const MOVER_STARTS = 9;
 const MOVER_ATTEMPTS = 40;
 const SPACES = ["account", "container", "object"] as const;
 
@@ -49,7 +48,12 @@ const SPACES = ["account", "container", "object"] as const;
  * Movers start every now and then, each for one partition, with the target that counts then: some of them beside another one, some with another
  * target. Most of them die on the way.
  */
-const movePartitions = (life: ContainersLife, spreadMs: number, someMembers: () => readonly string[]): void => {
+export const movePartitions = (
+  life: ContainersLife,
+  spreadMs: number,
+  someMembers: () => readonly string[],
+  starts = 9,
+): void => {
   const { world } = life;
   const { moves, queue, random } = world;
   if (moves === undefined) throw new Error("nothing moves in this world");
@@ -63,7 +67,7 @@ const movePartitions = (life: ContainersLife, spreadMs: number, someMembers: () 
       await new Promise<void>((resolve) => queue.after(3 + random.unit() * 10, resolve));
     }
   };
-  for (let start = 0; start < MOVER_STARTS; start++) {
+  for (let start = 0; start < starts; start++) {
     queue.after(random.unit() * 1.2 * spreadMs, () => {
       const space = oneOf(random, SPACES);
       if (!moves.targets.has(space) || random.unit() < 0.6) moves.targets.set(space, someMembers());
@@ -106,6 +110,7 @@ export const run = async (
   const world: World = {
     ...moving,
     queue,
+    names: FEW_NAMES,
     random,
     replicas: [],
     mutation,
@@ -121,7 +126,7 @@ export const run = async (
     world.replicas.push(new SimulatedReplica(world, index, makeReplica));
   const { operations, faults, spreadFactor } = disks === "lost" ? LONG : SHORT;
   const spreadMs = spreadFactor * oneOf(random, SPREADS_MS);
-  const life = new ContainersLife(world);
+  const life = new ContainersLife(world, problemOf);
   const proxies = [life.newProxy(), life.newProxy(), life.newProxy()];
 
   const operate = (index: number, kind: Operation["kind"], name: string): void => {
@@ -136,7 +141,7 @@ export const run = async (
   for (let index = 1; index < operations; index++) {
     const kind = oneOf(random, KINDS);
     const isOfContainer = kind === "create" || kind === "drop" || kind === "look" || kind === "list";
-    const name = isOfContainer ? "" : oneOf(random, NAMES);
+    const name = isOfContainer ? "" : oneOf(random, FEW_NAMES);
     queue.after(5 + random.unit() * spreadMs, () => operate(index, kind, name));
   }
   for (let fault = 0; fault < faults; fault++) {

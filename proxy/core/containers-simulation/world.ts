@@ -3,6 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../../common/hybrid-clock.ts";
 import type { Random } from "../../../common/random.ts";
 import { RingsteadError } from "../../../common/errors.ts";
+import type { SimulatedDisk } from "../../../common/simulation/disk.ts";
 import type { EventQueue } from "../../../common/simulation/event-queue.ts";
 import { PowerCuts } from "../../../common/simulation/power-cuts.ts";
 import type {
@@ -25,7 +26,8 @@ import type { BlindBallots, Mutation } from "./planted-mistakes.ts";
 /** The world of the containers' simulation: the names in it, its messages, and replicas that lose power and come back. */
 export const CONTAINER: Name = { space: "container", hash32: 3, path: "/a/c" };
 export const ACCOUNT: Name = { space: "account", hash32: 5, path: "/a" };
-export const NAMES = ["o1", "o2"] as const;
+/** The objects of a short life. */
+export const FEW_NAMES: readonly string[] = ["o1", "o2"];
 export const PLACE: ContainerPlace<Name> = { container: CONTAINER, account: ACCOUNT, name: "c" };
 
 export const objectName = (name: string): Name => ({ space: "object", hash32: 7, path: `/a/c/${name}` });
@@ -95,9 +97,12 @@ export type PoweredReplica = {
   /** What the device holds of a name, and how long the body beside it is. */
   held(name: Name): { readonly register: Register; readonly storedBytes: number } | undefined;
   /** What was not synced is gone. The old one must not be used again. */
-  afterCrash(): PoweredReplica;
+  afterCrash(): PoweredReplica | Promise<PoweredReplica>;
+  readonly onCrash?: () => void;
   /** Where replicas repair themselves. */
   readonly repair: RepairSide | undefined;
+  /** All that it holds of a ring, in words that are equal where the bytes are. */
+  content?(space: Name["space"]): Promise<string>;
 };
 
 /** A question of one replica to another; only the storage node knows what is in it. */
@@ -127,6 +132,22 @@ export type MakeReplica = (
   mutation: Mutation | undefined,
 ) => PoweredReplica;
 
+/** What a simulation may break of a node's machine, and does not lose with its power. */
+export type Hardware = {
+  disk: SimulatedDisk;
+  /** How many times longer than usual each step of the disk takes. */
+  slowness: number;
+  /** How far its clock is ahead. */
+  skewMs: number;
+  /** Told of what was found at a start. */
+  onStart: (event: "unopened" | "damaged" | "emptied") => void;
+  /** Of what is written one bit becomes another, and what could have told which is lost. Whether there was one. Requires: the node is down. */
+  rot(random: Random): Promise<boolean>;
+};
+
+/** Makes whole nodes, and puts what may be broken of each into `hardware`. They are down before their first restart. */
+export type MakeNodes = (queue: EventQueue, seed: bigint, hardware: Hardware[]) => MakeReplica;
+
 /** What is asked of a replica when its partition changes its members. */
 export type MoveMessage = "configure" | "caught-up" | "seal";
 
@@ -141,6 +162,12 @@ export type Message = {
 
 export type World = {
   readonly queue: EventQueue;
+  /** The objects that there may be. */
+  readonly names: readonly string[];
+  /** Lets everything happen that one event brings about, where that takes more than promises. */
+  readonly settle?: () => Promise<void>;
+  /** Told of everything that occurs, in words that can be counted. */
+  readonly note?: (occurrence: string) => void;
   readonly random: Random;
   readonly replicas: SimulatedReplica[];
   readonly mutation: Mutation | undefined;
@@ -230,6 +257,10 @@ export class SimulatedReplica {
     return this.#power.machine.held(name);
   }
 
+  content(space: Name["space"]): Promise<string> | undefined {
+    return this.#power.machine.content?.(space);
+  }
+
   crash(): void {
     this.#power.crash();
   }
@@ -250,7 +281,7 @@ export class SimulatedReplica {
     const side = this.#power.machine.repair;
     if (side === undefined || !this.isUp) return;
     const name = `replica ${this.index}`;
-    await side.round(this.index, replicas.length, (to, question) => {
+    const ask: Parameters<RepairSide["round"]>[2] = (to, question) => {
       const { promise, resolve, reject } = Promise.withResolvers<unknown>();
       queue.after(timeoutMs, () => reject(new RingsteadError("rpc-timeout", "no answer came")));
       const asked = replicas[to];
@@ -261,7 +292,13 @@ export class SimulatedReplica {
         resolve,
       );
       return promise;
-    });
+    };
+    try {
+      await side.round(this.index, replicas.length, ask);
+    } catch (error) {
+      // A device that fails, or whose power is gone; as in production a later round goes on.
+      if (!(error instanceof RingsteadError)) throw error;
+    }
   }
 
   restart(): void {

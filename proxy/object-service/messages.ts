@@ -1,0 +1,37 @@
+import type { RingsteadError } from "../../common/errors.ts";
+import type { Name } from "../../storage-node/wire.ts";
+import type { NoSpace } from "../core/register-write.ts";
+import { groupByNode, type Replica, type ReplicaGroup } from "./replicas.ts";
+
+/** One message's time; a replica that needs longer is suspected. */
+export const MESSAGE_TIMEOUT_MS = 2000;
+/** A replica that has not heard of an epoch is told, and asked again, so often by one operation's phase. */
+export const TELL_ATTEMPTS = 3;
+
+/** The groups without suspects for whom too much waits already. */
+export const asked = (name: Name, groups: readonly ReplicaGroup[], bodyBytes: number): readonly ReplicaGroup[] => {
+  let isAnySuspect = false;
+  for (const { members } of groups) for (const { isSuspect } of members) if (isSuspect) isAnySuspect = true;
+  if (!isAnySuspect) return groups;
+  const members = groups.flatMap((group) => group.members);
+  for (const replica of members) replica.probe(name);
+  const taking = members.filter((replica) => replica.mayTake(bodyBytes));
+  return taking.length === members.length ? groups : groupByNode(taking);
+};
+
+/** Calls `failed` for each of `replicas` that no message goes to, never before this returns. */
+export const forUnasked = (
+  replicas: readonly Replica[],
+  groups: readonly ReplicaGroup[],
+  failed: (index: number) => void,
+): void => {
+  let missing = replicas.length;
+  for (const { members } of groups) missing -= members.length;
+  if (missing === 0) return;
+  for (const [index, replica] of replicas.entries())
+    if (!groups.some(({ members }) => members.includes(replica))) queueMicrotask(() => failed(index));
+};
+
+/** What a machine of `core/` makes of an error. */
+export const failureOf = (error: RingsteadError | undefined): NoSpace | undefined =>
+  error?.code === "device-full" || error?.code === "device-read-only" ? { kind: "no-space" } : undefined;

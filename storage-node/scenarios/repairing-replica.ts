@@ -1,0 +1,188 @@
+import type { Clock } from "../../common/clock.ts";
+import { RingsteadError } from "../../common/errors.ts";
+import type { Log } from "../../common/log.ts";
+import type { RingDevice } from "../../ring/device.ts";
+import { Replicator, type SpaceRings } from "../daemons/replicator.ts";
+import type { DeviceReplica } from "../device-replica.ts";
+import type { DeviceEngine } from "../engine/device-engine.ts";
+import { PartitionEpochs } from "../partition-epochs.ts";
+import { packCarried, unpackCarried } from "../repair/carried-entries.ts";
+import { unpackStamps } from "../repair/entry-list.ts";
+import { UNPACED } from "../repair/partition-repair.ts";
+import { digestsOf } from "../repair/repair-operations.ts";
+import type { RepairSource } from "../repair/repair-peer.ts";
+import { bucketSums, fetchEntries, listEntries, pullEntries } from "../repair/repair-source.ts";
+import { entryDigests } from "../store/entry-digest.ts";
+import { epochKey } from "../store/keys.ts";
+import { CONFIGURATION_PATH } from "../wire.ts";
+import type { Mutation } from "../../proxy/core/containers-simulation/planted-mistakes.ts";
+import {
+  type FirstMembers,
+  idOf,
+  indexOf,
+  partitionOf,
+  type RepairSide,
+} from "../../proxy/core/containers-simulation/world.ts";
+
+/** Every name lies in the first partition of its ring: one group of buckets is all that is ever used. */
+const ALL_DIGESTS = entryDigests(Buffer.alloc(32, 5));
+export const DIGESTS: typeof ALL_DIGESTS = {
+  ...ALL_DIGESTS,
+  bucketCount: ALL_DIGESTS.groupSize,
+  firstKeyOf: (group) => ALL_DIGESTS.firstKeyOf(group === 0 ? 0 : Number.POSITIVE_INFINITY),
+};
+const NODE = "node";
+const silent: Log = { info() {}, warn() {}, error() {}, child: () => silent };
+
+const deviceOf = (index: number): RingDevice => ({
+  id: index,
+  region: 1,
+  zone: 1,
+  node: NODE,
+  device: String(index),
+  weight: 1,
+});
+
+/** Every name lies in the first partition, on all replicas or those given; of the others, which are empty, nobody asks. */
+const ringsOf = (count: number, first: FirstMembers | undefined): SpaceRings => {
+  const all = Array.from({ length: count }, (_, index) => idOf(index));
+  const ringOf = (ids: readonly string[] = all): SpaceRings["object"] => {
+    const members = ids.map((id) => deviceOf(indexOf(id)));
+    return { partitionCount: 1, partitionPower: 16, primaries: () => members };
+  };
+  return { account: ringOf(first?.account), container: ringOf(first?.container), object: ringOf(first?.object) };
+};
+
+const SPACES = ["account", "container", "object"] as const;
+
+export const epochsOf = (
+  device: DeviceEngine,
+  index: number,
+  first: FirstMembers | undefined,
+  mutation: Mutation | undefined,
+): PartitionEpochs => {
+  if (first === undefined) return PartitionEpochs.none(device);
+  const of = (space: (typeof SPACES)[number]) => ({ partitionPower: 16, idsOf: () => first[space] });
+  const members = { account: of("account"), container: of("container"), object: of("object") };
+  const entries = SPACES.flatMap((space) => {
+    const key = epochKey(space, partitionOf(space).partitionPower, partitionOf(space).partition);
+    const value = device.get(key)?.value;
+    return value === undefined ? [] : [{ key, value }];
+  });
+  const epochs = PartitionEpochs.recorded(device, idOf(index), members, entries);
+  const admit = epochs.admit.bind(epochs);
+  if (mutation === "sealed replicas are read [M3]") {
+    epochs.admit = (name, epoch, use) => {
+      const { configuration, isSealed } = epochs.stateOf(partitionOf(name.space));
+      const isRead = isSealed && use === "vote" && configuration.epoch === epoch;
+      return admit(isRead ? { ...name, path: CONFIGURATION_PATH } : name, epoch, use);
+    };
+  } else if (mutation === "a newcomer keeps nothing before it has caught up") {
+    epochs.admit = (name, epoch, use) => {
+      if (!epochs.hasCaughtUp(partitionOf(name.space))) throw new RingsteadError("device-joining", "not yet");
+      return admit(name, epoch, use);
+    };
+  }
+  return epochs;
+};
+
+/** The questions of one replica to another, answered by the functions that answer them in production. */
+const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknown[]): Promise<unknown> => {
+  type Asked<K extends keyof RepairSource> = Parameters<RepairSource[K]>;
+  switch (kind) {
+    case "digests": {
+      const [space, partitionPower, partitions, life] = rest as unknown as Asked<"digests">;
+      return digestsOf(replica, space, partitionPower, partitions, life);
+    }
+    case "configuration": {
+      const [place] = rest as unknown as Asked<"configuration">;
+      return replica.epochs.configurationOf(place);
+    }
+    case "buckets": {
+      const [place] = rest as unknown as Asked<"buckets">;
+      return bucketSums(replica.engine, place);
+    }
+    case "entries": {
+      const [space, gte, lt] = rest as unknown as Asked<"entries">;
+      const { body, next } = await listEntries(replica, space, gte, lt);
+      return { entries: unpackStamps(body), next };
+    }
+    case "pull": {
+      const [space, range, limit] = rest as unknown as Asked<"pull">;
+      const { entries, next } = await pullEntries(replica, space, range, limit);
+      return { entries: unpackCarried(packCarried(entries)), next };
+    }
+    case "fetch": {
+      const [keys] = rest as unknown as Asked<"fetch">;
+      return unpackCarried(await fetchEntries(replica, keys));
+    }
+    default:
+      throw new Error(`no body here is large: ${String(kind)}`);
+  }
+};
+
+/** What is heard of other members, with mistakes. */
+const mistaken = (source: RepairSource, { epochs }: DeviceReplica, mutation: Mutation | undefined): RepairSource => {
+  const ownEpoch = mutation === "a newcomer copies from members who have not heard of it [M2]";
+  const isForgotten = mutation === "a replica that lost its disk forgets that it was sealed [M3]";
+  if (!ownEpoch && !isForgotten) return source;
+  return {
+    ...source,
+    async digests(space, ...rest) {
+      const said = await source.digests(space, ...rest);
+      const own = epochs.configurationOf(partitionOf(space)).epoch;
+      const partitions = (said?.partitions ?? []).map((one) => ({
+        ...one,
+        epoch: ownEpoch ? Math.max(own, one.epoch) : one.epoch,
+        isSealed: one.isSealed && !isForgotten,
+      }));
+      return said === undefined ? undefined : { ...said, partitions };
+    },
+  };
+};
+
+export const repairOf = (
+  replica: DeviceReplica,
+  clock: Clock,
+  first: FirstMembers | undefined,
+  mutation: Mutation | undefined,
+  youngMs: number,
+  empty: () => void,
+): RepairSide => {
+  let replicator: Replicator | undefined;
+  let isWorking = false;
+  return {
+    empty,
+    answer: (question) => answerOf(replica, question),
+    joiningCount: () => (replica.votes.isNewcomer ? 1 : 0),
+    async round(index, count, ask) {
+      if (isWorking) return;
+      isWorking = true;
+      const peerOf = ({ device }: Pick<RingDevice, "device">): RepairSource => {
+        const asking =
+          (kind: string) =>
+          (...rest: unknown[]): Promise<never> =>
+            ask(Number(device), [kind, ...rest]) as Promise<never>;
+        const kinds = ["digests", "configuration", "buckets", "entries", "pull", "fetch", "readBody"] as const;
+        const source = Object.fromEntries(kinds.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
+        return mistaken(source, replica, mutation);
+      };
+      replicator ??= new Replicator({
+        node: NODE,
+        device: String(index),
+        replica,
+        rings: ringsOf(count, first),
+        peerOf,
+        pace: UNPACED,
+        clock,
+        log: silent,
+        youngMs,
+      });
+      try {
+        await replicator.work(new AbortController().signal);
+      } finally {
+        isWorking = false;
+      }
+    },
+  };
+};
