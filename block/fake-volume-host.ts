@@ -6,6 +6,7 @@ type FakeVolume = {
   sizeBytes: number;
   readonly exports: Map<string, VolumeExport>;
   readonly snapshots: Set<string>;
+  reversions: number;
 };
 
 /** A block host that keeps its volumes in memory, for tests; its promises are those of the real one (`volume-host.contract.ts`). */
@@ -50,10 +51,13 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
     if (volumes.has(volumeId)) return;
     if (source.kind !== "none") {
       const from = volumes.get(source.volumeId) ?? refuse("no-such-source", "the source is gone");
-      if (sizeBytes < from.sizeBytes) refuse("volume-shrinks", "a copy is not smaller than its source");
+      if (source.kind === "snapshot" && !from.snapshots.has(source.snapshotId))
+        refuse("no-such-source", "the snapshot is gone");
+      if (sizeBytes < from.sizeBytes && source.kind === "volume")
+        refuse("volume-shrinks", "a copy is not smaller than its source");
     }
     assertRoom(pool, sizeBytes);
-    volumes.set(volumeId, { pool, sizeBytes, exports: new Map(), snapshots: new Set() });
+    volumes.set(volumeId, { pool, sizeBytes, exports: new Map(), snapshots: new Set(), reversions: 0 });
   };
 
   const host: FakeVolumeHost = {
@@ -83,7 +87,8 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
       around("revertVolume", () => {
         const volume = existing(volumeId);
         if (volume.exports.size > 0) refuse("volume-in-use", "it is exported");
-        if (!volume.snapshots.has(snapshotId)) refuse("no-such-snapshot", "there is no such snapshot");
+        if ([...volume.snapshots].at(-1) !== snapshotId) refuse("no-such-snapshot", "there is no such snapshot");
+        volume.reversions += 1;
       }),
     exportVolume: ({ volumeId, attachmentId, transport }) =>
       around("exportVolume", () => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { databaseTable, PostgresFixture, whyNoPostgres } from "../common/sql/postgres-fixture.ts";
-import { at, listAt, PROJECT, TestBlock } from "./test-block.ts";
+import { at, listAt, OTHER_PROJECT, PROJECT, TestBlock } from "./test-block.ts";
 
 describe.skipIf(whyNoPostgres() !== undefined)("on PostgreSQL", () => {
   let server: PostgresFixture;
@@ -66,5 +66,72 @@ describe.skipIf(whyNoPostgres() !== undefined)("on PostgreSQL", () => {
     const id = String(at(made, "volume_type.id"));
     await block.createVolume({ size: 1, volume_type: "gold" });
     expect((await block.asAdmin("DELETE", `/types/${id}`)).status).toBe(400);
+  });
+
+  it("of snapshots taken at once as many are taken as the limit says, in an order, and the latest is reverted to", async () => {
+    await block.asAdmin("PUT", `/os-quota-sets/${PROJECT}`, { quota_set: { volumes: 100, snapshots: 3 } });
+    const volume = await block.createVolume({ size: 1 });
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, (_, index) =>
+        block.call("POST", "/snapshots", {
+          body: { snapshot: { volume_id: volume, name: `s${index}`, metadata: { index: String(index) } } },
+        }),
+      ),
+    );
+    expect(answers.filter(({ status }) => status === 202)).toHaveLength(3);
+    expect(answers.filter(({ status }) => status === 413)).toHaveLength(7);
+    const query = `volume_id=${volume}&sort=created_at:asc&with_count=True`;
+    const list = await block.call("GET", `/snapshots/detail?${query}`);
+    const snapshots = listAt(list, "snapshots");
+    expect([snapshots.length, list.body["count"]]).toEqual([3, 3]);
+    for (const { id } of snapshots) await block.untilShown(`/snapshots/${String(id)}`, "snapshot", "available");
+    expect([...(block.host.volumes.get(volume)?.snapshots ?? [])]).toEqual(snapshots.map(({ id }) => id));
+    const page = await block.call("GET", `/snapshots?${query}&limit=1&marker=${String(snapshots[0]?.["id"])}`);
+    expect(listAt(page, "snapshots")[0]?.["id"]).toBe(snapshots[1]?.["id"]);
+    expect((await block.act(volume, "revert", { snapshot_id: snapshots[2]?.["id"] })).status).toBe(202);
+    await block.until(volume, "available");
+    expect(listAt(await block.call("GET", "/messages?limit=2"), "messages")).toHaveLength(2);
+    expect((await block.call("DELETE", `/volumes/${volume}?cascade=True`)).status).toBe(202);
+    await block.until(volume, "gone");
+  });
+
+  it("types have limits and encryption, volumes are offered and accepted, groups are snapshot and deleted", async () => {
+    const type = await block.asAdmin("POST", "/types", { volume_type: { name: "silver" } });
+    const typeId = String(at(type, "volume_type.id"));
+    const qos = await block.asAdmin("POST", "/qos-specs", { qos_specs: { name: "slow", total_iops_sec: "10" } });
+    const qosPath = `/qos-specs/${String(at(qos, "qos_specs.id"))}`;
+    expect((await block.asAdmin("GET", `${qosPath}/associate?vol_type_id=${typeId}`)).status).toBe(202);
+    expect((await block.asAdmin("DELETE", `${qosPath}?force=True`)).status).toBe(202);
+    const encryption = { provider: "luks", control_location: "front-end" };
+    expect((await block.asAdmin("POST", `/types/${typeId}/encryption`, { encryption })).status).toBe(200);
+    expect((await block.asAdmin("DELETE", `/types/${typeId}/encryption/provider`)).status).toBe(202);
+    const defaultType = { default_type: { volume_type: "silver" } };
+    expect((await block.asAdmin("PUT", `/default-types/${PROJECT}`, defaultType)).status).toBe(200);
+    expect((await block.asAdmin("PUT", `/default-types/${PROJECT}`, defaultType)).status).toBe(200);
+    const groupType = await block.asAdmin("POST", "/group_types", {
+      group_type: { name: "plain", group_specs: { "own:key": "1" } },
+    });
+    const made = await block.call("POST", "/groups", {
+      body: { group: { group_type: at(groupType, "group_type.id"), volume_types: ["silver"] } },
+    });
+    const group = String(at(made, "group.id"));
+    const volume = await block.createVolume({ size: 1, group_id: group });
+    const taken = await block.call("POST", "/group_snapshots", { body: { group_snapshot: { group_id: group } } });
+    const path = `/group_snapshots/${String(at(taken, "group_snapshot.id"))}`;
+    await block.untilShown(path, "group_snapshot", "available");
+    expect((await block.call("DELETE", path)).status).toBe(202);
+    await block.untilShown(path, "group_snapshot", "gone");
+    await block.call("PUT", `/groups/${group}`, { body: { group: { remove_volumes: volume } } });
+    const offer = await block.call("POST", "/volume-transfers", { body: { transfer: { volume_id: volume } } });
+    const transfer = `/volume-transfers/${String(at(offer, "transfer.id"))}`;
+    expect(listAt(await block.call("GET", "/volume-transfers/detail"), "transfers")).toHaveLength(1);
+    const body = { accept: { auth_key: at(offer, "transfer.auth_key") } };
+    expect((await block.call("POST", `${transfer}/accept`, { body, token: `member:${OTHER_PROJECT}` })).status).toBe(
+      202,
+    );
+    expect(listAt(await block.asAdmin("GET", "/os-hosts/local@lvm"), "host").length).toBeGreaterThan(1);
+    expect((await block.call("POST", `/groups/${group}/action`, { body: { delete: {} } })).status).toBe(202);
+    expect((await block.asAdmin("DELETE", `/group_types/${String(at(groupType, "group_type.id"))}`)).status).toBe(202);
+    expect((await block.asAdmin("DELETE", `/types/${typeId}`)).status).toBe(400);
   });
 });

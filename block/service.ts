@@ -25,12 +25,28 @@ import { ATTACHMENT_ROUTES } from "./api/attachments.ts";
 import type { BlockContext } from "./api/block-route.ts";
 import { CREATE_VOLUME_ROUTES } from "./api/create-volume.ts";
 import { cinderErrorEdge } from "./api/error-edge.ts";
+import { DEFAULT_TYPE_ROUTES } from "./api/default-types.ts";
 import { EXTENSION_ROUTES } from "./api/extensions.ts";
+import { GROUP_ACTION_ROUTES } from "./api/group-actions.ts";
+import { GROUP_SNAPSHOT_ROUTES } from "./api/group-snapshots.ts";
+import { GROUP_TYPE_ROUTES } from "./api/group-types.ts";
+import { GROUP_ROUTES } from "./api/groups.ts";
+import { HOST_ROUTES } from "./api/hosts.ts";
+import { MANAGEABLE_SNAPSHOT_ROUTES } from "./api/manageable-snapshots.ts";
+import { MANAGEABLE_VOLUME_ROUTES } from "./api/manageable-volumes.ts";
+import { MESSAGE_ROUTES } from "./api/messages.ts";
 import { BLOCK_OPERATIONS } from "./api/operations.ts";
+import { QOS_ROUTES } from "./api/qos-specs.ts";
 import { QUOTA_ROUTES } from "./api/quota-sets.ts";
+import { RESOURCE_FILTER_ROUTES } from "./api/resource-filters.ts";
 import { SERVICE_ROUTES } from "./api/services.ts";
+import { TRANSFER_ROUTES } from "./api/transfers.ts";
 import { TYPE_ACCESS_ROUTES } from "./api/type-access.ts";
+import { TYPE_ENCRYPTION_ROUTES } from "./api/type-encryption.ts";
 import { TYPE_EXTRA_SPEC_ROUTES } from "./api/type-extra-specs.ts";
+import { SNAPSHOT_ACTION_ROUTES } from "./api/snapshot-actions.ts";
+import { SNAPSHOT_METADATA_ROUTES } from "./api/snapshot-metadata.ts";
+import { SNAPSHOT_ROUTES } from "./api/snapshots.ts";
 import { VERSION_ROUTES } from "./api/versions.ts";
 import { VOLUME_ACTION_ROUTES } from "./api/volume-actions.ts";
 import { VOLUME_METADATA_ROUTES } from "./api/volume-metadata.ts";
@@ -62,9 +78,25 @@ const ROUTES = [
   ...VOLUME_METADATA_ROUTES,
   ...VOLUME_ACTION_ROUTES,
   ...ATTACHMENT_ROUTES,
+  ...SNAPSHOT_ROUTES,
+  ...SNAPSHOT_METADATA_ROUTES,
+  ...SNAPSHOT_ACTION_ROUTES,
   ...VOLUME_TYPE_ROUTES,
   ...TYPE_EXTRA_SPEC_ROUTES,
   ...TYPE_ACCESS_ROUTES,
+  ...TYPE_ENCRYPTION_ROUTES,
+  ...DEFAULT_TYPE_ROUTES,
+  ...QOS_ROUTES,
+  ...MESSAGE_ROUTES,
+  ...RESOURCE_FILTER_ROUTES,
+  ...HOST_ROUTES,
+  ...TRANSFER_ROUTES,
+  ...GROUP_TYPE_ROUTES,
+  ...GROUP_ROUTES,
+  ...GROUP_ACTION_ROUTES,
+  ...GROUP_SNAPSHOT_ROUTES,
+  ...MANAGEABLE_VOLUME_ROUTES,
+  ...MANAGEABLE_SNAPSHOT_ROUTES,
   ...QUOTA_ROUTES,
   ...SERVICE_ROUTES,
   ...EXTENSION_ROUTES,

@@ -166,6 +166,27 @@ export class TestBlock implements AsyncDisposable {
     throw new Error(`volume ${id} is ${String(last)}, not ${status}`);
   }
 
+  /** Takes a snapshot and resolves with its id once it is what `status` says. */
+  async createSnapshot(volumeId: string, fields: object = {}, status = "available"): Promise<string> {
+    const answer = await this.call("POST", "/snapshots", { body: { snapshot: { volume_id: volumeId, ...fields } } });
+    const id = at(answer, "snapshot.id");
+    if (typeof id !== "string") throw new Error(`no snapshot: ${answer.status} ${JSON.stringify(answer.body)}`);
+    await this.untilShown(`/snapshots/${id}`, "snapshot", status);
+    return id;
+  }
+
+  /** Resolves once what `path` shows as `name` has the status; `gone`: once it is not there. */
+  async untilShown(path: string, name: string, status: string): Promise<void> {
+    let last: unknown;
+    for (let waited = 0; waited < 10_000; waited += 10) {
+      const answer = await this.call("GET", path);
+      last = answer.status === 404 ? "gone" : at(answer, `${name}.status`);
+      if (last === status) return;
+      await sleep(10);
+    }
+    throw new Error(`${path} is ${String(last)}, not ${status}`);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     rmSync(this.folder, { recursive: true, force: true });

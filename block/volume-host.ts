@@ -14,7 +14,10 @@ export type VolumeHost = {
   extendVolume(volumeId: string, sizeBytes: number): Promise<void>;
   /** A point in time that never changes; also while it is exported. Errors: "no-such-volume", "pool-full". */
   createSnapshot(volumeId: string, snapshotId: string): Promise<void>;
-  /** Errors: "snapshot-in-use" where a volume cannot go on without it. */
+  /**
+   * Its space comes back afterwards, when the layers that it kept apart are merged. Errors: "snapshot-in-use" where a volume cannot go on without
+   * it.
+   */
   deleteSnapshot(volumeId: string, snapshotId: string): Promise<void>;
   /** The volume's content becomes that of its latest snapshot. Errors: "volume-in-use", "no-such-snapshot". */
   revertVolume(volumeId: string, snapshotId: string): Promise<void>;
@@ -56,6 +59,12 @@ export type WantedExport = {
   /** `unix`: a private socket for clients on this host; `tcp`: TLS with a credential of this attachment. */
   readonly transport: "unix" | "tcp";
   readonly isReadOnly: boolean;
+  /**
+   * A write is answered when it would survive the death of the daemon and a power cut, as if the client flushed after each: for clients that
+   * come back after a daemon's death and do not repeat what they wrote since their last flush. Writes take five to ten times as long. Default:
+   * false.
+   */
+  readonly isWriteThrough?: boolean;
 };
 
 export type VolumeExport =

@@ -1,16 +1,20 @@
-import { codeOf } from "../common/errors.ts";
+import { codeOf, RingsteadError } from "../common/errors.ts";
 import type { Clock } from "../common/clock.ts";
 import { blockError } from "./core/block-error.ts";
 import { choosePool, type SchedulerSettings } from "./core/scheduler.ts";
 import type { TaskEvent } from "./core/volume-task.ts";
 import type { TaskWork } from "./daemons/task-runner.ts";
+import type { NewVolume } from "./volume-host.ts";
 import { type Hosts, poolOf, schedulerPool } from "./hosts.ts";
 import type { BlockDatabase } from "./store/schema.ts";
+import { findSnapshot, snapshotsOf } from "./store/snapshots.ts";
+import { frontEndQos } from "./store/type-parts.ts";
 import { specsOf } from "./store/volume-types.ts";
 import { attachmentsOf, findVolume, pendingGib, type Volume } from "./store/volumes.ts";
 
 const GIB = 1024 ** 3;
 const DONE: TaskEvent = { kind: "done" };
+const PLACELESS: TaskEvent = { kind: "refused", code: "no-such-volume", reason: "it has no place" };
 
 export type VolumeWorkOptions = {
   readonly database: BlockDatabase;
@@ -30,6 +34,19 @@ const disabledNodes = async (database: BlockDatabase): Promise<ReadonlySet<strin
 export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
   const { database, hosts, zone } = options;
 
+  /** The volume that it is a copy of, itself or through a snapshot. */
+  const sourceVolumeId = async (volume: Volume): Promise<string | undefined> =>
+    volume.snapshot_id === null
+      ? (volume.source_volume_id ?? undefined)
+      : (await findSnapshot(database, volume.snapshot_id))?.volume_id;
+
+  const sourceOf = async (volume: Volume): Promise<NewVolume["source"]> => {
+    const volumeId = await sourceVolumeId(volume);
+    if (volume.snapshot_id === null) return volumeId === undefined ? { kind: "none" } : { kind: "volume", volumeId };
+    if (volumeId === undefined) throw new RingsteadError("no-such-source", "the snapshot is gone");
+    return { kind: "snapshot", volumeId, snapshotId: volume.snapshot_id };
+  };
+
   const schedule = async (volume: Volume, excluded: readonly string[]): Promise<TaskEvent> => {
     const { pools, silent } = await hosts.reports();
     const [first] = silent;
@@ -38,9 +55,10 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
       throw blockError("host-unavailable", `the block host ${first.node} does not answer: ${first.reason}`);
     const disabled = await disabledNodes(database);
     const pending = await pendingGib(database);
-    const source = volume.source_volume_id === null ? undefined : await findVolume(database, volume.source_volume_id);
-    if (volume.source_volume_id !== null && source === undefined)
-      return { kind: "no-pool", reason: "the source volume is gone" };
+    const sourceId = await sourceVolumeId(volume);
+    const source = sourceId === undefined ? undefined : await findVolume(database, sourceId);
+    if (source === undefined && (volume.source_volume_id !== null || volume.snapshot_id !== null))
+      return { kind: "no-pool", reason: "what it is to be made of is gone" };
     const choice = choosePool(
       pools.map((pool) => schedulerPool(pool, zone, !disabled.has(pool.node), pending.get(pool.name) ?? 0)),
       {
@@ -66,9 +84,14 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
     const found = await hosts
       .of(backend)
       .exportVolume({ volumeId: volume.id, attachmentId: exportId, transport, isReadOnly });
+    const qos = await frontEndQos(database, volume.volume_type_id);
     await database
       .updateTable("attachments")
-      .set({ connection_json: JSON.stringify(found), attached_at_ms: options.clock.nowMs() })
+      .set({
+        connection_json: JSON.stringify(found),
+        qos_json: qos === undefined ? null : JSON.stringify(qos),
+        attached_at_ms: options.clock.nowMs(),
+      })
       .where("id", "=", exportId)
       .execute();
     return { kind: "exported" };
@@ -78,6 +101,12 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
   const close = async (volume: Volume, exportIds: readonly string[]): Promise<TaskEvent> => {
     if (volume.backend !== null)
       for (const id of exportIds) await hosts.of(volume.backend).unexportVolume(volume.id, id);
+    return DONE;
+  };
+
+  /** What the host never had, or has no more, is dropped already. */
+  const drop = async (volume: Volume, snapshotId: string): Promise<TaskEvent> => {
+    if (volume.backend !== null) await hosts.of(volume.backend).deleteSnapshot(volume.id, snapshotId);
     return DONE;
   };
 
@@ -103,22 +132,36 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
           volumeId,
           pool: poolOf(task.backend),
           sizeBytes: volume.size_gib * GIB,
-          source:
-            volume.source_volume_id === null ? { kind: "none" } : { kind: "volume", volumeId: volume.source_volume_id },
+          source: await sourceOf(volume),
         });
         return DONE;
       case "delete": {
         if (task.step === "unmake") return unmake(volume);
+        if (task.step === "drop-snapshots") {
+          for (const { id } of await snapshotsOf(database, volumeId)) await drop(volume, id);
+          return DONE;
+        }
         const opened = (await attachmentsOf(database, volumeId)).filter((one) => one.connector_json !== null);
         // What an operator has exported goes by the volume's own id.
         return close(volume, [...opened.map(({ id }) => id), volumeId]);
       }
+      case "snapshot":
+        if (task.step === "undo") return drop(volume, task.snapshotId);
+        if (volume.backend === null) return PLACELESS;
+        await hosts.of(volume.backend).createSnapshot(volumeId, task.snapshotId);
+        return DONE;
+      case "unsnapshot":
+        return drop(volume, task.snapshotId);
+      case "revert":
+        if (volume.backend === null) return PLACELESS;
+        await hosts.of(volume.backend).revertVolume(volumeId, task.snapshotId);
+        return DONE;
       case "extend":
         if (volume.backend !== null) await hosts.of(volume.backend).extendVolume(volumeId, task.sizeGib * GIB);
         return DONE;
       case "connect":
         if (task.step === "undo") return close(volume, [task.exportId]);
-        if (volume.backend === null) return { kind: "refused", code: "no-such-volume", reason: "it has no place" };
+        if (volume.backend === null) return PLACELESS;
         return open(volume, volume.backend, task);
       case "disconnect":
         return close(volume, task.exportIds);

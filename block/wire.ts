@@ -69,6 +69,7 @@ const HOST_CALLS = {
       attachmentId: uuid,
       transport: Type.Union([Type.Literal("unix"), Type.Literal("tcp")]),
       isReadOnly: Type.Boolean(),
+      isWriteThrough: Type.Optional(Type.Boolean()),
     }),
     result: volumeExport,
   },

@@ -7,13 +7,15 @@ import type { VolumeExport, VolumeHost } from "../block/volume-host.ts";
 import { BLOCK_HOST_SOCKET } from "../block/wire.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
-const HELP = `ringstead volume export ID --protocol nbd [--tcp] [--read-only] [--data DIR]
+const HELP = `ringstead volume export ID --protocol nbd [--tcp] [--read-only] [--write-through] [--data DIR]
 ringstead volume unexport ID [--data DIR]
 
   export    serves the volume and prints where, as qemu-img, nbdinfo, nbdcopy and fio take it:
               nbd+unix:///NAME?socket=PATH                                     for programs on this machine
               nbds://USER@HOST:PORT/NAME?tls-psk-file=FOLDER/keys.psk          with --tcp: TLS with a key of this export alone;
             QEMU takes the same key as --object tls-creds-psk,id=…,dir=FOLDER,username=USER,endpoint=client.
+            With --write-through a write is answered once it is on the disk, and outlives even a daemon that is killed under a client that
+            comes back without noticing; without it that holds for what the client flushed. It costs most of the speed of writing.
             Again with the same options: the same line. It stays until unexport, also through restarts.
   unexport  cuts its clients off
 `;
@@ -28,7 +30,12 @@ const lineOf = (exported: VolumeExport): string => {
   return `nbds://${exportName}@${name}:${port}/${exportName}?tls-psk-file=${encodeURI(credentialFolder)}/keys.psk`;
 };
 
-type Options = { readonly protocol?: string; readonly tcp?: boolean; readonly "read-only"?: boolean };
+type Options = {
+  readonly protocol?: string;
+  readonly tcp?: boolean;
+  readonly "read-only"?: boolean;
+  readonly "write-through"?: boolean;
+};
 
 const serve = async (host: VolumeHost, volumeId: string, options: Options): Promise<string> => {
   if (options.protocol !== undefined && options.protocol !== "nbd")
@@ -42,6 +49,7 @@ const serve = async (host: VolumeHost, volumeId: string, options: Options): Prom
     attachmentId: volumeId,
     transport: options.tcp === true ? "tcp" : "unix",
     isReadOnly: options["read-only"] === true,
+    isWriteThrough: options["write-through"] === true,
   });
   return `${lineOf(exported)}\n`;
 };
@@ -53,6 +61,7 @@ export const volume = async (argv: readonly string[]): Promise<number> => {
     protocol: { type: "string" },
     tcp: { type: "boolean" },
     "read-only": { type: "boolean" },
+    "write-through": { type: "boolean" },
     help: { type: "boolean", short: "h" },
   } as const;
   const { values, positionals } = parseOptions(argv, options, true);

@@ -93,12 +93,8 @@ const list = async (request: HttpRequest, context: BlockContext, caller: Caller,
     select = select.where(behindMarker(page.order, marker));
   }
   for (const { value, direction } of orderOf(page.order)) select = select.orderBy(value, direction);
-  const rows = await select
-    .limit(page.limit + 1)
-    .offset(page.offset)
-    .execute();
-  const shown = rows.slice(0, page.limit);
-  const lastId = page.limit > 0 && rows.length > page.limit ? shown.at(-1)?.id : undefined;
+  const shown = await select.limit(page.limit).offset(page.offset).execute();
+  const lastId = shown.length === page.limit ? shown.at(-1)?.id : undefined;
   const links = nextLinks("attachments", request, context, caller, lastId);
   return { status: 200, body: { attachments: shown.map(isDetailed ? detail : summary), ...links } };
 };
@@ -177,6 +173,7 @@ const create = async (
       is_connection: 0,
       connector_json: null,
       connection_json: null,
+      qos_json: null,
       created_at_ms: nowMs,
       attached_at_ms: null,
       ...(connector === undefined ? {} : connectorFields(connector, given)),

@@ -11,6 +11,7 @@ import { formatMicroversion, type Microversion, negotiateMicroversion } from "..
 import type { TaskRunner } from "../daemons/task-runner.ts";
 import type { Hosts } from "../hosts.ts";
 import type { BlockDatabase } from "../store/schema.ts";
+import { findSnapshot, type Snapshot } from "../store/snapshots.ts";
 import { findVolume, type Volume } from "../store/volumes.ts";
 
 /** What handlers work with. */
@@ -157,6 +158,14 @@ export const visibleVolume = async (database: BlockDatabase, caller: Caller, id:
   if (volume === undefined || (!caller.isAdmin && volume.project_id !== caller.token.projectId))
     throw notFound("Volume", id);
   return volume;
+};
+
+/** The snapshot, if the caller may know that it is there. Throws `not-found`. */
+export const visibleSnapshot = async (database: BlockDatabase, caller: Caller, id: string): Promise<Snapshot> => {
+  const snapshot = isUuid(id) ? await findSnapshot(database, id) : undefined;
+  if (snapshot === undefined || (!caller.isAdmin && snapshot.project_id !== caller.token.projectId))
+    throw notFound("Snapshot", id);
+  return snapshot;
 };
 
 /** The base of links in an answer: the address that the client used, with the project where it named one. */

@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import type { Connection } from "../core/connection-info.ts";
+import type { Pairs } from "../store/pairs.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import { enqueueTask } from "../store/tasks.ts";
 import { type Attachment, findVolume, followAttachments, type Volume } from "../store/volumes.ts";
@@ -78,6 +79,7 @@ export const connectionOf = (attachment: Attachment): Connection | undefined =>
         isReadOnly: attachment.attach_mode === "ro",
         // Written from a checked answer of the host (volume-work.ts).
         opened: JSON.parse(attachment.connection_json) as VolumeExport,
+        qosSpecs: attachment.qos_json === null ? undefined : (JSON.parse(attachment.qos_json) as Pairs),
       };
 
 /** Takes attachments away: those that were opened are closed by a task, whose id it resolves with; the others are removed at once. */

@@ -1,13 +1,28 @@
 import { randomUUID } from "node:crypto";
 import { type Static, Type } from "typebox";
+import { RingsteadError } from "../../common/errors.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError, notFound } from "../core/block-error.ts";
+import { projectDefaultType } from "../store/default-types.ts";
+import { pairsOf, writePairs } from "../store/pairs.ts";
 import { assertQuota } from "../store/quotas.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import { enqueueTask } from "../store/tasks.ts";
 import { findType, specsOf, type VolumeType } from "../store/volume-types.ts";
-import { findVolume, type Volume, writeMetadata } from "../store/volumes.ts";
-import { type BlockContext, blockRoute, type Caller, enforce, isUuid, projectOf, truthOf } from "./block-route.ts";
+import type { Snapshot } from "../store/snapshots.ts";
+import { encryptionOf } from "../store/type-parts.ts";
+import { findVolume, type Volume, volumeForChange, writeMetadata } from "../store/volumes.ts";
+import {
+  type BlockContext,
+  blockRoute,
+  type Caller,
+  enforce,
+  isUuid,
+  projectOf,
+  truthOf,
+  visibleSnapshot,
+} from "./block-route.ts";
+import { groupForVolume } from "./group-members.ts";
 import { checkMetadataCount, descriptionSchema, metadataSchema, nameSchema, sizeOf } from "./volume-fields.ts";
 import { withParts } from "./volume-lists.ts";
 import { volumeDetail } from "./volume-views.ts";
@@ -42,14 +57,12 @@ const notBuilt = (what: string): Error => blockError("not-found", `${what} could
 
 /** Sources of services and operations that this version does not have. Throws `not-found` for what cannot exist here. */
 const refuseAbsentSources = (wanted: Wanted): void => {
-  const snapshot = given(wanted.snapshot_id);
-  if (snapshot !== undefined) throw notFound("Snapshot", snapshot);
   const image = given(wanted.imageRef) ?? given(wanted.image_id);
   if (image !== undefined) throw notBuilt(`Image ${image}`);
   const backup = given(wanted.backup_id);
   if (backup !== undefined) throw notBuilt(`Backup ${backup}`);
-  const group = given(wanted.group_id) ?? given(wanted.consistencygroup_id);
-  if (group !== undefined) throw notBuilt(`Group ${group}`);
+  const group = given(wanted.consistencygroup_id);
+  if (group !== undefined) throw notBuilt(`ConsistencyGroup ${group}`);
 };
 
 const typeOf = async (
@@ -59,7 +72,8 @@ const typeOf = async (
   wanted: string | undefined,
   source: Volume | undefined,
 ): Promise<VolumeType> => {
-  const name = wanted ?? source?.volume_type_id ?? config.defaultVolumeType;
+  const project = await projectDefaultType(transaction, projectOf(caller));
+  const name = wanted ?? source?.volume_type_id ?? project ?? config.defaultVolumeType;
   const type = await findType(transaction, name, caller.isAdmin ? undefined : projectOf(caller));
   if (type === undefined) throw notFound("Volume type with name", name);
   return type;
@@ -82,7 +96,31 @@ const sourceOf = async (
   return source;
 };
 
-const rowOf = (wanted: Wanted, caller: Caller, { clock, config }: BlockContext, type: VolumeType): Volume => ({
+/** The snapshot with the volume that it is of. Throws `not-found`, `invalid-state`. */
+const snapshotSourceOf = async (
+  transaction: BlockTransaction,
+  caller: Caller,
+  id: string | undefined,
+): Promise<{ readonly snapshot: Snapshot; readonly volume: Volume } | undefined> => {
+  if (id === undefined) return undefined;
+  const snapshot = await visibleSnapshot(transaction, caller, id);
+  if (snapshot.status !== "available")
+    throw blockError(
+      "invalid-state",
+      `Invalid snapshot: Originating snapshot status must be one of 'available' values, but is ${snapshot.status}.`,
+    );
+  return { snapshot, volume: await volumeForChange(transaction, snapshot.volume_id) };
+};
+
+type Names = Pick<Wanted, "name" | "display_name" | "description" | "display_description" | "availability_zone">;
+
+/** A volume of the caller's project that is of no size and nowhere yet. */
+export const newVolumeRow = (
+  wanted: Names,
+  caller: Caller,
+  { clock, config }: BlockContext,
+  type: VolumeType,
+): Volume => ({
   id: randomUUID(),
   project_id: projectOf(caller),
   user_id: caller.token.userId,
@@ -96,6 +134,8 @@ const rowOf = (wanted: Wanted, caller: Caller, { clock, config }: BlockContext, 
   volume_type_id: type.id,
   backend: null,
   source_volume_id: null,
+  snapshot_id: null,
+  group_id: null,
   bootable: 0,
   readonly: null,
   multiattach: 0,
@@ -104,39 +144,94 @@ const rowOf = (wanted: Wanted, caller: Caller, { clock, config }: BlockContext, 
   updated_at_ms: null,
 });
 
+/** Throws `bad-request` where there is no size, or one that is smaller than what is to be copied. */
+const checkedSize = (wanted: number | undefined, source: { what: string; sizeGib: number } | undefined): number => {
+  const size = wanted ?? source?.sizeGib;
+  if (size === undefined)
+    throw blockError(
+      "bad-request",
+      "Invalid input received: Invalid volume size provided for create request: None (size argument must be an integer (or string representation of an integer) and greater than zero).",
+    );
+  if (source !== undefined && size < source.sizeGib)
+    throw blockError(
+      "bad-request",
+      `Invalid input received: Volume size '${size}'GB cannot be smaller than the ${source.what} size ${source.sizeGib}GB. They must be >= ${source.what} size.`,
+    );
+  return size;
+};
+
+/** What becomes a volume, and of what. */
+export type VolumeSources = {
+  /** The volume that it is a copy of, itself or through `snapshot`. */
+  readonly volume: Volume | undefined;
+  readonly snapshot: Snapshot | undefined;
+};
+
+/** Where the row is all that there is to make. Throws `over-quota`. */
+export const insertManagedRow = async (
+  transaction: BlockTransaction,
+  row: Volume,
+  type: VolumeType,
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> => {
+  const size = row.size_gib;
+  const demand = { volumes: 1, snapshots: 0, gigabytes: size, volumeGigabytes: size };
+  await assertQuota(transaction, row.project_id, type.name, demand);
+  await transaction.insertInto("volumes").values(row).execute();
+  checkMetadataCount(metadata);
+  await writeMetadata(transaction, row.id, metadata, true);
+};
+
+/** The row, its quota and its task, in the transaction of the caller. Throws `over-quota`. */
+export const insertVolumeRow = async (
+  context: BlockContext,
+  transaction: BlockTransaction,
+  row: Volume,
+  type: VolumeType,
+  metadata: Readonly<Record<string, string>>,
+  { volume: source }: VolumeSources,
+): Promise<void> => {
+  await insertManagedRow(transaction, row, type, metadata);
+  if (source !== undefined) {
+    const ofImage = await pairsOf(transaction, "volume_image_metadata", source.id);
+    await writePairs(transaction, "volume_image_metadata", row.id, ofImage, true);
+  }
+  await enqueueTask(transaction, row.id, { kind: "create", step: "schedule", excluded: [] }, context.clock.nowMs());
+};
+
 /** The row, its quota and its task in one transaction: what a client is told of is made or fails, whoever dies. */
 const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Promise<Volume> =>
   withTransaction(context.writer, async (transaction) => {
-    const source = await sourceOf(transaction, caller, given(wanted.source_volid));
+    const ofSnapshot = await snapshotSourceOf(transaction, caller, given(wanted.snapshot_id));
+    const ofVolume = await sourceOf(transaction, caller, given(wanted.source_volid));
+    if (ofSnapshot !== undefined && ofVolume !== undefined)
+      throw blockError("bad-request", "Invalid input received: a volume is made of one source, not of two.");
+    const source = ofSnapshot?.volume ?? ofVolume;
     const type = await typeOf(transaction, context, caller, given(wanted.volume_type), source);
-    const size = wanted.size === undefined || wanted.size === null ? source?.size_gib : sizeOf(wanted.size, "size");
-    if (size === undefined)
-      throw blockError(
-        "bad-request",
-        "Invalid input received: Invalid volume size provided for create request: None (size argument must be an integer (or string representation of an integer) and greater than zero).",
-      );
-    if (source !== undefined && size < source.size_gib)
-      throw blockError(
-        "bad-request",
-        `Invalid input received: Volume size '${size}'GB cannot be smaller than original volume size ${source.size_gib}GB. They must be >= original volume size.`,
-      );
+    const size = checkedSize(
+      wanted.size === undefined || wanted.size === null ? undefined : sizeOf(wanted.size, "size"),
+      ofSnapshot === undefined
+        ? ofVolume && { what: "original volume", sizeGib: ofVolume.size_gib }
+        : { what: "snapshot", sizeGib: ofSnapshot.snapshot.size_gib },
+    );
+    const group = await groupForVolume(transaction, caller, given(wanted.group_id), type.id);
+    // Its bytes would lie on the disk as they are, which is what the type says that they do not.
+    if ((await encryptionOf(transaction, type.id)) !== undefined)
+      throw new RingsteadError("not-implemented", "Volumes of encrypted types are not implemented.");
     const specs = await specsOf(transaction, type.id);
     const isMultiattach = truthOf(wanted.multiattach) === true || /true/i.test(specs["multiattach"] ?? "");
     if (isMultiattach) enforce(context, caller, "volume:multiattach", projectOf(caller));
-    const demand = { volumes: 1, gigabytes: size, volumeGigabytes: size };
-    await assertQuota(transaction, projectOf(caller), type.name, demand);
     const row: Volume = {
-      ...rowOf(wanted, caller, context, type),
+      ...newVolumeRow(wanted, caller, context, type),
       size_gib: size,
-      source_volume_id: source?.id ?? null,
+      source_volume_id: ofVolume?.id ?? null,
+      snapshot_id: ofSnapshot?.snapshot.id ?? null,
+      group_id: group?.id ?? null,
       bootable: source?.bootable ?? 0,
       multiattach: Number(isMultiattach),
     };
-    await transaction.insertInto("volumes").values(row).execute();
-    const metadata = wanted.metadata ?? {};
-    checkMetadataCount(metadata);
-    await writeMetadata(transaction, row.id, metadata, true);
-    await enqueueTask(transaction, row.id, { kind: "create", step: "schedule", excluded: [] }, context.clock.nowMs());
+    const sources = { volume: source, snapshot: ofSnapshot?.snapshot };
+    await insertVolumeRow(context, transaction, row, type, wanted.metadata ?? {}, sources);
     return row;
   });
 

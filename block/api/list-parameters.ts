@@ -99,7 +99,7 @@ export const behindMarker = (order: readonly SortOrder[], marker: Readonly<Recor
 /** What a marker names that is not there. */
 export const markerNotFound = (marker: string): Error => notFound("Marker", marker);
 
-/** `volumes_links` of a page that another one follows. */
+/** `volumes_links` of a page that is full, as Cinder has them: what follows may be empty. */
 export const nextLinks = (
   name: string,
   request: Pick<HttpRequest, "origin" | "path" | "query">,

@@ -115,15 +115,4 @@ export const BLOCK_OPERATIONS: readonly AbsentRoute[] = OPERATIONS.flatMap(([met
 );
 
 /** Actions of volumes that this version knows and does not offer. */
-export const ABSENT_VOLUME_ACTIONS: readonly string[] = [
-  "os-migrate_volume",
-  "os-migrate_volume_completion",
-  "os-reimage",
-  "os-retype",
-  "os-set_image_metadata",
-  "os-show_image_metadata",
-  "os-unmanage",
-  "os-unset_image_metadata",
-  "os-volume_upload_image",
-  "revert",
-];
+export const ABSENT_VOLUME_ACTIONS: readonly string[] = ["os-reimage", "os-volume_upload_image"];

@@ -2,7 +2,16 @@ import { Type } from "typebox";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import { QUOTA_MAX } from "../core/quota.ts";
-import { defaultLimits, limitsOf, removeLimits, resourcesOf, setLimits, sumOf, usageOf } from "../store/quotas.ts";
+import {
+  defaultLimits,
+  groupCountOf,
+  limitsOf,
+  removeLimits,
+  resourcesOf,
+  setLimits,
+  sumOf,
+  usageOf,
+} from "../store/quotas.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 import { type BlockContext, type BlockRoute, blockRoute, enforce, truthOf } from "./block-route.ts";
 import { parameter, queryOf } from "./list-parameters.ts";
@@ -25,9 +34,12 @@ const usagesOf = async (database: BlockDatabase, projectId: string): Promise<(re
   const whole = sumOf(usages);
   const counts = new Map<string, number>([
     ["volumes", whole.volumes],
+    ["snapshots", whole.snapshots],
     ["gigabytes", whole.gigabytes],
+    ["groups", await groupCountOf(database, projectId)],
     ...usages.flatMap(({ typeName, usage }): [string, number][] => [
       [`volumes_${typeName}`, usage.volumes],
+      [`snapshots_${typeName}`, usage.snapshots],
       [`gigabytes_${typeName}`, usage.gigabytes],
     ]),
   ]);
@@ -163,7 +175,7 @@ export const QUOTA_ROUTES: readonly BlockRoute[] = [
         maxTotalBackupGigabytes: limitOf("backup_gigabytes"),
         totalVolumesUsed: used("volumes"),
         totalGigabytesUsed: used("gigabytes"),
-        totalSnapshotsUsed: 0,
+        totalSnapshotsUsed: used("snapshots"),
         totalBackupsUsed: 0,
         totalBackupGigabytesUsed: 0,
       };

@@ -1,4 +1,5 @@
 import { Type } from "typebox";
+import { RingsteadError } from "../../common/errors.ts";
 import { blockError, notFound } from "../core/block-error.ts";
 import { schedulerPool } from "../hosts.ts";
 import { type BlockContext, type BlockRoute, blockRoute, timeText, truthOf } from "./block-route.ts";
@@ -7,10 +8,10 @@ import { parameter, queryOf } from "./list-parameters.ts";
 const BACKEND_STATE_SINCE = 49;
 const POOL_FILTER_SINCE = 28;
 const SCHEDULER = "cinder-scheduler";
-const VOLUME = "cinder-volume";
-const DRIVER_VERSION = "1.0";
+export const VOLUME_SERVICE = "cinder-volume";
+export const DRIVER_VERSION = "1.0";
 
-type ShownService = {
+export type ShownService = {
   readonly binary: string;
   readonly host: string;
   readonly zone: string;
@@ -20,7 +21,13 @@ type ShownService = {
   readonly disabled_reason: string | null;
 };
 
-const servicesOf = async ({ database, hosts, config, clock }: BlockContext): Promise<readonly ShownService[]> => {
+/** Services as operators know them: what schedules, and one for each back-end. */
+export const servicesOf = async ({
+  database,
+  hosts,
+  config,
+  clock,
+}: BlockContext): Promise<readonly ShownService[]> => {
   const now = timeText(clock.nowMs());
   const rows = new Map((await database.selectFrom("services").selectAll().execute()).map((row) => [row.node, row]));
   const { silent, pools } = await hosts.reports();
@@ -44,7 +51,7 @@ const servicesOf = async ({ database, hosts, config, clock }: BlockContext): Pro
     ...backends.map(({ node, host }): ShownService => {
       const row = rows.get(node);
       return {
-        binary: VOLUME,
+        binary: VOLUME_SERVICE,
         host,
         zone,
         status: row?.disabled === 1 ? "disabled" : "enabled",
@@ -54,6 +61,25 @@ const servicesOf = async ({ database, hosts, config, clock }: BlockContext): Pro
       };
     }),
   ];
+};
+
+/** Says whether new volumes may be placed on the node of a back-end. */
+export const setServiceEnabled = async (
+  { writer, clock }: BlockContext,
+  host: string,
+  isEnabled: boolean,
+  reason: string | null,
+): Promise<void> => {
+  const row = {
+    disabled: Number(!isEnabled),
+    disabled_reason: isEnabled ? null : reason,
+    updated_at_ms: clock.nowMs(),
+  };
+  await writer
+    .insertInto("services")
+    .values({ node: host.split("@", 1)[0] ?? host, ...row })
+    .onConflict((conflict) => conflict.column("node").doUpdateSet(row))
+    .execute();
 };
 
 const updateBody = Type.Object({
@@ -86,7 +112,7 @@ export const SERVICE_ROUTES: readonly BlockRoute[] = [
           (binary ?? one.binary) === one.binary,
       );
       const more = (one: ShownService): object =>
-        one.binary === VOLUME
+        one.binary === VOLUME_SERVICE
           ? {
               frozen: false,
               replication_status: "disabled",
@@ -104,8 +130,12 @@ export const SERVICE_ROUTES: readonly BlockRoute[] = [
     operation: "volume_extension:services:update",
     handler: async (request, context) => {
       const { action } = request.params;
-      if (ABSENT_ACTIONS.has(action))
-        throw blockError("not-found", `The action ${action} of services does not exist here.`);
+      if (ABSENT_ACTIONS.has(action)) {
+        const isKnown = (await servicesOf(context)).some((one) => one.host === request.body.host);
+        if (!isKnown)
+          throw blockError("bad-request", `Invalid input received: there is no service on ${request.body.host}.`);
+        throw new RingsteadError("not-implemented", `The action ${action} of services is not implemented.`);
+      }
       const known = Object.hasOwn(ACTIONS, action) ? ACTIONS[action] : undefined;
       if (known === undefined) throw notFound("Action", action);
       const { host, disabled_reason: reason = null } = request.body;
@@ -114,20 +144,11 @@ export const SERVICE_ROUTES: readonly BlockRoute[] = [
         throw blockError("bad-request", "'disabled_reason' is a required property");
       const found = (await servicesOf(context)).find((one) => one.host === host && one.binary === binary);
       // The scheduler has no host that could be taken out of use.
-      if (found === undefined || found.binary !== VOLUME) throw notFound("Service", `${binary} on host ${host}`);
-      const node = host.split("@", 1)[0] ?? host;
-      const row = {
-        disabled: Number(known.isDisabling),
-        disabled_reason: known.isDisabling ? reason : null,
-        updated_at_ms: context.clock.nowMs(),
-      };
-      await context.writer
-        .insertInto("services")
-        .values({ node, ...row })
-        .onConflict((conflict) => conflict.column("node").doUpdateSet(row))
-        .execute();
+      if (found === undefined || found.binary !== VOLUME_SERVICE)
+        throw notFound("Service", `${binary} on host ${host}`);
+      await setServiceEnabled(context, host, !known.isDisabling, reason);
       const status = known.isDisabling ? "disabled" : "enabled";
-      const shownReason = action === "disable" ? {} : { disabled_reason: row.disabled_reason };
+      const shownReason = action === "disable" ? {} : { disabled_reason: known.isDisabling ? reason : null };
       return {
         status: 200,
         body: { host, binary, service: binary, disabled: known.isDisabling, status, ...shownReason },

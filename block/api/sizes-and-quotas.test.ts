@@ -209,5 +209,7 @@ it("services, pools, zones and extensions are shown, and a host that is taken ou
   const id = await block.createVolume({ size: 1 }, "error");
   expect((await block.asAdmin("PUT", "/os-services/enable", service)).body).toMatchObject({ status: "enabled" });
   expect((await block.asAdmin("PUT", "/os-services/enable", { ...service, host: "nowhere" })).status).toBe(404);
+  expect((await block.asAdmin("PUT", "/os-services/freeze", { ...service, host: "nowhere" })).status).toBe(400);
+  expect((await block.asAdmin("PUT", "/os-services/freeze", service)).status).toBe(501);
   await block.call("DELETE", `/volumes/${id}`);
 });

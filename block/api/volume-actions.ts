@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { type Static, type TSchema, Type } from "typebox";
-import { validator } from "../../common/http/validate.ts";
+import { Type } from "typebox";
 import { RingsteadError } from "../../common/errors.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import type { HttpResponse } from "../../common/http/route.ts";
@@ -10,6 +9,7 @@ import { VOLUME_STATUSES, type VolumeEvent } from "../core/volume-state.ts";
 import { assertQuota } from "../store/quotas.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import { enqueueTask } from "../store/tasks.ts";
+import { typeNameOf } from "../store/volume-types.ts";
 import {
   type Attachment,
   attachmentStatuses,
@@ -18,15 +18,7 @@ import {
   type Volume,
   volumeForChange,
 } from "../store/volumes.ts";
-import {
-  type BlockContext,
-  type BlockRoute,
-  blockRoute,
-  type Caller,
-  enforce,
-  truthOf,
-  visibleVolume,
-} from "./block-route.ts";
+import { type BlockRoute, blockRoute, enforce, truthOf, visibleVolume } from "./block-route.ts";
 import {
   awaitTask,
   connectionOf,
@@ -37,31 +29,17 @@ import {
   enqueueConnect,
   modeOf,
 } from "./connections.ts";
+import { IMAGE_METADATA_ACTIONS } from "./image-metadata.ts";
+import { unmanageVolume } from "./manageable-volumes.ts";
+import { MIGRATE_ACTIONS } from "./migrate-volume.ts";
 import { ABSENT_VOLUME_ACTIONS } from "./operations.ts";
+import { RETYPE_ACTIONS } from "./retype-volume.ts";
+import { REVERT_ACTIONS } from "./revert-volume.ts";
+import { ACCEPTED, type Action, action, type Actions, type Asked } from "./volume-action.ts";
 import { sizeOf, uuidParams } from "./volume-fields.ts";
 import { deleteVolume } from "./volumes.ts";
 
 const EXTEND_ATTACHED_SINCE = 42;
-const ACCEPTED: HttpResponse = { status: 202 };
-
-type Asked = { readonly context: BlockContext; readonly caller: Caller; readonly volume: Volume };
-
-/** One action of `POST /volumes/{id}/action`. */
-type Action = {
-  readonly policy: string;
-  run(argument: unknown, asked: Asked): Promise<HttpResponse>;
-};
-
-const action = <const Schema extends TSchema>(
-  policy: string,
-  schema: Schema,
-  run: (argument: Static<Schema>, asked: Asked) => Promise<HttpResponse>,
-): Action => {
-  const check = validator(schema, "body");
-  // The validator has just shown it.
-  return { policy, run: (argument, asked) => run(check(argument) as Static<Schema>, asked) };
-};
-
 const anything = Type.Unknown();
 const optionalText = Type.Optional(Type.Union([Type.String({ maxLength: 255 }), Type.Null()]));
 
@@ -112,13 +90,8 @@ const extend = async ({ context, caller, volume: { id, status } }: Asked, value:
         "bad-request",
         `Invalid input received: New size for extend must be greater than current size. (current: ${volume.size_gib}, extended: ${size}).`,
       );
-    const type = await transaction
-      .selectFrom("volume_types")
-      .select("name")
-      .where("id", "=", volume.volume_type_id)
-      .executeTakeFirstOrThrow();
-    const demand = { volumes: 0, gigabytes: size - volume.size_gib, volumeGigabytes: size };
-    await assertQuota(transaction, volume.project_id, type.name, demand);
+    const demand = { volumes: 0, snapshots: 0, gigabytes: size - volume.size_gib, volumeGigabytes: size };
+    await assertQuota(transaction, volume.project_id, await typeNameOf(transaction, volume.volume_type_id), demand);
     await transaction.updateTable("volumes").set({ wanted_size_gib: size }).where("id", "=", id).execute();
     await enqueueTask(transaction, id, { kind: "extend", step: "grow", sizeGib: size }, context.clock.nowMs());
   });
@@ -154,6 +127,7 @@ const attach = async (
       is_connection: 0,
       connector_json: null,
       connection_json: null,
+      qos_json: null,
       created_at_ms: nowMs,
       attached_at_ms: nowMs,
     };
@@ -220,6 +194,7 @@ const initializeConnection = async (
       is_connection: 1,
       connector_json: connectorJson(connector),
       connection_json: null,
+      qos_json: null,
       created_at_ms: context.clock.nowMs(),
       attached_at_ms: null,
     };
@@ -239,7 +214,11 @@ const initializeConnection = async (
 
 const connectorBody = Type.Object({ connector: connectorSchema });
 
-const ACTIONS: Readonly<Record<string, Action>> = {
+const ACTIONS: Actions = {
+  ...REVERT_ACTIONS,
+  ...IMAGE_METADATA_ACTIONS,
+  ...RETYPE_ACTIONS,
+  ...MIGRATE_ACTIONS,
   "os-reserve": plain("volume_extension:volume_actions:reserve", () => ({ kind: "legacy-reserve" })),
   "os-unreserve": plain("volume_extension:volume_actions:unreserve", async (transaction, { id }) => ({
     kind: "unreserve",
@@ -324,11 +303,15 @@ const ACTIONS: Readonly<Record<string, Action>> = {
       return ACCEPTED;
     },
   ),
+  "os-unmanage": action("volume_extension:volume_unmanage", anything, async (_argument, { context, volume }) => {
+    await unmanageVolume(context, volume.id);
+    return ACCEPTED;
+  }),
   "os-force_delete": action(
     "volume_extension:volume_admin_actions:force_delete",
     anything,
     async (_argument, { context, volume }) => {
-      await deleteVolume(context, volume.id, true);
+      await deleteVolume(context, volume.id, { isForced: true, isCascade: false });
       return ACCEPTED;
     },
   ),
@@ -346,9 +329,10 @@ export const VOLUME_ACTION_ROUTES: readonly BlockRoute[] = blockRoute({
     if (ABSENT_VOLUME_ACTIONS.includes(name))
       throw new RingsteadError("not-implemented", `The action ${name} of volumes is not implemented.`);
     const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-    if (found === undefined) throw blockError("bad-request", `There is no such action: ${name.slice(0, 100)}`);
+    if (found === undefined || caller.version < (found.since ?? 0))
+      throw blockError("bad-request", `There is no such action: ${name.slice(0, 100)}`);
     const volume = await visibleVolume(context.database, caller, request.params.volume_id);
     enforce(context, caller, found.policy, volume.project_id);
-    return found.run(request.body[name], { context, caller, volume });
+    return found.run(request.body[name], { context, caller, volume, requestId: request.requestId });
   },
 });

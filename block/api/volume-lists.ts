@@ -2,6 +2,7 @@ import { sql, type SqlBool } from "kysely";
 import { likePattern } from "../../common/sql/like.ts";
 import { blockError } from "../core/block-error.ts";
 import type { BlockDatabase } from "../store/schema.ts";
+import { pairsOfAll } from "../store/pairs.ts";
 import { partsOf, type Volume } from "../store/volumes.ts";
 import { type Caller, truthOf } from "./block-route.ts";
 import { behindMarker, markerNotFound, orderOf, type Page, parameter, type SortColumn } from "./list-parameters.ts";
@@ -30,6 +31,9 @@ const TEXT_FILTERS: Readonly<Record<string, { readonly column: string; readonly 
   status: { column: "status" },
   availability_zone: { column: "availability_zone" },
   volume_type_id: { column: "volume_type_id" },
+  snapshot_id: { column: "snapshot_id" },
+  source_volid: { column: "source_volume_id" },
+  group_id: { column: "group_id" },
   user_id: { column: "user_id", isForAdmin: true },
   host: { column: "backend", isForAdmin: true },
 };
@@ -38,7 +42,7 @@ const TIME_SINCE = 60;
 const TIME_OPERATORS: Readonly<Record<string, string>> = { gt: ">", gte: ">=", eq: "=", neq: "<>", lt: "<", lte: "<=" };
 
 /** What Python prints of a dictionary of texts, or JSON. Throws `bad-request`. */
-const dictionaryOf = (text: string): Readonly<Record<string, string>> => {
+export const dictionaryOf = (text: string): Readonly<Record<string, string>> => {
   const pairs = /^\s*\{(.*)\}\s*$/s.exec(text)?.[1];
   const item =
     /^\s*(?:u?'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")\s*:\s*(?:u?'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")\s*(?:,|$)/;
@@ -102,15 +106,13 @@ const conditionsOf = (query: Query, caller: Caller) => {
   return conditions;
 };
 
-export type VolumeList = { readonly volumes: readonly Volume[]; readonly hasMore: boolean };
-
 /** One page of the volumes that the caller may see and the query asks for. */
 export const listVolumes = async (
   database: BlockDatabase,
   query: Query,
   page: Page,
   caller: Caller,
-): Promise<VolumeList> => {
+): Promise<readonly Volume[]> => {
   const conditions = conditionsOf(query, caller);
   let select = database.selectFrom("volumes").selectAll();
   for (const condition of conditions) select = select.where(condition);
@@ -125,11 +127,7 @@ export const listVolumes = async (
     select = select.where(behindMarker(page.order, marker));
   }
   for (const { value, direction } of orderOf(page.order)) select = select.orderBy(value, direction);
-  const rows = await select
-    .limit(page.limit + 1)
-    .offset(page.offset)
-    .execute();
-  return { volumes: rows.slice(0, page.limit), hasMore: page.limit > 0 && rows.length > page.limit };
+  return select.limit(page.limit).offset(page.offset).execute();
 };
 
 /** How many there are on all pages, and how much: `summary`, and `count` of lists. */
@@ -163,12 +161,11 @@ export const metadataOfAll = async (
   return Object.fromEntries(values);
 };
 
-/** The volumes with what detailed views show, in three questions however many they are. */
+/** The volumes with what detailed views show, in four questions however many they are. */
 export const withParts = async (database: BlockDatabase, volumes: readonly Volume[]): Promise<ShownVolume[]> => {
-  const { metadata, attachments } = await partsOf(
-    database,
-    volumes.map(({ id }) => id),
-  );
+  const ids = volumes.map(({ id }) => id);
+  const { metadata, attachments } = await partsOf(database, ids);
+  const imageMetadata = await pairsOfAll(database, "volume_image_metadata", ids);
   const types = new Map(
     (await database.selectFrom("volume_types").select(["id", "name"]).execute()).map(({ id, name }) => [id, name]),
   );
@@ -177,5 +174,6 @@ export const withParts = async (database: BlockDatabase, volumes: readonly Volum
     typeName: types.get(volume.volume_type_id) ?? "",
     metadata: metadata.get(volume.id) ?? {},
     attachments: attachments.get(volume.id) ?? [],
+    imageMetadata: imageMetadata.get(volume.id) ?? {},
   }));
 };

@@ -56,7 +56,7 @@ const shownType = (
   caller: Caller,
   type: VolumeType,
   specs: Readonly<Record<string, string>> | undefined,
-): object => {
+): Readonly<Record<string, unknown>> => {
   const projectId = caller.token.projectId;
   return {
     id: type.id,
@@ -67,13 +67,24 @@ const shownType = (
     ...(mayDo(context, caller, "volume_extension:access_types_extra_specs", projectId)
       ? { extra_specs: visibleSpecs(context, caller, specs ?? {}) }
       : {}),
-    ...(mayDo(context, caller, "volume_extension:access_types_qos_specs_id", projectId) ? { qos_specs_id: null } : {}),
+    ...(mayDo(context, caller, "volume_extension:access_types_qos_specs_id", projectId)
+      ? { qos_specs_id: type.qos_specs_id }
+      : {}),
   };
 };
 
-const showOne = async (context: BlockContext, caller: Caller, type: VolumeType) => {
+/** What the answers of create and update leave out, as clients' schemas of them say. */
+const UNSAID: Readonly<Record<"show" | "create" | "update", readonly string[]>> = {
+  show: [],
+  create: ["qos_specs_id"],
+  update: ["qos_specs_id", "os-volume-type-access:is_public"],
+};
+
+const showOne = async (context: BlockContext, caller: Caller, type: VolumeType, as: keyof typeof UNSAID = "show") => {
   const specs = await extraSpecsOf(context.writer, [type.id]);
-  return { status: 200, body: { volume_type: shownType(context, caller, type, specs.get(type.id)) } };
+  const shown = Object.entries(shownType(context, caller, type, specs.get(type.id)));
+  const said = Object.fromEntries(shown.filter(([key]) => !UNSAID[as].includes(key)));
+  return { status: 200, body: { volume_type: said } };
 };
 
 /** Public types, and for others than administrators those that their project was given. `is_public=None`: administrators see all. */
@@ -99,16 +110,12 @@ const list = async (request: HttpRequest, context: BlockContext, caller: Caller)
     select = select.where(behindMarker(page.order, marker));
   }
   for (const { value, direction } of orderOf(page.order)) select = select.orderBy(value, direction);
-  const rows = await select
-    .limit(page.limit + 1)
-    .offset(page.offset)
-    .execute();
-  const types = rows.slice(0, page.limit);
+  const types = await select.limit(page.limit).offset(page.offset).execute();
   const specs = await extraSpecsOf(
     context.database,
     types.map(({ id }) => id),
   );
-  const last = page.limit > 0 && rows.length > page.limit ? types.at(-1)?.id : undefined;
+  const last = types.length === page.limit ? types.at(-1)?.id : undefined;
   return {
     status: 200,
     body: {
@@ -204,9 +211,10 @@ export const VOLUME_TYPE_ROUTES: readonly BlockRoute[] = [
         description: wanted.description ?? null,
         is_public: Number(isPublicOf(wanted) ?? true),
         created_at_ms: context.clock.nowMs(),
+        qos_specs_id: null,
       };
       await create(context, type, wanted.extra_specs ?? {});
-      return showOne(context, caller, type);
+      return showOne(context, caller, type, "create");
     },
   }),
   ...blockRoute({
@@ -233,7 +241,7 @@ export const VOLUME_TYPE_ROUTES: readonly BlockRoute[] = [
       } catch (thrown) {
         throw nameTaken(thrown, values.name);
       }
-      return showOne(context, caller, { ...type, ...values });
+      return showOne(context, caller, { ...type, ...values }, "update");
     },
   }),
   ...blockRoute({

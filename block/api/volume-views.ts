@@ -14,6 +14,7 @@ export type ShownVolume = {
   readonly typeName: string;
   readonly metadata: Readonly<Record<string, string>>;
   readonly attachments: readonly Attachment[];
+  readonly imageMetadata: Readonly<Record<string, string>>;
 };
 
 const linksOf = ({ request, context, caller }: Asked, id: string): readonly object[] => {
@@ -41,7 +42,11 @@ const attachmentInVolume = (attachment: Attachment): object => ({
 });
 
 /** Where it is, whose it is: not in the answers of create and update, as in Cinder. */
-const extensions = ({ context, caller }: Asked, volume: Volume): object => ({
+const extensions = ({ context, caller }: Asked, { volume, imageMetadata }: ShownVolume): object => ({
+  ...(Object.keys(imageMetadata).length > 0 &&
+  mayDo(context, caller, "volume_extension:volume_image_metadata:show", volume.project_id)
+    ? { volume_image_metadata: imageMetadata }
+    : {}),
   ...(mayDo(context, caller, "volume_extension:volume_tenant_attribute", volume.project_id)
     ? { "os-vol-tenant-attr:tenant_id": volume.project_id }
     : {}),
@@ -69,7 +74,7 @@ export const volumeDetail = (asked: Asked, shown: ShownVolume, withExtensions = 
     updated_at: timeText(volume.updated_at_ms),
     attachments: attachments.filter((one) => one.attach_status === "attached").map(attachmentInVolume),
     volume_type: shown.typeName,
-    snapshot_id: null,
+    snapshot_id: volume.snapshot_id,
     source_volid: volume.source_volume_id,
     metadata: { ...shown.metadata, ...readonly },
     links: linksOf(asked, volume.id),
@@ -80,12 +85,12 @@ export const volumeDetail = (asked: Asked, shown: ShownVolume, withExtensions = 
     consistencygroup_id: null,
     multiattach: volume.multiattach === 1,
     ...(isAdmin ? { migration_status: null } : {}),
-    ...(version >= 13 ? { group_id: null } : {}),
+    ...(version >= 13 ? { group_id: volume.group_id } : {}),
     ...(version >= 21 && isAdmin ? { provider_id: null } : {}),
     ...(version >= 48 ? { service_uuid: null, shared_targets: version >= 69 ? null : false } : {}),
     ...(version >= 61 && isAdmin ? { cluster_name: null } : {}),
     ...(version >= 63 ? { volume_type_id: volume.volume_type_id } : {}),
     ...(version >= 65 ? { consumes_quota: true } : {}),
-    ...(withExtensions ? extensions(asked, volume) : {}),
+    ...(withExtensions ? extensions(asked, shown) : {}),
   };
 };

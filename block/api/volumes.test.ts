@@ -170,6 +170,9 @@ describe("lists", () => {
     const counted = await block.call("GET", "/volumes?limit=1&with_count=True");
     expect(Number(counted.body["count"])).toBeGreaterThanOrEqual(4);
     expect((await block.call("GET", "/volumes?limit=0")).body["volumes"]).toEqual([]);
+    const full = await block.call("GET", "/volumes?limit=4&name~=page");
+    expect(full.body["volumes_links"]).toMatchObject([{ rel: "next" }]);
+    expect((await block.call("GET", "/volumes?limit=5&name~=page")).body).not.toHaveProperty("volumes_links");
     const summary = await block.call("GET", "/volumes/summary");
     expect(summary.body["volume-summary"]).toMatchObject({ metadata: { page: expect.arrayContaining(["0", "1"]) } });
     for (const query of [
@@ -219,7 +222,7 @@ describe("the edge", () => {
     expect((await block.call("GET", "/nothing/here")).status).toBe(404);
     expect((await block.call("PUT", "/volumes")).status).toBe(405);
     const id = await block.createVolume();
-    expect((await block.act(id, "os-retype", {})).status).toBe(501);
+    expect((await block.act(id, "os-reimage", {})).status).toBe(501);
     expect((await block.act(id, "os-nothing", {})).status).toBe(400);
     await block.call("DELETE", `/volumes/${id}`);
   });

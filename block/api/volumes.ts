@@ -2,7 +2,8 @@ import { Type } from "typebox";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import { enqueueTask } from "../store/tasks.ts";
-import { attachmentsOf, changeVolume, volumeForChange, writeMetadata } from "../store/volumes.ts";
+import { changeSnapshot, latestUnmanaged, snapshotsOf } from "../store/snapshots.ts";
+import { attachmentsOf, changeVolume, type Volume, volumeForChange, writeMetadata } from "../store/volumes.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import type { HttpRequest } from "../../common/http/route.ts";
 import {
@@ -15,6 +16,7 @@ import {
   visibleVolume,
 } from "./block-route.ts";
 import { nextLinks, pageOf, parameter, queryOf } from "./list-parameters.ts";
+import { assertUnread } from "./snapshots.ts";
 import { descriptionSchema, metadataSchema, nameSchema, uuidParams } from "./volume-fields.ts";
 import { listVolumes, metadataOfAll, totalOf, VOLUME_SORT_COLUMNS, withParts } from "./volume-lists.ts";
 import { volumeDetail, volumeSummary } from "./volume-views.ts";
@@ -27,28 +29,33 @@ const FORCE_SINCE = 23;
 const list = async (request: HttpRequest, context: BlockContext, caller: Caller, isDetailed: boolean) => {
   const query = queryOf(request.query);
   const page = pageOf(query, VOLUME_SORT_COLUMNS, context.config.listLimit);
-  const { volumes, hasMore } = await listVolumes(context.database, query, page, caller);
+  const volumes = await listVolumes(context.database, query, page, caller);
   const asked = { request, context, caller };
   const shown = isDetailed
     ? (await withParts(context.database, volumes)).map((one) => volumeDetail(asked, one))
     : volumes.map((one) => volumeSummary(asked, one));
   const isCounted = caller.version >= COUNT_SINCE && truthOf(parameter(query, "with_count") ?? "false") === true;
   const count = isCounted ? { count: (await totalOf(context.database, query, caller)).count } : {};
-  const links = nextLinks("volumes", request, context, caller, hasMore ? volumes.at(-1)?.id : undefined);
+  const links = nextLinks(
+    "volumes",
+    request,
+    context,
+    caller,
+    volumes.length === page.limit ? volumes.at(-1)?.id : undefined,
+  );
   return { status: 200, body: { volumes: shown, ...links, ...count } };
 };
 
+export const IN_THE_WAY =
+  "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer.";
+
 /** Throws `invalid-state` where somebody has it attached, or copies it. */
-const assertDeletable = async (transaction: BlockTransaction, volumeId: string): Promise<void> => {
+export const assertUnused = async (transaction: BlockTransaction, volumeId: string): Promise<void> => {
   // What failed to attach, or was opened without an attachment, is closed by the deletion itself.
-  const inTheWay = (await attachmentsOf(transaction, volumeId)).filter(
+  const attached = (await attachmentsOf(transaction, volumeId)).filter(
     (one) => one.is_connection === 0 && one.attach_status !== "error_attaching",
   );
-  if (inTheWay.length > 0)
-    throw blockError(
-      "invalid-state",
-      "Invalid volume: Volume status must be available or error or error_restoring or error_extending or error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a transfer, or be disassociated from snapshots after volume transfer.",
-    );
+  if (attached.length > 0) throw blockError("invalid-state", IN_THE_WAY);
   const copy = await transaction
     .selectFrom("volumes")
     .select("id")
@@ -59,16 +66,45 @@ const assertDeletable = async (transaction: BlockTransaction, volumeId: string):
     throw blockError("invalid-state", `Invalid volume: Volume ${volumeId} is being copied to ${copy.id}.`);
 };
 
-/** Announces the deletion and hands it to a task. `isForced`: whatever the status is, and closing what is open. */
-export const deleteVolume = async (context: BlockContext, id: string, isForced: boolean): Promise<void> => {
-  const nowMs = context.clock.nowMs();
+/** Its snapshots go with the volume, or are in the way; those of a group snapshot are in any case. Throws `invalid-state`. */
+const takeSnapshots = async (
+  transaction: BlockTransaction,
+  volumeId: string,
+  isCascade: boolean,
+  nowMs: number,
+): Promise<void> => {
+  if ((await latestUnmanaged(transaction, volumeId)) !== undefined) throw blockError("invalid-state", IN_THE_WAY);
+  for (const snapshot of await snapshotsOf(transaction, volumeId)) {
+    if (!isCascade || snapshot.group_snapshot_id !== null) throw blockError("invalid-state", IN_THE_WAY);
+    await assertUnread(transaction, snapshot.id);
+    if (snapshot.status !== "deleting") await changeSnapshot(transaction, snapshot, { kind: "delete" }, nowMs);
+  }
+};
+
+/** `isForced`: whatever the status is, and closing what is open. `isCascade`: with its snapshots. */
+export type Deletion = { readonly isForced: boolean; readonly isCascade: boolean };
+
+/** Announces the deletion and hands it to a task, in the transaction of the caller. Throws `invalid-state`. */
+export const announceDeletion = async (
+  transaction: BlockTransaction,
+  volume: Volume,
+  { isForced, isCascade }: Deletion,
+  nowMs: number,
+): Promise<void> => {
+  // A second call finds it on its way.
+  if (volume.status === "deleting") return;
+  if (!isForced) await assertUnused(transaction, volume.id);
+  await takeSnapshots(transaction, volume.id, isCascade, nowMs);
+  await changeVolume(transaction, volume, { kind: isForced ? "force-delete" : "delete" }, nowMs);
+  await transaction.deleteFrom("transfers").where("volume_id", "=", volume.id).execute();
+  await enqueueTask(transaction, volume.id, { kind: "delete", step: "close" }, nowMs);
+};
+
+export const deleteVolume = async (context: BlockContext, id: string, deletion: Deletion): Promise<void> => {
   await withTransaction(context.writer, async (transaction) => {
     const volume = await volumeForChange(transaction, id);
-    // A second call finds it on its way.
-    if (volume.status === "deleting") return;
-    if (!isForced) await assertDeletable(transaction, id);
-    await changeVolume(transaction, volume, { kind: isForced ? "force-delete" : "delete" }, nowMs);
-    await enqueueTask(transaction, id, { kind: "delete", step: "close" }, nowMs);
+    if (volume.group_id !== null && volume.status !== "deleting") throw blockError("invalid-state", IN_THE_WAY);
+    await announceDeletion(transaction, volume, deletion, context.clock.nowMs());
   });
   context.tasks.wake();
 };
@@ -164,7 +200,8 @@ export const VOLUME_ROUTES: readonly BlockRoute[] = [
       const query = queryOf(request.query);
       const isForced = caller.version >= FORCE_SINCE && truthOf(parameter(query, "force") ?? "false") === true;
       if (isForced) enforce(context, caller, "volume:force_delete", volume.project_id);
-      await deleteVolume(context, volume.id, isForced);
+      const isCascade = truthOf(parameter(query, "cascade") ?? "false") === true;
+      await deleteVolume(context, volume.id, { isForced, isCascade });
       return { status: 202 };
     },
   }),

@@ -6,15 +6,17 @@ export type Connection = {
   readonly exportId: string;
   readonly isReadOnly: boolean;
   readonly opened: VolumeExport;
+  /** Limits that the client has to keep, by the names that its hypervisor knows. */
+  readonly qosSpecs: Readonly<Record<string, string>> | undefined;
 };
 
 /** What is the same for every transport, under the names that os-brick and Nova read. */
-const common = ({ volumeId, exportId, isReadOnly }: Connection) => ({
+const common = ({ volumeId, exportId, isReadOnly, qosSpecs }: Connection) => ({
   volume_id: volumeId,
   attachment_id: exportId,
   access_mode: isReadOnly ? "ro" : "rw",
   encrypted: false,
-  qos_specs: null,
+  qos_specs: qosSpecs ?? null,
   cacheable: false,
   discard: true,
 });

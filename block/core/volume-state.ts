@@ -5,7 +5,9 @@
  *                       │
  *                    creating ──create-failed──▶ error
  *                       │ created
- *                       ▼      extend ──▶ extending ──extended──▶ (as before)     extend-failed ──▶ error_extending
+ *                       ▼      revert ──▶ reverting ──reverted──▶ available               revert-failed ──▶ error
+ *                       │      transfer ──▶ awaiting-transfer ──transfer-ended──▶ available
+ *                       │      extend ──▶ extending ──extended──▶ (as before)     extend-failed ──▶ error_extending
  *      ┌─────────▶  available ────────────────────────────────┐
  *      │                │ reserve          legacy-reserve     │ delete (also from the error statuses)
  *      │                ▼                        │            ▼
@@ -27,6 +29,8 @@ export const VOLUME_STATUSES = [
   "in-use",
   "detaching",
   "extending",
+  "reverting",
+  "awaiting-transfer",
   "maintenance",
   "deleting",
   "error",
@@ -81,6 +85,12 @@ export type VolumeEvent =
   | { readonly kind: "extend"; readonly mayBeAttached: boolean }
   | { readonly kind: "extended" }
   | { readonly kind: "extend-failed" }
+  | { readonly kind: "revert" }
+  | { readonly kind: "reverted" }
+  | { readonly kind: "revert-failed" }
+  /** Offered to another project. */
+  | { readonly kind: "transfer" }
+  | { readonly kind: "transfer-ended" }
   | { readonly kind: "delete" }
   | { readonly kind: "force-delete" }
   | { readonly kind: "delete-failed" }
@@ -147,6 +157,16 @@ export const stepVolume = (state: VolumeState, event: VolumeEvent): VolumeStep =
       return from(["extending"], state.previousStatus ?? "available");
     case "extend-failed":
       return from(["extending"], "error_extending");
+    case "revert":
+      return from(["available"], "reverting");
+    case "reverted":
+      return from(["reverting"], "available");
+    case "revert-failed":
+      return from(["reverting"], "error");
+    case "transfer":
+      return from(["available"], "awaiting-transfer");
+    case "transfer-ended":
+      return from(["awaiting-transfer"], "available");
     case "delete":
       return from(DELETABLE, "deleting");
     case "force-delete":

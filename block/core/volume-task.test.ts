@@ -8,6 +8,9 @@ const TASKS: readonly VolumeTask[] = [
   { kind: "extend", step: "grow", sizeGib: 2 },
   { kind: "connect", step: "open", exportId: "e", transport: "tcp", isReadOnly: false },
   { kind: "disconnect", step: "close", exportIds: ["e"] },
+  { kind: "snapshot", step: "take", snapshotId: "s" },
+  { kind: "unsnapshot", step: "drop", snapshotId: "s" },
+  { kind: "revert", step: "revert", snapshotId: "s" },
 ];
 const events: fc.Arbitrary<TaskEvent> = fc.oneof(
   fc.constantFrom<TaskEvent>(

@@ -1,3 +1,4 @@
+import type { SnapshotEvent } from "./snapshot-state.ts";
 import type { VolumeEvent } from "./volume-state.ts";
 
 /**
@@ -7,10 +8,13 @@ import type { VolumeEvent } from "./volume-state.ts";
  *     create      schedule ──pool-chosen──▶ make ──done──▶ (created)
  *                    ▲ no-pool ▶ (create-failed)  │ refused "pool-full": the pool is left out
  *                    └────────────────────────────┘ refused or given up ──▶ unmake ──▶ (create-failed)
- *     delete      close ──done──▶ unmake ──done──▶ (row removed)          refused or given up ▶ (delete-failed)
+ *     delete      close ──done──▶ drop-snapshots ──done──▶ unmake ──done──▶ (row removed)     refused or given up ▶ (delete-failed)
  *     extend      grow ──done──▶ (extended)                               refused or given up ▶ (extend-failed)
  *     connect     open ──exported──▶ (attachment has its connection)      refused or given up ──▶ undo ──▶ (attachment failed)
  *     disconnect  close ──done──▶ (attachment removed)                    refused or given up ▶ (attachment failed)
+ *     snapshot    take ──done──▶ (created)                                refused or given up ──▶ undo ──▶ (create-failed)
+ *     unsnapshot  drop ──done──▶ (row removed)                            refused or given up ▶ (delete-failed)
+ *     revert      revert ──done──▶ (reverted)                             refused or given up ▶ (revert-failed)
  *
  * `given up`: the host did not answer for as long as the caller's limit says; nothing waits for it for ever.
  */
@@ -20,7 +24,13 @@ export type VolumeTask =
   | { readonly kind: "create"; readonly step: "unmake"; readonly backend: string; readonly reason: string }
   /** Whatever is open then; only a forced deletion finds something. */
   | { readonly kind: "delete"; readonly step: "close" }
+  /** Those that the volume has: none, or all of them go with it. */
+  | { readonly kind: "delete"; readonly step: "drop-snapshots" }
   | { readonly kind: "delete"; readonly step: "unmake" }
+  | { readonly kind: "snapshot"; readonly step: "take"; readonly snapshotId: string }
+  | { readonly kind: "snapshot"; readonly step: "undo"; readonly snapshotId: string; readonly reason: string }
+  | { readonly kind: "unsnapshot"; readonly step: "drop"; readonly snapshotId: string }
+  | { readonly kind: "revert"; readonly step: "revert"; readonly snapshotId: string }
   | { readonly kind: "extend"; readonly step: "grow"; readonly sizeGib: number }
   | {
       readonly kind: "connect";
@@ -50,6 +60,20 @@ export type TaskStep =
 export type TaskOutcome =
   | { readonly kind: "volume"; readonly event: VolumeEvent; readonly reason?: string }
   | { readonly kind: "volume-gone" }
+  | {
+      readonly kind: "snapshot";
+      readonly snapshotId: string;
+      readonly event: SnapshotEvent;
+      readonly reason?: string;
+    }
+  | { readonly kind: "snapshot-gone"; readonly snapshotId: string }
+  /** The volume's end, and that the snapshot is at rest again. */
+  | {
+      readonly kind: "revert-ended";
+      readonly snapshotId: string;
+      readonly event: VolumeEvent;
+      readonly reason?: string;
+    }
   | { readonly kind: "connected"; readonly exportId: string }
   | { readonly kind: "connect-failed"; readonly exportId: string; readonly reason: string }
   | { readonly kind: "disconnected"; readonly exportIds: readonly string[] }
@@ -90,8 +114,47 @@ const stepDelete = (task: Extract<VolumeTask, { kind: "delete" }>, event: TaskEv
     const reason = "reason" in event ? event.reason : "it could not be deleted";
     return end({ kind: "volume", event: { kind: "delete-failed" }, reason });
   }
-  return task.step === "close" ? next({ kind: "delete", step: "unmake" }) : end({ kind: "volume-gone" });
+  switch (task.step) {
+    case "close":
+      return next({ kind: "delete", step: "drop-snapshots" });
+    case "drop-snapshots":
+      return next({ kind: "delete", step: "unmake" });
+    case "unmake":
+      return end({ kind: "volume-gone" });
+  }
 };
+
+/** In words, as long as columns and messages take. */
+const reasonOf = (event: TaskEvent, otherwise: string): string =>
+  ("reason" in event ? event.reason : otherwise).slice(0, 255);
+
+const stepSnapshot = (task: Extract<VolumeTask, { kind: "snapshot" }>, event: TaskEvent): TaskStep => {
+  const { snapshotId } = task;
+  if (task.step === "undo")
+    return end({ kind: "snapshot", snapshotId, event: { kind: "create-failed" }, reason: task.reason });
+  if (event.kind === "done") return end({ kind: "snapshot", snapshotId, event: { kind: "created" } });
+  return next({ kind: "snapshot", step: "undo", snapshotId, reason: reasonOf(event, "it could not be taken") });
+};
+
+const stepUnsnapshot = ({ snapshotId }: Extract<VolumeTask, { kind: "unsnapshot" }>, event: TaskEvent): TaskStep =>
+  event.kind === "done"
+    ? end({ kind: "snapshot-gone", snapshotId })
+    : end({
+        kind: "snapshot",
+        snapshotId,
+        event: { kind: "delete-failed" },
+        reason: reasonOf(event, "it could not be deleted"),
+      });
+
+const stepRevert = ({ snapshotId }: Extract<VolumeTask, { kind: "revert" }>, event: TaskEvent): TaskStep =>
+  event.kind === "done"
+    ? end({ kind: "revert-ended", snapshotId, event: { kind: "reverted" } })
+    : end({
+        kind: "revert-ended",
+        snapshotId,
+        event: { kind: "revert-failed" },
+        reason: reasonOf(event, "it could not be reverted"),
+      });
 
 const stepConnect = (task: Extract<VolumeTask, { kind: "connect" }>, event: TaskEvent): TaskStep => {
   const { exportId } = task;
@@ -114,6 +177,12 @@ export const stepTask = (task: VolumeTask, event: TaskEvent): TaskStep => {
         event: event.kind === "done" ? { kind: "extended" } : { kind: "extend-failed" },
         ...("reason" in event ? { reason: event.reason } : {}),
       });
+    case "snapshot":
+      return stepSnapshot(task, event);
+    case "unsnapshot":
+      return stepUnsnapshot(task, event);
+    case "revert":
+      return stepRevert(task, event);
     case "connect":
       return stepConnect(task, event);
     case "disconnect":

@@ -142,6 +142,104 @@ const OPERATIONS: readonly Operation[] = [
       expect((await block.call("GET", `/attachments?volume_id=${id}`)).body["attachments"]).toEqual([]);
     },
   },
+  {
+    name: "a snapshot",
+    calls: 1,
+    prepare: makeVolume,
+    begin: (block, id) => block.call("POST", "/snapshots", { body: { snapshot: { volume_id: id } } }),
+    check: async (block, id) => {
+      const list = await block.call("GET", "/snapshots");
+      const [snapshot] = list.body["snapshots"] as { id: string }[];
+      await block.untilShown(`/snapshots/${snapshot?.id}`, "snapshot", "available");
+      expect([...(block.host.volumes.get(id)?.snapshots ?? [])]).toEqual([snapshot?.id]);
+    },
+  },
+  {
+    name: "a snapshot's deletion",
+    calls: 1,
+    prepare: async (block) => {
+      const id = await makeVolume(block);
+      await block.createSnapshot(id);
+      return id;
+    },
+    begin: async (block, id) => {
+      const [snapshotId] = [...(block.host.volumes.get(id)?.snapshots ?? [])];
+      return block.call("DELETE", `/snapshots/${snapshotId}`);
+    },
+    check: async (block, id) => {
+      await vi.waitFor(
+        async () => expect((await block.call("GET", "/snapshots")).body["snapshots"]).toEqual([]),
+        5_000,
+      );
+      expect(block.host.volumes.get(id)?.snapshots.size).toBe(0);
+    },
+  },
+  {
+    name: "a volume's reversion",
+    calls: 1,
+    prepare: async (block) => {
+      const id = await makeVolume(block);
+      await block.createSnapshot(id);
+      return id;
+    },
+    begin: async (block, id) => {
+      const [snapshotId] = [...(block.host.volumes.get(id)?.snapshots ?? [])];
+      return block.act(id, "revert", { snapshot_id: snapshotId });
+    },
+    check: async (block, id) => {
+      await block.until(id, "available");
+      expect(block.host.volumes.get(id)?.reversions).toBeGreaterThan(0);
+      const list = await block.call("GET", "/snapshots");
+      expect(list.body["snapshots"]).toMatchObject([{ status: "available" }]);
+    },
+  },
+  {
+    name: "creation from a snapshot",
+    calls: 2,
+    prepare: async (block) => block.createSnapshot(await makeVolume(block)),
+    begin: (block, id) => block.call("POST", "/volumes", { body: { volume: { snapshot_id: id, name: "copy" } } }),
+    check: async (block) => {
+      const list = await block.call("GET", "/volumes?name=copy");
+      const [volume] = list.body["volumes"] as { id: string }[];
+      await block.until(volume?.id ?? "", "available");
+      expect(block.host.volumes.size).toBe(2);
+    },
+  },
+  {
+    name: "deletion with snapshots",
+    calls: 3,
+    prepare: async (block) => {
+      const id = await makeVolume(block);
+      for (const _ of [1, 2]) await block.createSnapshot(id);
+      return id;
+    },
+    begin: (block, id) => block.call("DELETE", `/volumes/${id}?cascade=True`),
+    check: async (block, id) => {
+      await block.until(id, "gone");
+      expect(block.host.volumes.size).toBe(0);
+      expect((await block.call("GET", "/snapshots")).body["snapshots"]).toEqual([]);
+    },
+  },
+  {
+    name: "a group snapshot",
+    calls: 2,
+    prepare: async (block) => {
+      await block.asAdmin("POST", "/group_types", { group_type: { name: "plain" } });
+      const made = await block.call("POST", "/groups", {
+        body: { group: { group_type: "plain", volume_types: ["__DEFAULT__"] } },
+      });
+      const id = String(at(made, "group.id"));
+      for (const _ of [1, 2]) await block.createVolume({ size: 1, group_id: id });
+      return id;
+    },
+    begin: (block, id) => block.call("POST", "/group_snapshots", { body: { group_snapshot: { group_id: id } } }),
+    check: async (block) => {
+      const list = await block.call("GET", "/group_snapshots");
+      const [whole] = list.body["group_snapshots"] as { id: string }[];
+      await block.untilShown(`/group_snapshots/${whole?.id}`, "group_snapshot", "available");
+      expect([...block.host.volumes.values()].map(({ snapshots }) => snapshots.size)).toEqual([1, 1]);
+    },
+  },
 ];
 
 const DEATHS = OPERATIONS.flatMap((operation) =>
@@ -221,6 +319,45 @@ describe("a host that does not answer", () => {
       expect((await block.call("DELETE", `/volumes/${one}`)).status).toBe(202);
       await block.until(one, "gone");
     }
+    expect(block.host.volumes.size).toBe(0);
+  });
+
+  it("a snapshot stays neither in creating nor in deleting, a volume not in reverting, and their project is told", async () => {
+    const block = await start();
+    const id = await block.createVolume();
+    const kept = await block.createSnapshot(id);
+    await block.start({ giveUpMs: 200 });
+    away(block.host, "createSnapshot");
+    const failed = await block.createSnapshot(id, {}, "error");
+    away(block.host, "deleteSnapshot");
+    await block.call("DELETE", `/snapshots/${kept}`);
+    await block.untilShown(`/snapshots/${kept}`, "snapshot", "error_deleting");
+    const messages = await block.call("GET", "/messages?sort=created_at:asc");
+    expect(messages.body["messages"]).toMatchObject([
+      {
+        resource_uuid: failed,
+        resource_type: "VOLUME_SNAPSHOT",
+        user_message: "create snapshot:Snapshot failed to create.",
+      },
+      { resource_uuid: kept, event_id: "VOLUME_VOLUME_SNAPSHOT_010_016", message_level: "ERROR", request_id: "" },
+    ]);
+    block.host.intercept = () => {};
+    for (const one of [failed, kept]) {
+      expect((await block.call("DELETE", `/snapshots/${one}`)).status).toBe(202);
+      await block.untilShown(`/snapshots/${one}`, "snapshot", "gone");
+    }
+    const again = await block.createSnapshot(id);
+    away(block.host, "revertVolume");
+    expect((await block.act(id, "revert", { snapshot_id: again })).status).toBe(202);
+    await block.until(id, "error");
+    expect(at(await block.call("GET", `/snapshots/${again}`), "snapshot.status")).toBe("available");
+    away(block.host, "deleteSnapshot");
+    expect((await block.call("DELETE", `/volumes/${id}?cascade=1`)).status).toBe(202);
+    await block.until(id, "error_deleting");
+    expect(at(await block.call("GET", `/snapshots/${again}`), "snapshot.status")).toBe("error_deleting");
+    block.host.intercept = () => {};
+    expect((await block.call("DELETE", `/volumes/${id}?cascade=1`)).status).toBe(202);
+    await block.until(id, "gone");
     expect(block.host.volumes.size).toBe(0);
   });
 

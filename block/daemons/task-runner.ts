@@ -41,6 +41,8 @@ const FINAL_CODES = new Set([
   "no-such-snapshot",
   "no-such-pool",
   "volume-in-use",
+  "volume-exists",
+  "chain-too-long",
   "volume-shrinks",
   "port-unavailable",
   "bad-message",

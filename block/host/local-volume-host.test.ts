@@ -2,9 +2,12 @@ import { execFile } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync, statSync } from "node:fs";
 import { promisify } from "node:util";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { silentLog } from "../../common/log.ts";
+import { runWorkers, sleep } from "../../common/worker.ts";
 import { volumeHostContract } from "../volume-host.contract.ts";
 import { whyNoLvm } from "./drivers/lvm-pool.ts";
+import { ExportRecords } from "./store/export-records.ts";
 import { readFrom, sizeOf, TestHost, uriOf, writeTo } from "./test-host.ts";
 
 const MIB = 1024 * 1024;
@@ -136,6 +139,99 @@ describe.each(["file", "lvm"] as const)("a host with a pool of kind %s", (pool) 
       expect(all.subarray(8 * MIB).equals(Buffer.alloc(16 * MIB))).toBe(true);
     },
   );
+
+  const until = async (what: string, isSo: () => Promise<boolean>): Promise<void> => {
+    for (let attempt = 0; attempt < 300; attempt++) {
+      if (await isSo()) return;
+      await sleep(50);
+    }
+    throw new Error(`it does not come about that ${what}`);
+  };
+
+  const merging = (fixture: TestHost): void => {
+    const workers = runWorkers([fixture.host.merger()], { log: silentLog });
+    onTestFinished(() => workers[Symbol.asyncDispose]());
+  };
+
+  /** Asks the records, not the pool: each question to LVM takes as long as a step of a merge. */
+  const untilLayers = async (fixture: TestHost, count: number): Promise<void> => {
+    const recorded = (): number =>
+      (JSON.parse(readFileSync(fixture.paths.records, "utf8")) as { layers: [] }).layers.length;
+    await until(`${count} layers are left`, async () => recorded() === count);
+    expect((await fixture.layers()).inPool.length).toBe(count);
+  };
+
+  test.skipIf(isSkipped)(
+    "a volume whose snapshots are deleted is one raw layer again, while it is not served",
+    async () => {
+      const fixture = await opened();
+      const volumeId = await fixture.newVolume(8 * MIB);
+      const snapshots = [randomUUID(), randomUUID(), randomUUID()];
+      for (const [index, snapshotId] of snapshots.entries()) {
+        await fixture.write(volumeId, index * MIB, Buffer.alloc(2 * MIB, index + 1));
+        await fixture.host.createSnapshot(volumeId, snapshotId);
+      }
+      await fixture.write(volumeId, 7 * MIB, Buffer.alloc(MIB, 9));
+      const expected = await fixture.read(volumeId);
+      merging(fixture);
+      for (const snapshotId of snapshots) await fixture.host.deleteSnapshot(volumeId, snapshotId);
+      await untilLayers(fixture, 1);
+      expect(await fixture.layers()).toMatchObject({ recorded: [expect.any(String)] });
+      await until("no daemon is left", async () => new ExportRecords(fixture.paths.exportRecords).all.length === 0);
+      expect((await fixture.read(volumeId)).equals(expected)).toBe(true);
+      expect(readFileSync(fixture.paths.records, "utf8")).toContain('"format":"raw"');
+    },
+  );
+
+  test.skipIf(isSkipped)("what lies between two snapshots that stay is merged, and they read as they did", async () => {
+    const fixture = await opened();
+    const { host } = fixture;
+    const volumeId = await fixture.newVolume(8 * MIB);
+    const snapshots = [randomUUID(), randomUUID(), randomUUID(), randomUUID()] as const;
+    await fixture.withExport(volumeId, async (uri) => {
+      for (const [index, snapshotId] of snapshots.entries()) {
+        await writeTo(uri, index * MIB, Buffer.alloc(2 * MIB, index + 1));
+        await host.createSnapshot(volumeId, snapshotId);
+      }
+      await writeTo(uri, 0, Buffer.alloc(MIB, 9));
+      merging(fixture);
+      for (const snapshotId of [snapshots[1], snapshots[2]]) await host.deleteSnapshot(volumeId, snapshotId);
+      await untilLayers(fixture, 3);
+      await writeTo(uri, 6 * MIB, Buffer.alloc(MIB, 8));
+    });
+    for (const [snapshotId, bytes] of [
+      [snapshots[0], [1, 1, 0, 0, 0, 0]],
+      [snapshots[3], [1, 2, 3, 4, 4, 0]],
+    ] as const) {
+      const copyId = randomUUID();
+      const source = { kind: "snapshot", volumeId, snapshotId } as const;
+      await host.createVolume({ volumeId: copyId, pool, sizeBytes: 8 * MIB, source });
+      const copy = await fixture.read(copyId);
+      expect(Array.from({ length: 6 }, (_, at) => copy[at * MIB])).toEqual(bytes);
+    }
+    const own = await fixture.read(volumeId);
+    expect(Array.from({ length: 7 }, (_, at) => own[at * MIB])).toEqual([9, 2, 3, 4, 4, 0, 8]);
+  });
+
+  test.skipIf(isSkipped)("layers that a copy of the volume reads are not merged", async () => {
+    const fixture = await opened();
+    const { host } = fixture;
+    const volumeId = await fixture.newVolume(8 * MIB);
+    await fixture.write(volumeId, 0, Buffer.alloc(2 * MIB, 1));
+    const [snapshotId, copyId] = [randomUUID(), randomUUID()];
+    await host.createSnapshot(volumeId, snapshotId);
+    const source = { kind: "snapshot", volumeId, snapshotId } as const;
+    await host.createVolume({ volumeId: copyId, pool, sizeBytes: 8 * MIB, source });
+    await fixture.write(volumeId, 0, Buffer.alloc(MIB, 2));
+    await host.deleteSnapshot(volumeId, snapshotId);
+    merging(fixture);
+    await sleep(500);
+    expect((await fixture.layers()).inPool.length).toBe(3);
+    expect((await fixture.read(copyId)).subarray(0, 2 * MIB).equals(Buffer.alloc(2 * MIB, 1))).toBe(true);
+    await host.deleteVolume(copyId);
+    await untilLayers(fixture, 1);
+    expect((await fixture.read(volumeId)).subarray(0, MIB).equals(Buffer.alloc(MIB, 2))).toBe(true);
+  });
 
   test.skipIf(isSkipped)("what a deleted volume held is in no new one", async () => {
     const fixture = await opened();

@@ -23,6 +23,7 @@ import { emptyImage, emptyImageBytes, imageBytesLimit } from "./core/qcow2-image
 import type { Driver } from "./drivers/driver.ts";
 import type { PlacedLayer } from "./exports/block-graph.ts";
 import { Exports } from "./exports/exports.ts";
+import { Merger } from "./merger.ts";
 import type { HostPaths } from "./paths.ts";
 import { ChainRecords } from "./store/chain-records.ts";
 import { Turns } from "./turns.ts";
@@ -117,6 +118,8 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     const ids = [checked(volumeId), ...(sourceId === undefined ? [] : [sourceId])];
     return this.#turns.run(ids, async () => {
       for (const id of ids) await this.#changes.resume(id);
+      // Whoever reads a source's layers from now on must find them at rest.
+      if (sourceId !== undefined) await this.#exports.stopMerge(sourceId);
       const there = this.#records.chains.volumes.get(volumeId);
       if (there !== undefined) {
         if (there.sizeBytes === volume.sizeBytes) return;
@@ -130,6 +133,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#inTurn(volumeId, async () => {
       if (this.#exports.isExported(volumeId))
         throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
+      await this.#exports.stopMerge(volumeId);
       const { chains } = this.#records;
       if (chains.volumes.has(volumeId)) this.#records.change(withoutVolume(chains, volumeId));
       await this.#changes.collect();
@@ -165,6 +169,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#inTurn(volumeId, async () => {
       if (this.#exports.isExported(volumeId))
         throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
+      await this.#exports.stopMerge(volumeId);
       const begun = beginRevert(this.#records.chains, volumeId, snapshotId, newLayerId());
       await this.#changes.carryOut(volumeId, begun);
     });
@@ -213,6 +218,17 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     };
   }
 
+  /** Merges layers that nobody needs apart any more, while their volumes are served or not. */
+  merger(): Worker {
+    return new Merger({
+      chains: () => this.#records.chains,
+      exports: this.#exports,
+      finish: (volumeId, merge) => this.#changes.finishMerge(volumeId, merge),
+      inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
+      log: this.#options.log,
+    });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turns.quiet();
     this.#exports.release();
@@ -252,7 +268,12 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     }
     await this.#changes.collect().catch((error: unknown) => log.error("space cannot be given back yet", { error }));
     for (const volumeId of this.#exports.volumeIds) {
-      await this.#inTurn(volumeId, () => this.#exports.ensure(volumeId)).catch((error: unknown) =>
+      const ensure = async (): Promise<void> => {
+        // What the process before this one had copied is copied again.
+        await this.#exports.stopMerge(volumeId);
+        await this.#exports.ensure(volumeId);
+      };
+      await this.#inTurn(volumeId, ensure).catch((error: unknown) =>
         log.error("an export cannot be served yet", { volumeId, error }),
       );
     }

@@ -71,7 +71,7 @@ export const startBlockHost = async (context: ServiceContext): Promise<AsyncDisp
     await count();
     return result;
   };
-  held.use(runWorkers([{ ...watcher, work }], { log }));
+  held.use(runWorkers([{ ...watcher, work }, host.merger()], { log }));
   const server = held.use(createVolumeHostServer(host, clusterKey, log));
   await server.listen(context.paths.socket(BLOCK_HOST_SOCKET));
   log.info("volumes can be made", { pools: [...pools.keys()] });

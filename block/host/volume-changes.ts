@@ -9,7 +9,10 @@ import {
   type Layer,
   type LayerId,
   layerOf,
+  type Merge,
   made,
+  merged,
+  mergeOf,
   newLayersOf,
   type Pending,
   pendingOf,
@@ -39,6 +42,15 @@ export type OpenVolumes = {
   switchTo(volumeId: string, layer: LayerId): Promise<void>;
   /** Resolves once clients see the size; `top` may be a new layer. Connections are closed and may be opened again at once. */
   reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void>;
+  /**
+   * Resolves once `lower` has all that `upper` has, both as after a flush, and with no request of any client answered until `leave` or
+   * `stopMerge`. Rejects where the copy is not that far, or failed: then it is stopped.
+   */
+  holdMerge(volumeId: string, merge: Merge): Promise<void>;
+  /** Ends a copy of layers, where one is under way: the daemon goes on as before. */
+  stopMerge(volumeId: string): Promise<void>;
+  /** Resolves once no daemon has `upper` open. What is answered from now on is read from `lower`; written to it where it is the top. */
+  leave(volumeId: string, merge: Merge, isTop: boolean): Promise<void>;
 };
 
 /** The daemon is there and said no: then it goes on as before. */
@@ -68,6 +80,27 @@ export class VolumeChanges {
   async carryOut(volumeId: string, next: Chains): Promise<void> {
     this.#records.change(next);
     await this.resume(volumeId);
+  }
+
+  /**
+   * Takes the upper layer out of the chains, which a daemon has copied. Resolves with false, the copy stopped, where the two are not to be
+   * merged any more.
+   */
+  async finishMerge(volumeId: string, merge: Merge): Promise<boolean> {
+    const next = mergeOf(this.#records.chains, volumeId);
+    if (next?.upper !== merge.upper || next.lower !== merge.lower) {
+      await this.#open.stopMerge(volumeId);
+      return false;
+    }
+    await this.#open.holdMerge(volumeId, merge);
+    try {
+      this.#records.change(merged(this.#records.chains, volumeId, merge));
+    } catch (error) {
+      await this.#open.stopMerge(volumeId);
+      throw error;
+    }
+    await this.resume(volumeId);
+    return true;
   }
 
   /** Finishes what is pending for the volume; nothing where nothing is. */
@@ -114,6 +147,8 @@ export class VolumeChanges {
         return this.carryOut(volumeId, extendByOverlay(this.#records.chains, volumeId, this.#newLayerId()));
       }
       await this.#orGiveUp(pending, this.#open.reopen(volumeId, effect.layer, sizeBytes));
+    } else if (effect.kind === "leave") {
+      await this.#open.leave(effect.volumeId, effect, effect.isTop);
     } else if (effect.kind === "switch") {
       const { volumeId, layer, isLarger } = effect;
       const { virtualBytes } = layerOf(chains, layer);

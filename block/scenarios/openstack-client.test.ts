@@ -15,9 +15,12 @@ const inShell = (command: string): readonly [string, readonly string[]] => [
 ];
 
 /** One `openstack` process that is given commands line by line. */
-const openstack = (commands: readonly string[]): Promise<{ readonly output: string; readonly errors: string }> =>
+const openstack = (
+  commands: readonly string[],
+  version = "3",
+): Promise<{ readonly output: string; readonly errors: string }> =>
   new Promise((resolve, reject) => {
-    const [shell, words] = inShell("/usr/bin/python3 /usr/bin/openstack");
+    const [shell, words] = inShell(`env OS_VOLUME_API_VERSION=${version} /usr/bin/python3 /usr/bin/openstack`);
     const child = spawn(shell, words, { env: cleanEnvironment() });
     let output = "";
     let errors = "";
@@ -142,6 +145,117 @@ it("types, quotas, services, zones and pools are managed by the client as it is"
   await all("volume type unset --project admin gold", "volume type delete gold");
   await cinder("quota-delete", projectId);
   expect(await cinder("quota-show", projectId)).toMatch(/\| volumes +\| 10 +\|/);
+});
+
+/** As `all`, in the microversion that has groups, messages and reversions. */
+const allIn = async (version: string, ...commands: string[]): Promise<readonly unknown[]> => {
+  const { output, errors } = await openstack(commands, version);
+  expect(errors).toBe("");
+  return valuesOf(output);
+};
+
+/** Resolves once all that the API lists there has the status, or once it lists nothing. */
+const untilListed = async (path: string, list: string, status: string | undefined): Promise<void> => {
+  known ??= adminToken();
+  const headers = { "x-auth-token": await known, "openstack-api-version": "volume 3.60" };
+  const base = String(installation.ready().endpoints["block"]);
+  for (let waited = 0; waited < 60_000; waited += 200) {
+    const answer = (await (await fetch(base + path, { headers })).json()) as Record<string, Thing[]>;
+    const found = answer[list] ?? [];
+    if (status === undefined ? found.length === 0 : found.length > 0 && found.every((one) => one["status"] === status))
+      return;
+    await sleep(200);
+  }
+  throw new Error(`${path} is not ${status ?? "empty"}`);
+};
+
+it("snapshots, what volumes are made of them, limits and offers are managed by the client as it is", async () => {
+  await all("volume create --size 1 disk");
+  await until("disk", "available");
+  const [made] = await all(
+    "volume snapshot create --volume disk --description first --property a=b early -f json",
+    "volume snapshot create --volume disk late",
+    "volume qos create --consumer front-end --property total_iops_sec=100 slow",
+    "volume type create limited",
+    "volume qos associate slow limited",
+    "volume type create --encryption-provider luks --encryption-control-location front-end secret",
+  );
+  expect(thing(made)).toMatchObject({ name: "early", description: "first", size: 1, properties: { a: "b" } });
+  await untilListed("/snapshots", "snapshots", "available");
+  const [shown, listed, qos, types] = await all(
+    "volume snapshot set --name begin --property c=d early",
+    "volume snapshot show begin -f json",
+    "volume snapshot list --long -f json",
+    "volume qos show slow -f json",
+    "volume type list --encryption-type -f json",
+    "volume create --snapshot begin --type limited copy",
+  );
+  expect(thing(shown)).toMatchObject({ status: "available", properties: { a: "b", c: "d" } });
+  expect(list(listed).map(({ Name }) => Name)).toEqual(["late", "begin"]);
+  expect(thing(qos)).toMatchObject({ consumer: "front-end", associations: ["limited"] });
+  expect(list(types).find(({ Name }) => Name === "secret")?.["Encryption"]).toMatchObject({ provider: "luks" });
+  await until("copy", "available");
+  const { errors } = await openstack(["volume delete disk"]);
+  expect(errors).toContain("have snapshots");
+  await cinder("--os-volume-api-version", "3.40", "revert-to-snapshot", String(list(listed)[0]?.["ID"]));
+  await until("disk", "available");
+  const [offered] = await all("volume transfer request create --name gift copy -f json");
+  const { auth_key: key, id } = thing(offered);
+  const [taken] = await all(`volume transfer request accept --auth-key ${String(key)} ${String(id)} -f json`);
+  expect(thing(taken)).toMatchObject({ name: "gift" });
+  await until("copy", "available");
+  const [retyped] = await all(
+    "volume snapshot delete late",
+    "volume delete copy",
+    "volume set --type limited disk",
+    "volume show disk -f json",
+    "volume delete --purge disk",
+  );
+  expect(thing(retyped)).toMatchObject({ type: "limited" });
+  await until("copy", "gone");
+  await until("disk", "gone");
+  await all("volume qos disassociate --all slow", "volume qos delete slow", "volume type delete limited secret");
+});
+
+it("groups, their snapshots and messages are managed by the client as it is", async () => {
+  const [made] = await allIn(
+    "3.60",
+    "volume group type create together -f json",
+    "volume group create --name all together __DEFAULT__ -f json",
+    "volume create --size 1 one",
+    "volume create --size 900 toolarge",
+  );
+  expect(thing(made)).toMatchObject({ Name: "together" });
+  await until("one", "available");
+  await until("toolarge", "error");
+  const groups = await allIn("3.60", "volume group set --name both all", "volume group list -f json");
+  const [group] = list(groups.at(-1));
+  expect(thing(group)).toMatchObject({ Name: "both", Status: "available" });
+  const token = await adminToken();
+  const base = String(installation.ready().endpoints["block"]);
+  const headers = { "x-auth-token": token, "openstack-api-version": "volume 3.60", "content-type": "application/json" };
+  const { volumes } = (await (await fetch(`${base}/volumes?name=one`, { headers })).json()) as { volumes: Thing[] };
+  const body = JSON.stringify({ group: { add_volumes: volumes[0]?.["id"] } });
+  const added = await fetch(`${base}/groups/${String(thing(group)["ID"])}`, { method: "PUT", headers, body });
+  expect(added.status).toBe(202);
+  await allIn("3.60", "volume group snapshot create --name point both");
+  await untilListed("/group_snapshots/detail", "group_snapshots", "available");
+  const [snapshots, messages] = await allIn(
+    "3.60",
+    "volume group snapshot list -f json",
+    "volume message list -f json",
+    "volume group snapshot delete point",
+    "volume delete toolarge",
+  );
+  expect(list(snapshots)).toMatchObject([{ Name: "point" }]);
+  expect(list(messages)).toMatchObject([
+    { "User Message": "schedule allocate volume:Could not find any available weighted backend." },
+  ]);
+  await untilListed("/group_snapshots/detail", "group_snapshots", undefined);
+  await allIn("3.60", "volume group delete --force both");
+  await until("one", "gone");
+  await untilListed("/groups/detail", "groups", undefined);
+  await allIn("3.60", "volume group type delete together");
 });
 
 it("an attachment opens the volume, and all goes on after everything was killed", async () => {

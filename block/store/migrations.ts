@@ -1,6 +1,7 @@
 import { type ColumnDefinitionBuilder, type Kysely, sql } from "kysely";
 import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
+import { LATER_MIGRATIONS } from "./later-migrations.ts";
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
 
@@ -124,4 +125,5 @@ export const BLOCK_MIGRATIONS: readonly Migration[] = [
   { name: "0001-types", up: types },
   { name: "0002-volumes", up: volumes },
   { name: "0003-tasks-quotas-services", up: tasksQuotasServices },
+  ...LATER_MIGRATIONS,
 ];

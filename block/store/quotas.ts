@@ -1,16 +1,27 @@
 import { sql } from "kysely";
 import { blockError } from "../core/block-error.ts";
-import { DEFAULT_QUOTAS, type Demand, type Excess, excessOf, type Usage } from "../core/quota.ts";
+import {
+  DEFAULT_QUOTAS,
+  type Demand,
+  exceeds,
+  type Excess,
+  excessOf,
+  typeExcessOf,
+  type Usage,
+} from "../core/quota.ts";
 import type { BlockDatabase, BlockTransaction } from "./schema.ts";
 
 /** Whose limits hold for every project that has no row of its own. */
 const DEFAULT_CLASS = "class:default";
 
+const NONE: Usage = { volumes: 0, snapshots: 0, gigabytes: 0 };
+
 export type TypeUsage = { readonly typeName: string; readonly usage: Usage };
 
 /** Counted, not kept: there is nothing that could drift. */
 export const usageOf = async (database: BlockDatabase, projectId: string): Promise<readonly TypeUsage[]> => {
-  const rows = await database
+  const usages = new Map<string, Usage>();
+  const volumes = await database
     .selectFrom("volumes")
     .innerJoin("volume_types", "volume_types.id", "volumes.volume_type_id")
     .select([
@@ -21,16 +32,37 @@ export const usageOf = async (database: BlockDatabase, projectId: string): Promi
     .where("volumes.project_id", "=", projectId)
     .groupBy("volume_types.name")
     .execute();
-  return rows.map(({ type_name: typeName, volumes, gigabytes }) => ({
-    typeName,
-    usage: { volumes: Number(volumes), gigabytes: Number(gigabytes) },
-  }));
+  for (const row of volumes)
+    usages.set(row.type_name, { volumes: Number(row.volumes), snapshots: 0, gigabytes: Number(row.gigabytes) });
+  const snapshots = await database
+    .selectFrom("snapshots")
+    .innerJoin("volumes", "volumes.id", "snapshots.volume_id")
+    .innerJoin("volume_types", "volume_types.id", "volumes.volume_type_id")
+    .select([
+      "volume_types.name as type_name",
+      sql<number>`COUNT(*)`.as("snapshots"),
+      sql<number>`SUM(snapshots.size_gib)`.as("gigabytes"),
+    ])
+    .where("snapshots.project_id", "=", projectId)
+    .groupBy("volume_types.name")
+    .execute();
+  for (const row of snapshots) {
+    const { volumes: count, gigabytes } = usages.get(row.type_name) ?? NONE;
+    const sum = gigabytes + Number(row.gigabytes);
+    usages.set(row.type_name, { volumes: count, snapshots: Number(row.snapshots), gigabytes: sum });
+  }
+  return [...usages].map(([typeName, usage]) => ({ typeName, usage }));
 };
 
-export const sumOf = (usages: readonly TypeUsage[]): Usage => ({
-  volumes: usages.reduce((sum, { usage }) => sum + usage.volumes, 0),
-  gigabytes: usages.reduce((sum, { usage }) => sum + usage.gigabytes, 0),
-});
+export const sumOf = (usages: readonly TypeUsage[]): Usage =>
+  usages.reduce(
+    (sum, { usage }) => ({
+      volumes: sum.volumes + usage.volumes,
+      snapshots: sum.snapshots + usage.snapshots,
+      gigabytes: sum.gigabytes + usage.gigabytes,
+    }),
+    NONE,
+  );
 
 const rowsOf = async (database: BlockDatabase, projectId: string): Promise<ReadonlyMap<string, number>> => {
   const rows = await database
@@ -81,16 +113,21 @@ export const removeLimits = async (transaction: BlockTransaction, projectId: str
   await transaction.deleteFrom("quota_limits").where("project_id", "=", projectId).execute();
 };
 
-const NONE: Usage = { volumes: 0, gigabytes: 0 };
-
 /** In Cinder's words, which clients show. */
 const refusal = ({ resource, limit, inUse, requested }: Excess): string => {
   if (resource.startsWith("volumes"))
     return `VolumeLimitExceeded: Maximum number of volumes allowed (${limit}) exceeded for quota '${resource}'.`;
+  if (resource.startsWith("snapshots"))
+    return `SnapshotLimitExceeded: Maximum number of snapshots allowed (${limit}) exceeded for quota '${resource}'.`;
+  if (resource === "groups") return `GroupLimitExceeded: Maximum number of groups allowed (${limit}) exceeded.`;
   if (resource === "per_volume_gigabytes")
     return `VolumeSizeExceedsLimit: Requested volume size ${requested}G is larger than maximum allowed limit ${limit}G.`;
   const have = `Requested ${requested}G, quota is ${limit}G and ${inUse}G has been consumed.`;
   return `VolumeSizeExceedsAvailableQuota: Requested volume or snapshot exceeds allowed ${resource} quota. ${have}`;
+};
+
+const refuseExcess = (excess: Excess | undefined): void => {
+  if (excess !== undefined) throw blockError("over-quota", refusal(excess), { ...excess });
 };
 
 /**
@@ -105,7 +142,27 @@ export const assertQuota = async (
 ): Promise<void> => {
   const usages = await usageOf(transaction, projectId);
   const ofType = usages.find((one) => one.typeName === typeName)?.usage ?? NONE;
-  const excess = excessOf(await limitsOf(transaction, projectId), sumOf(usages), ofType, typeName, demand);
-  if (excess === undefined) return;
-  throw blockError("over-quota", refusal(excess), { ...excess });
+  refuseExcess(excessOf(await limitsOf(transaction, projectId), sumOf(usages), ofType, typeName, demand));
+};
+
+/** The same for what the project has already, and that is to be of another type. */
+export const assertTypeQuota = async (
+  transaction: BlockTransaction,
+  projectId: string,
+  typeName: string,
+  demand: Demand,
+): Promise<void> => {
+  const ofType = (await usageOf(transaction, projectId)).find((one) => one.typeName === typeName)?.usage ?? NONE;
+  refuseExcess(typeExcessOf(await limitsOf(transaction, projectId), ofType, typeName, demand));
+};
+
+export const groupCountOf = async (database: BlockDatabase, projectId: string): Promise<number> => {
+  const counted = database.selectFrom("volume_groups").select(sql<number>`COUNT(*)`.as("count"));
+  return Number((await counted.where("project_id", "=", projectId).executeTakeFirstOrThrow()).count);
+};
+
+/** Throws `over-quota` where the project may have no further group. Requires: in the transaction that adds it. */
+export const assertGroupQuota = async (transaction: BlockTransaction, projectId: string): Promise<void> => {
+  const limit = (await limitsOf(transaction, projectId))("groups");
+  refuseExcess(exceeds("groups", limit, await groupCountOf(transaction, projectId), 1));
 };

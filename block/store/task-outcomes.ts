@@ -1,6 +1,10 @@
 import type { TaskOutcome } from "../core/volume-task.ts";
-import type { AttachmentStatus } from "../core/volume-state.ts";
+import type { AttachmentStatus, VolumeEvent } from "../core/volume-state.ts";
+import type { SnapshotEvent } from "../core/snapshot-state.ts";
+import { followGroup, followGroupSnapshot } from "./groups.ts";
+import { addMessage } from "./messages.ts";
 import type { BlockTransaction } from "./schema.ts";
+import { findSnapshot, settleSnapshot, snapshotsOf } from "./snapshots.ts";
 import { findVolume, followAttachments, settleVolume, type Volume } from "./volumes.ts";
 
 const setAttachments = async (
@@ -21,6 +25,79 @@ const settleGrowth = async (transaction: BlockTransaction, volume: Volume, hasGr
     .execute();
 };
 
+/** Snapshots that were to go with their volume, and did not. */
+const keepSnapshots = async (transaction: BlockTransaction, volumeId: string, nowMs: number): Promise<void> => {
+  for (const snapshot of await snapshotsOf(transaction, volumeId))
+    await settleSnapshot(transaction, snapshot, { kind: "delete-failed" }, nowMs);
+};
+
+/** What its project's members are told of a volume that failed. */
+const tellOfVolume = async (
+  transaction: BlockTransaction,
+  volume: Volume,
+  kind: VolumeEvent["kind"],
+  nowMs: number,
+): Promise<void> => {
+  const about = { projectId: volume.project_id, resourceType: "VOLUME", resourceId: volume.id } as const;
+  if (kind === "create-failed") {
+    const failed =
+      volume.backend === null
+        ? ({ action: "schedule", detail: "no-backend" } as const)
+        : ({ action: "create", detail: "create-failed" } as const);
+    await addMessage(transaction, { ...about, ...failed }, nowMs);
+  }
+  if (kind === "extend-failed")
+    await addMessage(transaction, { ...about, action: "extend", detail: "extend-failed" }, nowMs);
+};
+
+const settleVolumeEnd = async (
+  transaction: BlockTransaction,
+  volume: Volume,
+  event: VolumeEvent,
+  reason: string | undefined,
+  nowMs: number,
+): Promise<void> => {
+  if (event.kind === "extended" || event.kind === "extend-failed")
+    await settleGrowth(transaction, volume, event.kind === "extended");
+  if (event.kind === "delete-failed") await keepSnapshots(transaction, volume.id, nowMs);
+  await settleVolume(transaction, volume, event, nowMs);
+  // Attachments that came and went while it grew.
+  if (event.kind === "extended") {
+    const grown = await findVolume(transaction, volume.id);
+    if (grown !== undefined) await followAttachments(transaction, grown, nowMs);
+  }
+  await transaction
+    .updateTable("volumes")
+    .set({ failure: reason ?? null })
+    .where("id", "=", volume.id)
+    .execute();
+  await tellOfVolume(transaction, volume, event.kind, nowMs);
+  await followGroup(transaction, volume.group_id);
+};
+
+const settleSnapshotEnd = async (
+  transaction: BlockTransaction,
+  snapshotId: string,
+  event: SnapshotEvent,
+  reason: string | undefined,
+  nowMs: number,
+): Promise<void> => {
+  const snapshot = await findSnapshot(transaction, snapshotId);
+  if (snapshot === undefined) return;
+  await settleSnapshot(transaction, snapshot, event, nowMs);
+  await transaction
+    .updateTable("snapshots")
+    .set({ failure: reason ?? null, ...(event.kind === "created" ? { progress: "100%" } : {}) })
+    .where("id", "=", snapshotId)
+    .execute();
+  const about = { projectId: snapshot.project_id, resourceType: "VOLUME_SNAPSHOT", resourceId: snapshotId } as const;
+  if (event.kind === "create-failed")
+    await addMessage(transaction, { ...about, action: "snapshot-create", detail: "snapshot-create-failed" }, nowMs);
+  if (event.kind === "delete-failed")
+    await addMessage(transaction, { ...about, action: "snapshot-delete", detail: "snapshot-delete-failed" }, nowMs);
+  await followGroupSnapshot(transaction, snapshot.group_snapshot_id);
+};
+
 /** Writes what became of a task, in the transaction that removes it. A volume that is gone has nothing to be written. */
 export const settleOutcome = async (
   transaction: BlockTransaction,
@@ -31,23 +108,21 @@ export const settleOutcome = async (
   const volume = await findVolume(transaction, volumeId);
   if (volume === undefined) return;
   switch (outcome.kind) {
-    case "volume": {
-      const { event, reason } = outcome;
-      if (event.kind === "extended" || event.kind === "extend-failed")
-        await settleGrowth(transaction, volume, event.kind === "extended");
-      await settleVolume(transaction, volume, event, nowMs);
-      // Attachments that came and went while it grew.
-      if (event.kind === "extended") {
-        const grown = await findVolume(transaction, volumeId);
-        if (grown !== undefined) await followAttachments(transaction, grown, nowMs);
-      }
-      const failure = reason ?? null;
-      await transaction.updateTable("volumes").set({ failure }).where("id", "=", volumeId).execute();
-      return;
-    }
+    case "volume":
+      return settleVolumeEnd(transaction, volume, outcome.event, outcome.reason, nowMs);
     case "volume-gone":
       await transaction.deleteFrom("volumes").where("id", "=", volumeId).execute();
-      return;
+      return followGroup(transaction, volume.group_id);
+    case "snapshot":
+      return settleSnapshotEnd(transaction, outcome.snapshotId, outcome.event, outcome.reason, nowMs);
+    case "snapshot-gone": {
+      const gone = await findSnapshot(transaction, outcome.snapshotId);
+      await transaction.deleteFrom("snapshots").where("id", "=", outcome.snapshotId).execute();
+      return followGroupSnapshot(transaction, gone?.group_snapshot_id ?? null);
+    }
+    case "revert-ended":
+      await settleVolumeEnd(transaction, volume, outcome.event, outcome.reason, nowMs);
+      return settleSnapshotEnd(transaction, outcome.snapshotId, { kind: "revert-ended" }, undefined, nowMs);
     case "connected":
       return;
     case "connect-failed":

@@ -46,6 +46,9 @@ export const extraSpecsOf = async (
 export const specsOf = async (database: BlockDatabase, typeId: string): Promise<Readonly<Record<string, string>>> =>
   (await extraSpecsOf(database, [typeId])).get(typeId) ?? {};
 
+export const typeNameOf = async (database: BlockDatabase, typeId: string): Promise<string> =>
+  (await database.selectFrom("volume_types").select("name").where("id", "=", typeId).executeTakeFirstOrThrow()).name;
+
 /** Sets keys, others stay. */
 export const writeExtraSpecs = async (
   transaction: BlockTransaction,
@@ -65,7 +68,14 @@ export const writeExtraSpecs = async (
 export const ensureDefaultType = async (database: BlockDatabase, name: string, nowMs: number): Promise<void> => {
   await database
     .insertInto("volume_types")
-    .values({ id: randomUUID(), name, description: "Default Volume Type", is_public: 1, created_at_ms: nowMs })
+    .values({
+      id: randomUUID(),
+      name,
+      description: "Default Volume Type",
+      is_public: 1,
+      created_at_ms: nowMs,
+      qos_specs_id: null,
+    })
     .onConflict((conflict) => conflict.column("name").doNothing())
     .execute();
 };

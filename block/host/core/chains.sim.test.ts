@@ -15,7 +15,12 @@ import {
   garbageOf,
   type Layer,
   type LayerId,
+  layerOf,
+  type Merge,
+  mergeOf,
   NO_CHAINS,
+  type Pending,
+  pendingOf,
   volumeOf,
   withoutSnapshot,
   withoutVolume,
@@ -24,6 +29,7 @@ import {
 /*
  * Volumes of a few blocks on a disk that is a map, under clients that write whenever the host takes a step. The host is killed between any two
  * of its steps, and in the middle of what it begins again; daemons die, refuse, and go on without it; the pool is full; layers cannot grow.
+ * Daemons copy layers for merges meanwhile, and are interrupted in that, too.
  */
 
 const SEEDS = 300;
@@ -33,9 +39,16 @@ const BLOCKS = 6;
 class Killed extends Error {}
 
 type Content = Map<number, number>;
-type Daemon = { chain: LayerId[]; size: number };
+/** `copying`: a merge that the daemon copies for; with `isHeld` it answers no client. */
+type Daemon = {
+  chain: LayerId[];
+  size: number;
+  copying?: { merge: Merge; isReady: boolean; isHeld: boolean } | undefined;
+};
 /** What clients may expect: what was acknowledged. `size` is in blocks. */
 type Expected = { content: Content; size: number; snapshots: Map<string, Content> };
+
+const isMerge = ({ kind }: Pending): boolean => kind === "merge";
 
 class World {
   readonly random: Random;
@@ -47,6 +60,7 @@ class World {
   readonly #grown = new Map<LayerId, number>();
   isDown = false;
   isCalm = false;
+  merges = 0;
   #host: VolumeChanges | undefined;
   #writes = 0;
   #names = 0;
@@ -72,7 +86,7 @@ class World {
   step(): void {
     if (this.isDown) throw new Killed();
     for (const volumeId of this.daemons.keys()) {
-      if (this.chance(40)) this.write(volumeId);
+      if (this.chance(40) && this.exported.has(volumeId)) this.write(volumeId);
       if (this.chance(2)) this.daemons.delete(volumeId);
     }
     if (this.chance(4)) {
@@ -85,7 +99,7 @@ class World {
     const daemon = this.daemons.get(volumeId);
     const expected = this.expected.get(volumeId);
     const top = this.disk.get(daemon?.chain[0] ?? "");
-    if (daemon === undefined || expected === undefined) return;
+    if (daemon === undefined || expected === undefined || daemon.copying?.isHeld === true) return;
     if (top === undefined) throw new Error("a daemon writes to a layer that is gone");
     const block = this.random.below(Math.min(daemon.size, expected.size));
     this.#writes += 1;
@@ -120,6 +134,7 @@ class World {
       chains: NO_CHAINS,
       change: (next: Chains) => {
         this.step();
+        if (next.pending.filter(isMerge).length > this.chains.pending.filter(isMerge).length) this.merges += 1;
         this.chains = next;
         this.step();
       },
@@ -150,6 +165,7 @@ class World {
     },
     remove: async (layer: Layer) => {
       this.step();
+      for (const { chain } of this.daemons.values()) expect(chain).not.toContain(layer.id);
       this.disk.delete(layer.id);
       this.step();
     },
@@ -158,12 +174,59 @@ class World {
   readonly open: OpenVolumes = {
     switchTo: async (volumeId, layer) => this.#change(volumeId, layer, undefined),
     reopen: async (volumeId, layer, size) => this.#change(volumeId, layer, size),
+    holdMerge: async (volumeId, merge) => {
+      this.step();
+      const copying = this.daemons.get(volumeId)?.copying;
+      if (copying?.isReady !== true || copying.merge.upper !== merge.upper || this.chance(5)) {
+        this.stopCopying(volumeId);
+        throw new RingsteadError("merge-failed", "no");
+      }
+      this.copyBlocks(merge);
+      copying.isHeld = true;
+      this.step();
+    },
+    stopMerge: async (volumeId) => {
+      this.step();
+      this.stopCopying(volumeId);
+    },
+    leave: async (volumeId, { upper }) => {
+      this.step();
+      if (this.chance(20)) await this.#host?.collect();
+      const daemon = this.daemons.get(volumeId);
+      if (daemon === undefined) return;
+      if (this.chance(5)) {
+        this.daemons.delete(volumeId);
+        throw new RingsteadError("daemon-lost", "gone");
+      }
+      daemon.chain = daemon.chain.filter((id) => id !== upper);
+      this.step();
+      this.stopCopying(volumeId);
+      this.step();
+    },
   };
+
+  copyBlocks({ upper, lower }: Merge, from = 0, to = Number.POSITIVE_INFINITY): void {
+    const [source, target] = [this.disk.get(upper), this.disk.get(lower)];
+    if (source === undefined || target === undefined) throw new Error("a daemon copies layers that are gone");
+    for (const [block, value] of source) {
+      expect(block).toBeLessThan(layerOf(this.chains, lower).virtualBytes);
+      if (block >= from && block < to) target.set(block, value);
+    }
+  }
+
+  /** A daemon that runs for the copy alone ends with it. */
+  stopCopying(volumeId: string): void {
+    const daemon = this.daemons.get(volumeId);
+    if (daemon === undefined) return;
+    daemon.copying = undefined;
+    if (!this.exported.has(volumeId)) this.daemons.delete(volumeId);
+  }
 
   #change(volumeId: string, layer: LayerId, size: number | undefined): void {
     this.step();
     const daemon = this.daemons.get(volumeId);
     if (daemon === undefined) return;
+    daemon.copying = undefined;
     if (daemon.chain[0] !== layer) {
       if (this.chance(5)) throw new RingsteadError("daemon-refused", "no");
       daemon.chain = chainOf(this.chains, layer).map(({ id }) => id);
@@ -179,6 +242,10 @@ class World {
   /** A new process: what it has is what is written. */
   newHost(): VolumeChanges {
     this.isDown = false;
+    // What nobody who lives began is not finished, unless the record has it.
+    for (const volumeId of this.daemons.keys())
+      if (this.chains.volumes.has(volumeId) && pendingOf(this.chains, volumeId)?.kind !== "merge")
+        this.stopCopying(volumeId);
     this.#host = new VolumeChanges(this.records, this.space, this.open, () => this.newName());
     return this.#host;
   }
@@ -219,7 +286,8 @@ class World {
       const layers = chainOf(this.chains, volume.top).map(({ id }) => id);
       expect(this.contentOf(layers, size)).toEqual(nonZero(content));
       const daemon = this.daemons.get(volumeId);
-      if (daemon !== undefined) expect(daemon).toEqual({ chain: layers, size });
+      if (daemon !== undefined) expect({ chain: daemon.chain, size: daemon.size }).toEqual({ chain: layers, size });
+      expect(daemon?.copying?.isHeld ?? false).toBe(false);
       expect(volume.snapshots.map(({ id }) => id).toSorted()).toEqual([...snapshots.keys()].toSorted());
       for (const { id, layer, sizeBytes } of volume.snapshots) {
         const frozen = chainOf(this.chains, layer).map((one) => one.id);
@@ -277,6 +345,7 @@ const operations: readonly Operation[] = [
     const snapshot = world.pick(source?.snapshots ?? []);
     if (source === undefined || snapshot === undefined || world.expected.size >= 4) return;
     const volumeId = world.newName();
+    await world.open.stopMerge(source.id);
     const wanted = { volumeId, pool: "p", sizeBytes: snapshot.sizeBytes + world.random.below(2) };
     const next = beginCreateFromSnapshot(world.chains, wanted, source.id, snapshot.id, world.newName());
     await host.carryOut(volumeId, next);
@@ -288,13 +357,6 @@ const operations: readonly Operation[] = [
   },
   async (world, host) => {
     const volume = world.pick([...world.chains.volumes.values()]);
-    const snapshot = world.pick(volume?.snapshots ?? []);
-    if (volume === undefined || snapshot === undefined) return;
-    world.records.change(withoutSnapshot(world.chains, volume.id, snapshot.id));
-    await host.collect();
-  },
-  async (world, host) => {
-    const volume = world.pick([...world.chains.volumes.values()]);
     if (volume === undefined) return;
     await host.carryOut(volume.id, beginExtend(world.chains, volume.id, volume.sizeBytes + 1 + world.random.below(2)));
   },
@@ -302,6 +364,7 @@ const operations: readonly Operation[] = [
     const volume = world.pick([...world.chains.volumes.values()].filter(({ id }) => !world.exported.has(id)));
     const latest = volume?.snapshots.at(-1);
     if (volume === undefined || latest === undefined) return;
+    await world.open.stopMerge(volume.id);
     await host.carryOut(volume.id, beginRevert(world.chains, volume.id, latest.id, world.newName()));
   },
   async (world, host) => {
@@ -311,6 +374,7 @@ const operations: readonly Operation[] = [
       ),
     );
     if (volume === undefined) return;
+    await world.open.stopMerge(volume.id);
     world.records.change(withoutVolume(world.chains, volume.id));
     await host.collect();
   },
@@ -321,6 +385,47 @@ const operations: readonly Operation[] = [
     if (!world.exported.has(volumeId)) world.daemons.delete(volumeId);
   },
 ];
+
+const merging: readonly Operation[] = [
+  async (world, host) => {
+    const volume = world.pick([...world.chains.volumes.values()]);
+    const snapshot = world.pick(volume?.snapshots ?? []);
+    if (volume === undefined || snapshot === undefined) return;
+    world.records.change(withoutSnapshot(world.chains, volume.id, snapshot.id));
+    await host.collect();
+  },
+  async (world, host) => {
+    const volumeId = world.pick(
+      [...world.chains.volumes.keys()].filter((id) => mergeOf(world.chains, id) !== undefined),
+    );
+    const daemon = volumeId === undefined ? undefined : copyFor(world, volumeId);
+    const copying = daemon?.copying;
+    if (volumeId === undefined || daemon === undefined || copying === undefined) return;
+    for (let block = 0; block < BLOCKS * 2; block++) {
+      if (daemon.copying !== copying || world.daemons.get(volumeId) !== daemon) return;
+      world.copyBlocks(copying.merge, block, block + 1);
+      if (block % 3 === 0) world.step();
+    }
+    copying.isReady = true;
+    if (world.chance(60)) await host.finishMerge(volumeId, copying.merge);
+  },
+  async (world, host) => {
+    const ready = world.pick([...world.daemons].filter(([, { copying }]) => copying?.isReady === true));
+    const copying = ready?.[1].copying;
+    if (ready === undefined || copying === undefined) return;
+    await host.finishMerge(ready[0], copying.merge);
+  },
+];
+
+/** Begins to copy for what of the volume can be merged, upon the daemon that it has or one for this alone. */
+const copyFor = (world: World, volumeId: string): Daemon | undefined => {
+  const merge = mergeOf(world.chains, volumeId);
+  if (!world.exported.has(volumeId) && !world.daemons.has(volumeId)) world.startDaemon(volumeId);
+  const daemon = world.daemons.get(volumeId);
+  if (merge === undefined || daemon === undefined) return undefined;
+  daemon.copying = { merge, isReady: false, isHeld: false };
+  return daemon;
+};
 
 /** Brings what clients may expect up to what a finished or abandoned change made true. */
 const settle = (world: World, before: ReadonlyMap<string, Content>): void => {
@@ -334,13 +439,15 @@ const settle = (world: World, before: ReadonlyMap<string, Content>): void => {
   learn(world, before);
 };
 
-const runSeed = async (seed: bigint): Promise<void> => {
+/** Resolves with the merges that were finished. */
+const runSeed = async (seed: bigint): Promise<number> => {
   const world = new World(seed);
   let host = world.newHost();
   for (let count = 0; count < OPERATIONS; count++) {
-    const operation = world.pick(operations);
+    // What is rare by chance is drawn more often: a merge needs a deleted snapshot.
+    const operation = world.pick(world.random.below(3) === 0 ? merging : operations);
     const before = new Map([...world.expected].map(([id, { content }]) => [id, new Map(content)]));
-    const tops = new Map([...world.chains.volumes].map(([id, { top }]) => [id, top]));
+    const layers = new Set(world.chains.layers.keys());
     try {
       await operation?.(world, host);
     } catch (error) {
@@ -348,7 +455,7 @@ const runSeed = async (seed: bigint): Promise<void> => {
     }
     if (world.isDown || world.chains.pending.length > 0) host = await world.recover();
     else await host.collect().catch(async () => (host = await world.recover()));
-    noteReverts(world, tops);
+    noteReverts(world, layers);
     settle(world, before);
     world.isCalm = true;
     for (const volumeId of world.exported) {
@@ -358,28 +465,32 @@ const runSeed = async (seed: bigint): Promise<void> => {
     world.isCalm = false;
     world.check();
   }
+  return world.merges;
 };
 
 /** A reverted volume is what its latest snapshot is: nobody wrote to it meanwhile. */
-const noteReverts = (world: World, tops: ReadonlyMap<string, LayerId>): void => {
+const noteReverts = (world: World, before: ReadonlySet<LayerId>): void => {
   for (const [volumeId, volume] of world.chains.volumes) {
     const latest = volume.snapshots.at(-1);
     const expected = world.expected.get(volumeId);
     if (latest === undefined || expected === undefined || world.exported.has(volumeId)) continue;
     const base = world.chains.layers.get(volume.top)?.base;
     const frozen = expected.snapshots.get(latest.id);
-    const wasReverted = tops.get(volumeId) !== volume.top && base === latest.layer && frozen !== undefined;
+    const wasReverted = !before.has(volume.top) && base === latest.layer && frozen !== undefined;
     if (wasReverted) expected.content = new Map(frozen);
   }
 };
 
 test("no acknowledged byte is lost and no layer leaks, whenever hosts and daemons die", async () => {
   const { first, count } = chosenSeeds(SEEDS);
+  let merges = 0;
   for (let seed = first; seed < first + BigInt(count); seed++) {
     try {
-      await runSeed(seed);
+      merges += await runSeed(seed);
     } catch (error) {
       throw new Error(`SEED=${seed} ./scripts/test simulation`, { cause: error });
     }
   }
+  // A simulation that merges nothing shows nothing of merges.
+  if (count === SEEDS) expect(merges).toBeGreaterThan(SEEDS / 4);
 });

@@ -12,6 +12,10 @@ import { RingsteadError } from "../../../common/errors.ts";
  *     begin ──▶ making ──new layers are made──▶ made ──the daemon switches to them, the top grows──▶ finish: the record says so
  *                 └─ failed ──▶ abandon ◀── refused, and nothing was switched ─┘
  *
+ * A frozen layer that only the one above it reads is merged with that one: what is in the upper is copied into the lower, long before anything is
+ * written. As long as the upper lies upon it, what is copied shows nowhere, so that it may be interrupted, repeated or left at any point. Once
+ * both are alike, one replacement of the record takes the upper out, as a change in the stage `made`: daemons leave it, then it is garbage.
+ *
  * Whoever finds a change that was begun goes on where its stage says. `making` may be done again from the start: no daemon has the new layers
  * yet. From `made` on a daemon may have bytes in them that were acknowledged, so they are never made again, and the change is always finished.
  */
@@ -67,13 +71,20 @@ type Change =
     }
   /** Without `overlay` the top itself grows; with it, where it cannot, a larger layer is put upon it. */
   | { readonly kind: "extend"; readonly volumeId: string; readonly sizeBytes: number; readonly overlay?: LayerId }
-  | { readonly kind: "revert"; readonly volumeId: string; readonly snapshotId: string; readonly overlay: LayerId };
+  | { readonly kind: "revert"; readonly volumeId: string; readonly snapshotId: string; readonly overlay: LayerId }
+  /** `upper` is in `lower` and in no chain any more; a daemon may still have it open. */
+  | ({ readonly kind: "merge"; readonly volumeId: string } & Merge);
+
+/** Two layers of one volume, the one directly upon the other, that can be one: `lower`. */
+export type Merge = { readonly upper: LayerId; readonly lower: LayerId };
 
 /** What a change does once its layers are made; doing it twice is doing it once. */
 export type Effect =
   /** The daemon that exports the volume, where one does, goes on upon `layer`: at once, or with its exports closed for a moment. */
   | { readonly kind: "switch"; readonly volumeId: string; readonly layer: LayerId; readonly isLarger: boolean }
   /** The top takes `sizeBytes`, or answers that it cannot grow where it is: then nothing was changed. */
+  /** The daemon that exports the volume, where one does, reads and writes `lower` in place of `upper` and closes that. */
+  | ({ readonly kind: "leave"; readonly volumeId: string; readonly isTop: boolean } & Merge)
   | { readonly kind: "grow"; readonly volumeId: string; readonly layer: LayerId; readonly sizeBytes: number }
   | { readonly kind: "none" };
 
@@ -232,6 +243,54 @@ export const beginRevert = (chains: Chains, volumeId: string, snapshotId: string
   );
 };
 
+/** How many layers read through each: as many as say that it is their base. */
+export const readersOf = ({ layers }: Chains): ReadonlyMap<LayerId, number> => {
+  const readers = new Map<LayerId, number>();
+  for (const { base } of layers.values()) if (base !== undefined) readers.set(base, (readers.get(base) ?? 0) + 1);
+  return readers;
+};
+
+/**
+ * What of a volume can be merged next: the lowest pair of its layers that nobody else reads, whose lower one no snapshot is and which is as
+ * large as the upper. The copy goes down, so that the layer at the bottom stays what it is, most often raw; undefined where there is nothing
+ * to merge, or while the volume is being changed.
+ */
+export const mergeOf = (
+  chains: Chains,
+  volumeId: string,
+  readers: ReadonlyMap<LayerId, number> = readersOf(chains),
+): Merge | undefined => {
+  const volume = chains.volumes.get(volumeId);
+  if (volume === undefined || pendingOf(chains, volumeId) !== undefined) return undefined;
+  const kept = new Set(volume.snapshots.map(({ layer }) => layer));
+  let found: Merge | undefined;
+  const chain = chainOf(chains, volume.top);
+  for (const [index, lower] of chain.entries()) {
+    const upper = chain[index - 1];
+    if (upper === undefined) continue;
+    // Below a layer that several read nothing is this volume's alone.
+    if ((readers.get(lower.id) ?? 0) > 1) break;
+    if (!kept.has(lower.id) && lower.virtualBytes >= upper.virtualBytes) found = { upper: upper.id, lower: lower.id };
+  }
+  return found;
+};
+
+/** The chains once `lower` has all that `upper` has. Requires: `merge` is `mergeOf` this volume. */
+export const merged = (chains: Chains, volumeId: string, merge: Merge): Chains => {
+  const volume = volumeOf(chains, volumeId);
+  const { upper, lower } = merge;
+  const moved = (layer: LayerId): LayerId => (layer === upper ? lower : layer);
+  const layers = [...chains.layers.values()]
+    .filter(({ base }) => base === upper)
+    .map((layer) => ({ ...layer, base: lower }));
+  const snapshots = volume.snapshots.map((snapshot) => ({ ...snapshot, layer: moved(snapshot.layer) }));
+  return {
+    layers: changed(chains.layers, ...layers),
+    volumes: changed(chains.volumes, { ...volume, top: moved(volume.top), snapshots }),
+    pending: [...chains.pending, { kind: "merge", stage: "made", volumeId, ...merge }],
+  };
+};
+
 /** The layers that a change needs, in the order in which they are made. */
 export const newLayersOf = (pending: Pending): readonly LayerId[] => {
   switch (pending.kind) {
@@ -244,6 +303,8 @@ export const newLayersOf = (pending: Pending): readonly LayerId[] => {
       return [pending.overlay];
     case "extend":
       return pending.overlay === undefined ? [] : [pending.overlay];
+    case "merge":
+      return [];
   }
 };
 
@@ -268,6 +329,10 @@ export const effectOf = (chains: Chains, pending: Pending): Effect => {
       const { overlay, sizeBytes } = pending;
       if (overlay !== undefined) return { kind: "switch", volumeId, layer: overlay, isLarger: true };
       return { kind: "grow", volumeId, layer: volumeOf(chains, volumeId).top, sizeBytes };
+    }
+    case "merge": {
+      const { upper, lower } = pending;
+      return { kind: "leave", volumeId, upper, lower, isTop: volumeOf(chains, volumeId).top === lower };
     }
   }
 };
@@ -304,6 +369,8 @@ export const finish = (chains: Chains, pending: Pending): Chains => {
     }
     case "revert":
       return put({ ...volumeOf(chains, volumeId), top: pending.overlay });
+    case "merge":
+      return { ...chains, pending: rest };
   }
 };
 
@@ -342,7 +409,8 @@ export const garbageOf = (chains: Chains): readonly Layer[] => {
     reach(top);
     for (const { layer } of snapshots) reach(layer);
   }
-  for (const pending of chains.pending) for (const id of newLayersOf(pending)) reach(id);
+  for (const pending of chains.pending)
+    for (const id of pending.kind === "merge" ? [pending.upper] : newLayersOf(pending)) reach(id);
   const garbage = [...chains.layers.values()].filter(({ id }) => !reached.has(id));
   const depths = new Map(garbage.map(({ id }) => [id, chainOf(chains, id).length]));
   return garbage.toSorted((one, other) => (depths.get(other.id) ?? 0) - (depths.get(one.id) ?? 0));

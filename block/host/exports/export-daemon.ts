@@ -11,7 +11,7 @@ import {
   startTimeOf,
 } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
-import type { LayerId } from "../core/chains.ts";
+import type { LayerId, Merge } from "../core/chains.ts";
 import {
   CACHE_MODES,
   type CacheMode,
@@ -37,7 +37,12 @@ export type Listening =
   | { readonly kind: "unix" }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly keysFolder: string };
 
-export type ServedAttachment = { readonly attachmentId: string; readonly isReadOnly: boolean };
+export type ServedAttachment = {
+  readonly attachmentId: string;
+  readonly isReadOnly: boolean;
+  /** Flushes after each write, before it is answered. */
+  readonly isWriteThrough?: boolean;
+};
 
 const START_LIMIT_MS = 15_000;
 const POLL_MS = 5;
@@ -49,11 +54,25 @@ const CONNECTIONS_LIMIT = 128;
 /** What strangers at a port make a daemon say must not fill the disk. */
 const LOG_LIMIT_BYTES = 1024 * 1024;
 const TLS_OBJECT = "keys";
+/** A daemon copies for one merge at a time. The filter that sees a top's writes meanwhile has a name, so that it may be taken away by it. */
+const MERGE_JOB = "merge";
+const MERGE_FILTER = "merging";
+/** What clients wrote meanwhile is copied before they are held: the last of it comes at once. */
+const HOLD_LIMIT_MS = 10_000;
+const JOB_END_LIMIT_MS = 30_000;
+
+/** How far a daemon is with a merge: it copies, it has all, it failed or was never asked to. */
+export type MergeProgress = { readonly state: "none" | "copying" | "copied" | "failed"; readonly why?: string };
 
 type NodeInfo = { readonly "node-name": string; readonly image?: { readonly "virtual-size": number } };
 type GraphInfo = {
   readonly nodes: readonly { readonly id: number; readonly name: string }[];
   readonly edges: readonly { readonly parent: number; readonly child: number; readonly name: string }[];
+};
+type JobInfo = {
+  readonly id: string;
+  readonly status: string;
+  readonly error?: string;
 };
 type ExportInfo = { readonly id: string; readonly "shutting-down": boolean };
 
@@ -206,11 +225,11 @@ export class ExportDaemon {
     const there = new Set((await this.#exports()).map(({ id }) => id));
     const wanted = new Set(attachments.map(({ attachmentId }) => exportIdOf(attachmentId)));
     await this.#cutOff([...there].filter((id) => !wanted.has(id)));
-    for (const { attachmentId, isReadOnly } of attachments) {
+    for (const { attachmentId, isReadOnly, isWriteThrough = false } of attachments) {
       const id = exportIdOf(attachmentId);
       if (there.has(id)) continue;
-      const what = { type: "nbd", id, "node-name": VOLUME_NODE, name: attachmentId, writable: !isReadOnly };
-      await this.#qmp.ask("block-export-add", what);
+      const what = { type: "nbd", id, "node-name": VOLUME_NODE, name: attachmentId };
+      await this.#qmp.ask("block-export-add", { ...what, writable: !isReadOnly, writethrough: isWriteThrough });
     }
   }
 
@@ -239,6 +258,83 @@ export class ExportDaemon {
     await this.serve(attachments);
   }
 
+  /**
+   * Begins to copy what `upper` has into `lower`, while clients go on. Until `leave` it is all one to them whether that was done. Requires: both
+   * are in the open chain, and nobody else reads `lower`.
+   */
+  async startMerge({ upper, lower }: Merge): Promise<void> {
+    await this.#qmp.ask("block-commit", {
+      "job-id": MERGE_JOB,
+      device: VOLUME_NODE,
+      "top-node": nodeOf(upper),
+      "base-node": nodeOf(lower),
+      "filter-node-name": MERGE_FILTER,
+      // What the image above shall say that it lies upon: nothing, or QEMU takes its word for it when the chain is opened again.
+      ...((await this.#isTop(upper)) ? {} : { "backing-file": "" }),
+      "auto-finalize": false,
+      "auto-dismiss": false,
+    });
+  }
+
+  async mergeProgress(): Promise<MergeProgress> {
+    const job = await this.#mergeJob();
+    if (job === undefined) return { state: "none" };
+    if (job.status === "ready" || job.status === "pending") return { state: "copied" };
+    if (job.status !== "concluded" && job.status !== "aborting") return { state: "copying" };
+    return { state: "failed", why: job.error ?? "it was ended" };
+  }
+
+  /**
+   * Resolves with the copy complete and flushed; where `upper` is the top, clients wait from now on until `leave` or `stopMerge`. Errors:
+   * "merge-failed": then it is stopped.
+   */
+  async holdMerge(): Promise<void> {
+    const deadline = performance.now() + HOLD_LIMIT_MS;
+    try {
+      for (let isAsked = false; ; await sleep(1)) {
+        const job = await this.#mergeJob();
+        if (job?.status === "pending") return;
+        const isGoing = job !== undefined && job.status !== "concluded" && job.status !== "aborting";
+        if (!isGoing || performance.now() > deadline)
+          throw new RingsteadError("merge-failed", `layers are not merged: ${job?.error ?? job?.status ?? "no job"}`);
+        if (job.status === "ready" && !isAsked) {
+          await this.#qmp.ask("job-complete", { id: MERGE_JOB });
+          isAsked = true;
+        }
+      }
+    } catch (error) {
+      if (codeOf(error) !== "daemon-lost") await this.stopMerge();
+      throw error;
+    }
+  }
+
+  /** Ends the copy, where one is under way; the chain is what it was. */
+  async stopMerge(): Promise<void> {
+    if ((await this.#mergeJob()) === undefined) return;
+    await this.#unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
+    await this.#mergeEnded();
+  }
+
+  /**
+   * Closes `upper`, with `lower` in its place; clients go on. Done before: nothing. QEMU 7.2 fails an assertion when a commit that is finalized
+   * takes a top away under a throttle node with writes on their way: so the throttle node is moved by hand while clients wait, and the job,
+   * which has nothing to do any more, is cancelled.
+   */
+  async leave({ upper, lower }: Merge, isTop: boolean): Promise<void> {
+    if (isTop && (await this.top()) !== nodeOf(lower))
+      await this.#qmp.ask("blockdev-reopen", { options: [volumeNode(lower)] });
+    const job = await this.#mergeJob();
+    if (job !== undefined) {
+      if (!isTop && job.status === "pending") await this.#qmp.ask("job-finalize", { id: MERGE_JOB });
+      else await this.#unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
+      await this.#mergeEnded();
+    }
+    const name = nodeOf(upper);
+    await this.#unlessDone("blockdev-del", { "node-name": name }, /not owned|Cannot find|Failed to find/);
+    if ((await this.#nodes()).some((node) => node["node-name"] === name))
+      throw new RingsteadError("daemon-refused", `the daemon does not close ${name}`);
+  }
+
   /** The name of the node that is written to. */
   async top(): Promise<string | undefined> {
     const { nodes, edges } = (await this.#qmp.ask("x-debug-query-block-graph")) as GraphInfo;
@@ -261,11 +357,32 @@ export class ExportDaemon {
     this.#qmp[Symbol.dispose]();
   }
 
-  /** Ends it, what it has in flight written out. */
-  async end(): Promise<void> {
-    await endProcesses([this.identity], GRACE_MS);
+  /** Ends it, what it has in flight written out, or at once. */
+  async end(graceMs = GRACE_MS): Promise<void> {
+    await endProcesses([this.identity], graceMs);
     this.release();
     for (const path of [this.#files.qmpSocket, this.#files.nbdSocket]) rmSync(path, { force: true });
+  }
+
+  async #isTop(layer: LayerId): Promise<boolean> {
+    return (await this.top()) === nodeOf(layer);
+  }
+
+  async #mergeJob(): Promise<JobInfo | undefined> {
+    return ((await this.#qmp.ask("query-jobs")) as readonly JobInfo[]).find(({ id }) => id === MERGE_JOB);
+  }
+
+  /** Waits for the end of the job and forgets it. */
+  async #mergeEnded(): Promise<void> {
+    const deadline = performance.now() + JOB_END_LIMIT_MS;
+    for (;;) {
+      const job = await this.#mergeJob();
+      if (job === undefined) return;
+      if (job.status === "concluded") break;
+      if (performance.now() > deadline) throw new RingsteadError("daemon-lost", `a merge stays ${job.status}`);
+      await sleep(1);
+    }
+    await this.#unlessDone("job-dismiss", { id: MERGE_JOB }, /not found/);
   }
 
   async #nodes(): Promise<readonly NodeInfo[]> {

@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -124,6 +124,29 @@ test("attachments that one daemon cannot keep apart are refused with words", asy
   await expect(fixture.host.exportVolume({ ...other, transport: "tcp", isReadOnly: true })).rejects.toMatchObject(
     refused,
   );
+});
+
+test("an attachment keeps the write-through that it began with, also upon the next daemon", async () => {
+  const fixture = await opened();
+  const volumeId = await fixture.newVolume(8 * MIB);
+  const wanted = { volumeId, attachmentId: randomUUID(), transport: "unix", isReadOnly: false } as const;
+  const exported = await fixture.host.exportVolume({ ...wanted, isWriteThrough: true });
+  expect(await fixture.host.exportVolume({ ...wanted, isWriteThrough: true })).toEqual(exported);
+  await expect(fixture.host.exportVolume(wanted)).rejects.toThrow("with write-through: unexport that first");
+  await fixture.host.createSnapshot(volumeId, randomUUID());
+  for (const round of [1, 2]) {
+    // Without -c flush at its end: only what was synced for each write outlives the daemon.
+    const command = `write -q -P ${round} ${round}M 64k`;
+    const writer = spawn("qemu-io", ["-f", "raw", "-c", command, "-c", "sleep 60000", uriOf(exported)], {
+      stdio: "ignore",
+    });
+    onTestFinished(() => void writer.kill("SIGKILL"));
+    await sleep(500);
+    process.kill(await daemonOf(fixture, volumeId), "SIGKILL");
+    writer.kill("SIGKILL");
+    await fixture.reopen();
+    expect((await readFrom(uriOf(exported)))[round * MIB]).toBe(round);
+  }
 });
 
 test("a port that somebody else has is left to him", async () => {

@@ -2,12 +2,12 @@ import { rmSync } from "node:fs";
 import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { RunningExport, VolumeExport, WantedExport } from "../../volume-host.ts";
-import type { LayerId } from "../core/chains.ts";
+import type { LayerId, Merge } from "../core/chains.ts";
 import type { HostPaths } from "../paths.ts";
 import { type ExportRecord, ExportRecords } from "../store/export-records.ts";
 import type { PlacedLayer } from "./block-graph.ts";
 import { ensureCredential, removeCredential, writeServerKeys } from "./credentials.ts";
-import { type DaemonFiles, ExportDaemon, type Listening } from "./export-daemon.ts";
+import { type DaemonFiles, ExportDaemon, type Listening, type MergeProgress } from "./export-daemon.ts";
 
 /** Volumes that one host can export over TCP, each at a port of its own. */
 const PORTS_LIMIT = 1000;
@@ -27,7 +27,8 @@ export type ExportsOptions = {
 };
 
 /**
- * Which volumes are served, and the daemons that do it. What is to be served is written before it is; a daemon that ended is started again from
+ * Which volumes are served, and the daemons that do it. A volume that is not exported has a daemon as long as its layers are merged: its record
+ * has no attachments. What is to be served is written before it is; a daemon that ended is started again from
  * that by `ensure`. The caller sees to it that two calls for one volume are not under way at once.
  */
 export class Exports {
@@ -43,15 +44,16 @@ export class Exports {
     this.#records = new ExportRecords(options.paths.exportRecords);
   }
 
-  /** Volumes that are to be served. */
+  /** Volumes that have a daemon, or should. */
   get volumeIds(): readonly string[] {
     return this.#records.all.map(({ volumeId }) => volumeId);
   }
 
   isExported(volumeId: string): boolean {
-    return this.#records.of(volumeId) !== undefined;
+    return (this.#records.of(volumeId)?.attachments.length ?? 0) > 0;
   }
 
+  /** Whether its daemon does all that it should; one that is not exported needs none. */
   isServed(volumeId: string): boolean {
     return this.#served.has(volumeId) && this.#daemons.get(volumeId)?.isRunning === true;
   }
@@ -59,7 +61,7 @@ export class Exports {
   running(): readonly RunningExport[] {
     return this.#records.all.flatMap(({ volumeId, attachments }) => {
       const daemon = this.#daemons.get(volumeId);
-      if (daemon === undefined || !this.isServed(volumeId)) return [];
+      if (daemon === undefined || attachments.length === 0 || !this.isServed(volumeId)) return [];
       return [{ volumeId, attachmentIds: attachments.map(({ attachmentId }) => attachmentId), ...daemon.identity }];
     });
   }
@@ -73,6 +75,11 @@ export class Exports {
 
   /** Sees to it that the volume is served as it should be. Errors: "daemon-failed", "daemon-refused", "port-unavailable". */
   async ensure(volumeId: string): Promise<void> {
+    if (this.isExported(volumeId)) await this.#run(volumeId);
+    else await this.#endUnlessExported(volumeId);
+  }
+
+  async #run(volumeId: string): Promise<void> {
     const record = this.#records.of(volumeId);
     if (record === undefined) return;
     const before = this.#daemons.get(volumeId);
@@ -83,7 +90,7 @@ export class Exports {
     if (record.pid !== pid || record.startTime !== startTime) this.#records.set({ ...record, pid, startTime });
     if (record.port !== undefined) this.#writeKeys(record);
     await daemon.open(await this.#options.chainOf(volumeId));
-    await this.#listen(daemon, volumeId);
+    if (record.attachments.length > 0) await this.#listen(daemon, volumeId);
     await daemon.serve(record.attachments);
     this.#served.add(volumeId);
     daemon.boundLog();
@@ -91,13 +98,14 @@ export class Exports {
 
   /** Errors: "port-unavailable", "daemon-failed". Requires: there is such a volume. */
   async export(wanted: WantedExport): Promise<VolumeExport> {
-    const { volumeId, attachmentId, transport, isReadOnly } = wanted;
+    const { volumeId, attachmentId, transport, isReadOnly, isWriteThrough = false } = wanted;
     const before = this.#records.of(volumeId);
     const own = before?.attachments.find((one) => one.attachmentId === attachmentId);
-    if (before !== undefined) refuseMixture(before, wanted, own !== undefined);
+    if (before !== undefined && before.attachments.length > 0) refuseMixture(before, wanted, own !== undefined);
     if (own === undefined) {
       if (transport === "tcp") ensureCredential(this.#options.paths.credentialFolder(attachmentId), attachmentId);
-      const attachments = [...(before?.attachments ?? []), { attachmentId, isReadOnly }];
+      const added = { attachmentId, isReadOnly, ...(isWriteThrough ? { isWriteThrough } : {}) };
+      const attachments = [...(before?.attachments ?? []), added];
       this.#records.set({
         ...(before ?? { role: `export:${volumeId}`, volumeId, pid: 0, startTime: 0 }),
         ...(transport === "tcp" ? { port: before?.port ?? this.#freePort() } : {}),
@@ -125,21 +133,54 @@ export class Exports {
       await this.ensure(volumeId);
       return;
     }
-    await this.adopt(volumeId);
-    await this.#end(volumeId);
-    // Not before: as long as a daemon runs, the record leads to it.
-    this.#records.delete(volumeId);
-    rmSync(this.#options.paths.daemonFolder(volumeId), { recursive: true, force: true });
+    await this.#endWithRecord(volumeId);
+  }
+
+  /** Begins to copy layers for a merge, upon a daemon that does nothing else where the volume is not exported. Errors: "daemon-refused". */
+  async startMerge(volumeId: string, merge: Merge): Promise<void> {
+    if (this.#records.of(volumeId) === undefined)
+      this.#records.set({ role: `export:${volumeId}`, volumeId, pid: 0, startTime: 0, attachments: [] });
+    try {
+      await this.#run(volumeId);
+      await this.#running(volumeId)?.startMerge(merge);
+    } catch (error) {
+      await this.#endUnlessExported(volumeId);
+      throw error;
+    }
+  }
+
+  async mergeProgress(volumeId: string): Promise<MergeProgress> {
+    return (await this.#running(volumeId)?.mergeProgress()) ?? { state: "none" };
+  }
+
+  /** Errors: "merge-failed", "daemon-lost". */
+  async holdMerge(volumeId: string): Promise<void> {
+    const daemon = this.#running(volumeId);
+    if (daemon === undefined) throw new RingsteadError("merge-failed", "the daemon that copied is gone");
+    await daemon.holdMerge();
+  }
+
+  async stopMerge(volumeId: string): Promise<void> {
+    await this.#running(volumeId)?.stopMerge();
+    await this.#endUnlessExported(volumeId);
+  }
+
+  /** One that does not leave the layer is killed before it answers a client that waits: the next one never opens it. Errors: "daemon-refused", "daemon-lost". */
+  async leave(volumeId: string, merge: Merge, isTop: boolean): Promise<void> {
+    try {
+      await this.#running(volumeId)?.leave(merge, isTop);
+    } catch (error) {
+      if (codeOf(error) === "daemon-refused") await this.#end(volumeId, 0);
+      throw error;
+    }
+    await this.#endUnlessExported(volumeId);
   }
 
   /** Clients go on, and all that they write goes to `layer`. Errors: "daemon-refused", "daemon-lost". */
   async switchTo(volumeId: string, layer: LayerId): Promise<void> {
-    const daemon = this.#daemons.get(volumeId);
+    await this.stopMerge(volumeId);
+    const daemon = this.#running(volumeId);
     if (daemon === undefined) return;
-    if (!daemon.isRunning) {
-      this.#forget(volumeId, daemon);
-      return;
-    }
     const [overlay, base] = await this.#options.chainOf(volumeId, layer);
     if (overlay === undefined || base === undefined) throw new Error(`layer ${layer} lies upon nothing`);
     await daemon.putOverlay(overlay, base.layer.id);
@@ -147,13 +188,10 @@ export class Exports {
 
   /** Connections are closed for a moment; who comes back finds the size. Errors: "daemon-refused", "daemon-lost". */
   async reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
-    const daemon = this.#daemons.get(volumeId);
+    await this.stopMerge(volumeId);
+    const daemon = this.#running(volumeId);
     const record = this.#records.of(volumeId);
     if (daemon === undefined || record === undefined) return;
-    if (!daemon.isRunning) {
-      this.#forget(volumeId, daemon);
-      return;
-    }
     const chain = await this.#options.chainOf(volumeId, top, sizeBytes);
     try {
       await daemon.reopen(chain, record.attachments);
@@ -206,11 +244,30 @@ export class Exports {
     daemon.release();
   }
 
-  async #end(volumeId: string): Promise<void> {
+  #running(volumeId: string): ExportDaemon | undefined {
+    const daemon = this.#daemons.get(volumeId);
+    if (daemon === undefined || daemon.isRunning) return daemon;
+    this.#forget(volumeId, daemon);
+    return undefined;
+  }
+
+  async #endUnlessExported(volumeId: string): Promise<void> {
+    if (this.#records.of(volumeId) !== undefined && !this.isExported(volumeId)) await this.#endWithRecord(volumeId);
+  }
+
+  async #endWithRecord(volumeId: string): Promise<void> {
+    await this.adopt(volumeId);
+    await this.#end(volumeId);
+    // Not before: as long as a daemon runs, the record leads to it.
+    this.#records.delete(volumeId);
+    rmSync(this.#options.paths.daemonFolder(volumeId), { recursive: true, force: true });
+  }
+
+  async #end(volumeId: string, graceMs?: number): Promise<void> {
     const daemon = this.#daemons.get(volumeId);
     this.#daemons.delete(volumeId);
     this.#served.delete(volumeId);
-    await daemon?.end();
+    await daemon?.end(graceMs);
   }
 
   /** A port that somebody else has meanwhile is left for another. */
@@ -274,6 +331,8 @@ const refuseMixture = (record: ExportRecord, wanted: WantedExport, isThere: bool
     refuse(
       `is exported ${own?.isReadOnly === true ? "read-only" : "for writing"} to this attachment: unexport that first`,
     );
+  if (isThere && (own?.isWriteThrough ?? false) !== (wanted.isWriteThrough ?? false))
+    refuse(`is exported ${own?.isWriteThrough === true ? "with" : "without"} write-through: unexport that first`);
   if (isTcp && differing !== undefined)
     refuse(
       `is exported over TCP ${differing.isReadOnly ? "read-only" : "for writing"}: attachments must not differ in that`,

@@ -1,4 +1,4 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,8 +19,14 @@ const started = async (): Promise<HostProcess> => {
   return host;
 };
 
-const exportOnSocket = async ({ host }: HostProcess, volumeId: string) => {
-  const wanted = { volumeId, attachmentId: randomUUID(), transport: "unix", isReadOnly: false } as const;
+const exportOnSocket = async ({ host }: HostProcess, volumeId: string, isWriteThrough = false) => {
+  const wanted = {
+    volumeId,
+    attachmentId: randomUUID(),
+    transport: "unix",
+    isReadOnly: false,
+    isWriteThrough,
+  } as const;
   const exported = await host.exportVolume(wanted);
   if (exported.kind !== "nbd-unix") throw new Error("a Unix socket was asked for");
   return exported;
@@ -131,6 +137,112 @@ test("with a snapshot below, what a client flushed is there after its daemon was
     await untilServedBy(host, volumeId, pid);
   }
   expect((await readFrom(uri)).equals(expected)).toBe(true);
+});
+
+/** Another daemon that opens the volume as a client that comes back, and hands it on: fio's own client does not come back. */
+const handedOn = async (folder: string, image: string): Promise<string> => {
+  const socket = join(folder, "handed-on");
+  const server = [
+    "--nbd-server",
+    `addr.type=unix,addr.path=${socket}`,
+    "--export",
+    "nbd,id=e,node-name=v,name=v,writable=on",
+  ];
+  const child = spawn("qemu-storage-daemon", ["--blockdev", `node-name=v,${image}`, ...server], { stdio: "ignore" });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  const uri = `nbd+unix:///v?socket=${socket}`;
+  for (let attempt = 0; attempt < 100; attempt++) {
+    if ((await sizeOf(uri).catch(() => 0)) > 0) return uri;
+    await sleep(20);
+  }
+  throw new Error("the volume is not handed on");
+};
+
+test("with write-through and a snapshot below, what was answered is there after each death of the daemon, without a flush", async () => {
+  const host = await started();
+  const volumeId = await host.newVolume(64 * MIB);
+  const { socketPath, exportName } = await exportOnSocket(host, volumeId, true);
+  await host.host.createSnapshot(volumeId, randomUUID());
+  const uri = await handedOn(host.folder, reconnecting(socketPath, exportName));
+  const what = [
+    "--rw=randwrite",
+    "--bs=4k",
+    "--iodepth=8",
+    "--size=64M",
+    "--io_size=24M",
+    "--rate_iops=,900",
+    "--end_fsync=0",
+  ];
+  const checks = ["--verify=crc32c", "--do_verify=1", "--verify_fatal=1"];
+  const load = run("fio", ["--name=verify", "--ioengine=nbd", `--uri=${uri}`, ...what, ...checks], { cwd: "/tmp" });
+  const kills = async (): Promise<void> => {
+    for (let round = 0; round < 5; round++) {
+      await sleep(700);
+      const pid = await host.daemonOf(volumeId);
+      process.kill(pid, "SIGKILL");
+      await untilServedBy(host, volumeId, pid);
+      if (round % 2 === 0) await host.host.createSnapshot(volumeId, randomUUID());
+    }
+  };
+  await Promise.all([load, kills()]);
+});
+
+const layersOf = (host: HostProcess): number => {
+  const text = readFileSync(join(host.folder, "block-host", "volumes.json"), "utf8");
+  return (JSON.parse(text) as { layers: unknown[] }).layers.length;
+};
+
+const untilLayers = async (host: HostProcess, count: number): Promise<void> => {
+  for (let attempt = 0; attempt < 600; attempt++) {
+    if (layersOf(host) === count) return;
+    await sleep(50);
+  }
+  throw new Error(`${layersOf(host)} layers are left, not ${count}`);
+};
+
+test("layers are merged under fio, also where the host is killed in the middle of it", async () => {
+  const host = await started();
+  const volumeId = await host.newVolume(64 * MIB);
+  const { socketPath, exportName } = await exportOnSocket(host, volumeId);
+  const load = fioVerify(uriOf({ kind: "nbd-unix", socketPath, exportName }), 64 * MIB, 500);
+  const round = async (killAfterMs: number | undefined): Promise<void> => {
+    const snapshots = [randomUUID(), randomUUID()];
+    for (const snapshotId of snapshots) await host.host.createSnapshot(volumeId, snapshotId);
+    for (const snapshotId of snapshots) await host.host.deleteSnapshot(volumeId, snapshotId);
+    if (killAfterMs !== undefined) {
+      await sleep(killAfterMs);
+      await host.kill();
+      await host.start();
+    }
+    await untilLayers(host, 1);
+  };
+  const rounds = async (): Promise<void> => {
+    for (const killAfterMs of [undefined, 150, 300, 450]) await round(killAfterMs);
+  };
+  await Promise.all([load, rounds()]);
+});
+
+test("a daemon that is killed while it merges loses nothing that was answered with write-through", async () => {
+  const host = await started();
+  const volumeId = await host.newVolume(48 * MIB);
+  const exported = await exportOnSocket(host, volumeId, true);
+  const file = join(host.folder, "bytes");
+  const bytes = randomBytes(48 * MIB);
+  writeFileSync(file, bytes);
+  const copy = copyInto(file, reconnecting(exported.socketPath, exported.exportName), 6);
+  for (let round = 0; round < 8; round++) {
+    const snapshotId = randomUUID();
+    await host.host.createSnapshot(volumeId, snapshotId);
+    await sleep(200);
+    await host.host.deleteSnapshot(volumeId, snapshotId);
+    await sleep(60 + round * 40);
+    const pid = await host.daemonOf(volumeId);
+    process.kill(pid, "SIGKILL");
+    await untilServedBy(host, volumeId, pid);
+  }
+  await copy;
+  await untilLayers(host, 1);
+  expect((await readFrom(uriOf(exported))).equals(bytes)).toBe(true);
 });
 
 test("a volume grows under a client that comes back", async () => {

@@ -24,7 +24,10 @@ const chains: Chains = {
       },
     ],
   ]),
-  pending: [{ kind: "extend", volumeId, sizeBytes: 2048, overlay: next, stage: "made" }],
+  pending: [
+    { kind: "extend", volumeId, sizeBytes: 2048, overlay: next, stage: "made" },
+    { kind: "merge", stage: "made", volumeId, upper: next, lower: top },
+  ],
 };
 
 /** Byte for byte what FORMAT.md describes: hosts of later versions have to read it. */
@@ -35,7 +38,9 @@ const WRITTEN =
   '"volumes":[{"id":"6f1d1f0a-0000-4000-8000-000000000001","pool":"lvm","sizeBytes":1024,"top":"11111111111111111111",' +
   '"snapshots":[{"id":"6f1d1f0a-0000-4000-8000-000000000002","layer":"00000000000000000000","sizeBytes":1024}]}],' +
   '"pending":[{"kind":"extend","volumeId":"6f1d1f0a-0000-4000-8000-000000000001","sizeBytes":2048,' +
-  '"overlay":"22222222222222222222","stage":"made"}]}\n';
+  '"overlay":"22222222222222222222","stage":"made"},' +
+  '{"kind":"merge","stage":"made","volumeId":"6f1d1f0a-0000-4000-8000-000000000001","upper":"22222222222222222222",' +
+  '"lower":"11111111111111111111"}]}\n';
 
 test("chains are written as the format says, and read as they were", () => {
   expect(encodeChains(chains)).toBe(WRITTEN);

@@ -3,7 +3,7 @@ import { Type } from "typebox";
 import { Value } from "typebox/value";
 import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import { replaceFile } from "../../../common/replace-file.ts";
-import { type Chains, NO_CHAINS } from "../core/chains.ts";
+import { type Chains, newLayersOf, NO_CHAINS } from "../core/chains.ts";
 
 /** Version of what is written (FORMAT.md). */
 const VERSION = 1;
@@ -50,6 +50,7 @@ const recordsSchema = Type.Object(
         Type.Object({ kind: Type.Literal("snapshot"), ...ofSnapshot }, closed),
         Type.Object({ kind: Type.Literal("extend"), ...sized, overlay: Type.Optional(layerId) }, closed),
         Type.Object({ kind: Type.Literal("revert"), ...ofSnapshot }, closed),
+        Type.Object({ kind: Type.Literal("merge"), volumeId: id, upper: layerId, lower: layerId, stage }, closed),
       ]),
     ),
   },
@@ -80,6 +81,9 @@ export const decodeChains = (text: string, path: string): Chains => {
   const named = [
     ...value.layers.flatMap(({ base }) => base ?? []),
     ...value.volumes.flatMap(({ top, snapshots }) => [top, ...snapshots.map(({ layer }) => layer)]),
+    ...value.pending.flatMap((pending) =>
+      pending.kind === "merge" ? [pending.upper, pending.lower] : newLayersOf(pending),
+    ),
   ];
   const missing = named.find((layer) => !chains.layers.has(layer));
   return missing === undefined ? chains : damaged(path, `names the layer ${missing}, which it does not have`);

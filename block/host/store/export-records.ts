@@ -16,7 +16,10 @@ const exportSchema = Type.Object({
   startTime: Type.Integer({ minimum: 0 }),
   /** Given where it listens on TCP. */
   port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
-  attachments: Type.Array(Type.Object({ attachmentId: id, isReadOnly: Type.Boolean() })),
+  /** None while the daemon merges layers of a volume that is not exported. */
+  attachments: Type.Array(
+    Type.Object({ attachmentId: id, isReadOnly: Type.Boolean(), isWriteThrough: Type.Optional(Type.Boolean()) }),
+  ),
 });
 
 const recordsSchema = Type.Object({ version: Type.Literal(VERSION), daemons: Type.Array(exportSchema) });
