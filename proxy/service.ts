@@ -102,10 +102,11 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   const containers = new Containers(partitions, runner, ballots);
   const objects = new Objects(partitions, io, runner, containers, systemClock);
   const accounts = new Accounts(partitions, runner);
+  const moves = new MoveIo(io, partitions);
   const mover = new Mover({
     targets,
     partitions,
-    moves: new MoveIo(io, partitions),
+    moves,
     lease: new MoverLease(accounts, systemClock),
     log,
     onProgress: (progress) => writeMoveStatus(join(paths.ringsDir, "moves.json"), moveStatusOf(progress)),
@@ -161,6 +162,8 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   const s3Services = { keys, clock: systemClock, log };
   takeS3Requests(server, s3Services);
   const s3Server = createS3Server(s3Services, tls);
+  // Who keeps what was moved is known before the first client asks, as far as devices are there.
+  await moves.follow();
   await bindServer(server, { host: config.bind, port: portOf(config, "object") }, LISTEN_BACKLOG);
   await bindServer(s3Server, { host: config.bind, port: portOf(config, "s3") }, LISTEN_BACKLOG);
   const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker, keys.worker], { log });

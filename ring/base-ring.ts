@@ -31,8 +31,11 @@ export const keepBaseRing = (ringPath: string): void => {
   const path = baseRingPath(ringPath);
   const ring = loadRing(ringPath);
   const base = loadedIfThere(path);
-  if (base === undefined || isFinerCopy(base, ring)) saveRing(path, ring);
-  else checkTarget(base, ring);
+  if (base === undefined) return saveRing(path, ring);
+  if (!isFinerCopy(base, ring)) return checkTarget(base, ring);
+  // Wanted where a device turns out to have moved under it after all.
+  saveRing(`${path}.before`, base);
+  saveRing(path, ring);
 };
 
 /**

@@ -200,3 +200,15 @@ test("a device that takes itself for a member tells from others that it is none"
   await replica.configure(PLACE, JOINT);
   expect(replica.epochs.isStranger(PLACE, "n/d")).toBe(false);
 });
+
+test("a device that never kept a partition answers nobody in epoch 0: who asks has another ring of the beginning", async () => {
+  const others = {
+    partitionPower: 4,
+    idsOf: (partition: number) => (partition === 3 ? ["n/a", "n/x", "n/c"] : [SELF]),
+  };
+  const device = new MemoryDevice(queueMicrotask);
+  const epochs = await PartitionEpochs.opened(device, SELF, { account: others, container: others, object: others });
+  const replica = new DeviceReplica(device, { nowMs: () => NOW_MS }, [1n, 2n], undefined, epochs);
+  expect(codeOf(await refusal(accept(replica, ballot(0), 0)))).toBe("not-a-member");
+  expect((await accept(replica, ballot(0), 0, ELSEWHERE)).kind).toBe("accepted");
+});

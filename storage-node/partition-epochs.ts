@@ -29,7 +29,12 @@ type SpaceEpochs = {
   readonly states: Map<number, EpochState>;
   /** Partitions that this device enters: it is to be a member, or is one by now, and has not caught up. */
   readonly entering: Set<number>;
+  /** Of each partition whether this device kept it from the beginning, as far as it was asked for; undefined where nobody asks. */
+  readonly first: Uint8Array | undefined;
 };
+
+const IS_FIRST = 1;
+const IS_NOT_FIRST = 2;
 
 /**
  * What a device knows of the members of its partitions: for those that were ever moved it is an entry of the device, and in memory; for the
@@ -45,7 +50,7 @@ export class PartitionEpochs {
   /** Changes of one partition come one after the other. */
   readonly #changes = new Map<string, Promise<unknown>>();
 
-  private constructor(engine: DeviceEngine, self: string, first: FirstMembers) {
+  private constructor(engine: DeviceEngine, self: string, first: FirstMembers, areMembersKnown = true) {
     this.#engine = engine;
     this.self = self;
     this.#first = first;
@@ -53,6 +58,7 @@ export class PartitionEpochs {
       shift: 32 - first[space].partitionPower,
       states: new Map(),
       entering: new Set(),
+      first: areMembersKnown ? new Uint8Array(2 ** first[space].partitionPower) : undefined,
     });
     this.#spaces = { object: of("object"), container: of("container"), account: of("account") };
   }
@@ -88,7 +94,7 @@ export class PartitionEpochs {
   /** Of a device whose partitions never move: every message is of epoch 0. */
   static none(engine: DeviceEngine): PartitionEpochs {
     const nobody = { partitionPower: 1, idsOf: () => [] };
-    return new PartitionEpochs(engine, "", { object: nobody, container: nobody, account: nobody });
+    return new PartitionEpochs(engine, "", { object: nobody, container: nobody, account: nobody }, false);
   }
 
   /** Undefined where the partition was never moved. */
@@ -104,7 +110,8 @@ export class PartitionEpochs {
   admit(name: Name, epoch: number, use: EpochUse): EpochState | undefined {
     const state = this.of(name.space, name.hash32);
     if (state === undefined) {
-      if (epoch === 0) return undefined;
+      if (epoch === 0 && this.#isFirst(name)) return undefined;
+      if (epoch === 0) throw new RingsteadError("not-a-member", "this device does not keep that partition");
       throw new RingsteadError("epoch-ahead", "this replica has not heard of that epoch");
     }
     switch (admit(state, this.self, epoch, use, name.path === CONFIGURATION_PATH)) {
@@ -124,6 +131,16 @@ export class PartitionEpochs {
       case "stranger":
         throw new RingsteadError("not-a-member", "this device does not keep that partition");
     }
+  }
+
+  /** Whether this device keeps a name's partition if that was never moved: who has another idea of the beginning gets no answer from it. */
+  #isFirst({ hash32, space }: Name): boolean {
+    const { first, shift } = this.#spaces[space];
+    if (first === undefined) return true;
+    const partition = hash32 >>> shift;
+    if (first[partition] === 0)
+      first[partition] = this.#first[space].idsOf(partition).includes(this.self) ? IS_FIRST : IS_NOT_FIRST;
+    return first[partition] === IS_FIRST;
   }
 
   /** The partition's state, that of the ring where it was never moved. */

@@ -101,10 +101,10 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       const identity = { clusterId: context.clusterId, node: config.node, device };
       const engine = await openDevice({ path, identity, digests });
       engines.push(engine);
+      const epochs = await PartitionEpochs.opened(engine, `${config.node}/${device}`, firstMembersOf(rings));
       await requireBaseRings(engine, rings);
       const votes = await Votes.opened(engine, systemClock, isFounding);
       if (votes.isNewcomer) await recountRows(engine, seeds);
-      const epochs = await PartitionEpochs.opened(engine, `${config.node}/${device}`, firstMembersOf(rings));
       const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs);
       if (votes.isNewcomer)
         log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
@@ -174,7 +174,14 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     return [served.upkeep.healer, served.upkeep.scrubber];
   });
   // Nodes that only the base names may be gone by now.
-  for (const name of RING_NAMES) connections.checkKnown(loadRing(paths.ringFile(name)).devices);
+  for (const name of RING_NAMES) {
+    try {
+      connections.checkKnown(loadRing(paths.ringFile(name)).devices);
+    } catch (error) {
+      // Devices hear from each other who keeps what; the ring is for those who move.
+      log.error("a ring cannot be followed", { path: paths.ringFile(name), error });
+    }
+  }
   const workers = runWorkers(
     [
       ...replicators,

@@ -1,4 +1,5 @@
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
+import { RingsteadError } from "../../common/errors.ts";
 import { TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import { silentLog } from "../../common/log.ts";
 import { seededRandom } from "../../common/random.ts";
@@ -13,6 +14,8 @@ import { Partition } from "../object-service/partition.ts";
 import { Mover, type MoveProgress } from "./mover.ts";
 
 const signal = new AbortController().signal;
+
+afterEach(() => vi.restoreAllMocks());
 
 /** The ring of three replicas over so many nodes, grown from that of four. */
 const ringsOf = (...counts: readonly number[]): Ring[] => {
@@ -34,12 +37,15 @@ class World {
   target: Ring;
   changes = 0;
   refusal: string | undefined;
-  lease: LeaseAnswer = { kind: "taken" };
+  lease: LeaseAnswer | RingsteadError = { kind: "taken" };
   isAway = false;
   copies = 0;
   mostAtOnce = 0;
   readonly moved: number[] = [];
+  /** Where each partition was asked to go, in order. */
+  readonly asked: { readonly partition: Partition; readonly target: readonly string[] }[] = [];
   readonly released: string[] = [];
+  readonly informed: string[] = [];
   leftovers: DeviceEpoch[] = [];
   readonly told: MoveProgress[] = [];
   readonly #partitions = new Map<string, Partition>();
@@ -48,6 +54,11 @@ class World {
   constructor(base: Ring, target: Ring) {
     this.base = base;
     this.target = target;
+  }
+
+  /** Those that copied are asked to copy once more. */
+  copyAgain(): void {
+    this.#copying.clear();
   }
 
   partition(space: Space, number: number): Partition {
@@ -77,6 +88,7 @@ class World {
     },
     moves: {
       move: async (partition, target): Promise<MoveOutcome> => {
+        this.asked.push({ partition, target });
         if (this.isAway) return "unavailable";
         if (this.copies > 0 && !this.#copying.has(partition)) {
           this.copies -= 1;
@@ -99,9 +111,19 @@ class World {
         this.leftovers = this.leftovers.filter((one) => one.id !== id || one.partition !== place.partition);
         return true;
       },
+      inform: async ({ place }, id) => {
+        this.informed.push(`${place.space} ${place.partition} ${id}`);
+        return true;
+      },
       follow: async () => this.leftovers,
     },
-    lease: { take: async () => this.lease, give: async () => {} },
+    lease: {
+      take: async () => {
+        if (this.lease instanceof RingsteadError) throw this.lease;
+        return this.lease;
+      },
+      give: async () => {},
+    },
     log: silentLog,
     onProgress: (progress) => void this.told.push(progress),
   });
@@ -180,4 +202,90 @@ test("what a device holds of a partition that it left, and was away when it was 
   await world.mover.work(signal);
   expect(world.released).toEqual([`object 3 ${stranger}`]);
   expect(world.mover.progress().rings.object.entriesToRelease).toBe(0);
+});
+
+/** A partition that goes from its first members to those of the ring, and has begun to. */
+const jointOf = (world: World, number: number): Configuration => {
+  const { old } = world.partition("account", number).members.configuration;
+  const kept = old.filter(({ id }) => idsOf(world.target, number).includes(id));
+  const entering = idsOf(world.target, number).filter((id) => !old.some((member) => member.id === id));
+  const next = [...kept, ...entering.map((id) => ({ id, since: 1 }))];
+  return { epoch: 1, old, next, floor: TIMESTAMP_ZERO };
+};
+
+const movingNumber = ({ base, target }: World): number =>
+  Array.from({ length: 32 }, (_, number) => number).find(
+    (number) => !idsOf(base, number).every((id) => idsOf(target, number).includes(id)),
+  )!;
+
+test("a member that lost its disk, and does not know that it is one, is told", async () => {
+  const [base] = ringsOf(4) as [Ring];
+  const world = new World(base, base);
+  const configuration = { ...world.partition("object", 3).members.configuration, epoch: 2 };
+  world.partition("object", 3).learn(configuration);
+  const [first, second, third] = configuration.old.map(({ id }) => id);
+  const known = {
+    space: "object",
+    partition: 3,
+    hasCaughtUp: true,
+    isSealed: false,
+    configuration,
+    entries: 0,
+  } as const;
+  world.leftovers = [
+    { ...known, id: first! },
+    { ...known, id: second! },
+  ];
+  await world.mover.work(signal);
+  expect(world.informed).toEqual([`object 3 ${third}`]);
+});
+
+test("what has begun is brought on without the lease where that cannot be read: its own partition may be sealed", async () => {
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  const number = movingNumber(world);
+  world.partition("account", number).learn(jointOf(world, number));
+  world.lease = new RingsteadError("quorum-unavailable", "the lease's partition is sealed");
+  await expect(world.mover.work(signal)).rejects.toThrow("sealed");
+  expect(world.asked.map(({ partition }) => partition)).toEqual([world.partition("account", number)]);
+});
+
+test("a sealed partition whose newcomer went goes on with the members that it had", async () => {
+  let nowMs = 1000;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  const number = movingNumber(world);
+  const configuration = jointOf(world, number);
+  const partition = world.partition("account", number);
+  partition.learn(configuration);
+  world.copies = Number.POSITIVE_INFINITY;
+  world.leftovers = configuration.old.map(({ id }) => ({
+    space: "account",
+    partition: number,
+    id,
+    hasCaughtUp: true,
+    isSealed: true,
+    configuration,
+    entries: 0,
+  }));
+  const old = configuration.old.map(({ id }) => id);
+  const isGivenUp = (): boolean =>
+    world.asked.some((one) => one.partition === partition && one.target.join() === old.join());
+  await world.mover.work(signal);
+  expect(isGivenUp()).toBe(false);
+  world.copyAgain();
+  nowMs += 6000;
+  await world.mover.work(signal);
+  expect(isGivenUp()).toBe(true);
+});
+
+test("a device takes a bounded number of partitions at once", async () => {
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  world.copies = Number.POSITIVE_INFINITY;
+  await world.mover.work(signal);
+  const { account, container, object } = world.mover.progress().rings;
+  expect(account.toMove + container.toMove + object.toMove).toBeGreaterThan(32);
+  expect(account.moving + container.moving + object.moving).toBe(32);
 });

@@ -9,10 +9,16 @@ import type { DeviceEpoch } from "../object-service/move-io.ts";
 import type { LeaseAnswer } from "../object-service/mover-lease.ts";
 import type { Partition } from "../object-service/partition.ts";
 
-/** Partitions on their way at once: each costs writes of it some messages more, and its newcomer a share of its disk. */
-const MOVING_LIMIT = 32;
+/** Partitions on their way at once: each costs writes of it some messages more. */
+const MOVING_LIMIT = 64;
+/** Of those that one device enters, a share of whose disk each of them takes: one that is away keeps no other from getting what is its own. */
+const ENTERING_LIMIT = 32;
+/** A sealed partition whose newcomer does not answer waits for it so long, and goes on with those it had then. */
+const SEALED_LIMIT_MS = 5000;
 /** Between two looks at those whose newcomers copy. */
 const COPYING_POLL_MS = 200;
+/** What is given back in one go, before new rings are looked at again. */
+const RELEASING_LIMIT_MS = 10_000;
 /** After which one that too few devices answered for is tried again. */
 const UNAVAILABLE_MS = 1000;
 /** Between two looks at ring files. */
@@ -36,6 +42,8 @@ type MoveTargets = {
 type Moves = {
   move(partition: Partition, target: readonly string[]): Promise<MoveOutcome>;
   release(partition: Partition, id: string): Promise<boolean>;
+  /** Tells a member who keeps the partition; whether it has heard. */
+  inform(partition: Partition, id: string): Promise<boolean>;
   follow(): Promise<readonly DeviceEpoch[]>;
 };
 
@@ -79,10 +87,18 @@ type Job = {
   readonly former: Set<string>;
   state: "waiting" | "moving";
   nextMs: number;
+  /** Since when its newcomers copy; undefined before. */
+  copyingSinceMs: number | undefined;
 };
+
+/** A member that does not know that it is one. */
+type Unaware = { readonly partition: Partition; readonly id: string };
 
 const idsOf = (ring: Ring, partition: number): readonly string[] =>
   ring.primaries(partition).map(({ device, node }) => `${node}/${device}`);
+
+const enteringOf = ({ partition, target }: Job): readonly string[] =>
+  target.filter((id) => !partition.members.configuration.old.some((member) => member.id === id));
 
 const isAt = ({ next, old }: Configuration, target: readonly string[]): boolean =>
   next === undefined && old.length === target.length && old.every(({ id }) => target.includes(id));
@@ -97,6 +113,10 @@ export class Mover implements Worker {
   #jobs: Job[] = [];
   /** What devices hold of partitions that are elsewhere: they were away when that was said, or died in the middle. */
   #left: DeviceEpoch[] = [];
+  /** Devices that lost their disk after they became members. */
+  #unaware: Unaware[] = [];
+  /** Partitions that are sealed somewhere, as devices said last. */
+  #sealed: ReadonlySet<Partition> = new Set();
   /** Partitions that were ever moved. */
   readonly #ever: Readonly<Record<Space, Set<number>>> = {
     account: new Set(),
@@ -152,14 +172,21 @@ export class Mover implements Worker {
     const { lease, targets } = this.#parts;
     targets.look();
     if (targets.changes !== this.#seenChanges || performance.now() >= this.#followAtMs) await this.#follow();
-    const hasWork = this.#jobs.length > 0 || this.#left.length > 0;
+    const hasWork = this.#jobs.length > 0 || this.#left.length > 0 || this.#unaware.length > 0;
     const wasMover = this.#isMover;
-    this.#isMover = hasWork && (await this.#takeLease());
+    try {
+      this.#isMover = hasWork && (await this.#takeLease());
+    } catch (error) {
+      this.#isMover = false;
+      await this.#finishBegun();
+      throw error;
+    }
     if (this.#isMover) {
       // Another one may have died in the middle of what this one knows nothing of.
       if (!wasMover) await this.#follow();
+      await this.#informUnaware(signal);
       await this.#moveSome(signal);
-      if (this.#jobs.length === 0) await this.#releaseLeft();
+      if (this.#jobs.length === 0) await this.#releaseLeft(signal);
       if (this.#jobs.length === 0) await lease.give();
     }
     this.#tell();
@@ -215,7 +242,8 @@ export class Mover implements Worker {
         const former = before.find((job) => job.partition === partition)?.former ?? new Set<string>();
         // What is half done is finished first: it may have been sealed.
         const state = configuration.next === undefined ? "waiting" : "moving";
-        jobs.push({ partition, target, former, state, nextMs: 0 });
+        const copyingSinceMs = before.find((job) => job.partition === partition)?.copyingSinceMs;
+        jobs.push({ partition, target, former, state, nextMs: 0, copyingSinceMs });
       }
     }
     this.#jobs = jobs.toSorted((left, right) => Number(right.state === "moving") - Number(left.state === "moving"));
@@ -234,16 +262,50 @@ export class Mover implements Worker {
   async #moveSome(signal: AbortSignal): Promise<void> {
     for (;;) {
       const nowMs = performance.now();
-      let room = MOVING_LIMIT - this.#jobs.filter(({ state }) => state === "moving").length;
-      const some = this.#jobs.filter(
-        ({ nextMs, state }) => nextMs <= nowMs && (state === "moving" || (room > 0 && room-- > 0)),
-      );
+      const room = this.#room();
+      const some = this.#jobs.filter((job) => job.nextMs <= nowMs && (job.state === "moving" || room(job)));
       if (some.length === 0) return;
       const over = new Set(await Promise.all(some.map(async (job) => ((await this.#step(job)) ? job : undefined))));
       if (over.delete(undefined) && over.size === 0) return;
       this.#jobs = this.#jobs.filter((job) => !over.has(job));
       if (performance.now() - this.#toldAtMs > LOOK_MS) this.#tell();
       if (signal.aborted || !(await this.#takeLease())) return;
+    }
+  }
+
+  /** Says of one partition after the other whether it may begin too. */
+  #room(): (job: Job) => boolean {
+    let moving = 0;
+    const entering = new Map<string, number>();
+    const add = (job: Job): void => {
+      moving += 1;
+      for (const id of enteringOf(job)) entering.set(id, (entering.get(id) ?? 0) + 1);
+    };
+    for (const job of this.#jobs) if (job.state === "moving") add(job);
+    return (job) => {
+      const isFree = enteringOf(job).every((id) => (entering.get(id) ?? 0) < ENTERING_LIMIT);
+      if (moving >= MOVING_LIMIT || !isFree) return false;
+      add(job);
+      return true;
+    };
+  }
+
+  /**
+   * Where the lease cannot be read it may be because its own partition was sealed by one that died: what has begun is brought on without it. Two that do so
+   * at once decide nothing different (`core/partition-move.ts`).
+   */
+  async #finishBegun(): Promise<void> {
+    for (const job of this.#jobs) {
+      if (job.partition.members.configuration.next === undefined) continue;
+      if (await this.#step(job)) this.#jobs = this.#jobs.filter((other) => other !== job);
+    }
+  }
+
+  async #informUnaware(signal: AbortSignal): Promise<void> {
+    const silent = new Set<string>();
+    for (const { id, partition } of this.#unaware.splice(0)) {
+      if (signal.aborted) return;
+      if (!silent.has(id) && !(await this.#parts.moves.inform(partition, id))) silent.add(id);
     }
   }
 
@@ -256,9 +318,20 @@ export class Mover implements Worker {
     const outcome = await moves.move(partition, target);
     for (const { id } of partition.members.configuration.old) job.former.add(id);
     switch (outcome) {
-      case "copying":
-        job.nextMs = performance.now() + COPYING_POLL_MS;
+      case "copying": {
+        const nowMs = performance.now();
+        job.nextMs = nowMs + COPYING_POLL_MS;
+        job.copyingSinceMs ??= nowMs;
+        if (!this.#sealed.has(partition) || nowMs - job.copyingSinceMs < SEALED_LIMIT_MS) return false;
+        // Its newcomer went after the sealing: those that it had serve again, and it begins anew.
+        const { configuration } = partition.members;
+        await moves.move(
+          partition,
+          configuration.old.map(({ id }) => id),
+        );
+        job.copyingSinceMs = undefined;
         return false;
+      }
       case "unavailable":
         job.nextMs = performance.now() + UNAVAILABLE_MS;
         return false;
@@ -271,13 +344,17 @@ export class Mover implements Worker {
     }
   }
 
-  async #releaseLeft(): Promise<void> {
+  async #releaseLeft(signal: AbortSignal): Promise<void> {
     const { moves, partitions, targets } = this.#parts;
+    const untilMs = performance.now() + RELEASING_LIMIT_MS;
+    const silent = new Set<string>();
     for (const { id, partition: number, space } of this.#left) {
+      if (signal.aborted || performance.now() > untilMs) return;
+      if (silent.has(id)) continue;
       const partition = partitions.partition(space, number);
       // So that enough of the members know.
       if ((await moves.move(partition, idsOf(targets.ringOf(space), number))) !== "done") continue;
-      await this.#release(partition, id);
+      if (!(await this.#release(partition, id))) silent.add(id);
     }
     await this.#ask();
   }
@@ -285,7 +362,19 @@ export class Mover implements Worker {
   async #ask(): Promise<void> {
     const { moves, partitions } = this.#parts;
     const said = await moves.follow();
-    for (const { partition, space } of said) this.#ever[space].add(partition);
+    const known = new Map<Partition, Set<string>>();
+    const sealed = new Set<Partition>();
+    for (const { configuration, id, isSealed, partition: number, space } of said) {
+      const partition = partitions.partition(space, number);
+      this.#ever[space].add(number);
+      const ids = known.get(partition) ?? new Set();
+      known.set(partition, ids.add(id));
+      if (isSealed && configuration.epoch === partition.members.epoch) sealed.add(partition);
+    }
+    this.#sealed = sealed;
+    this.#unaware = [...known].flatMap(([partition, ids]) =>
+      partition.members.configuration.old.filter(({ id }) => !ids.has(id)).map(({ id }) => ({ partition, id })),
+    );
     this.#left = said.filter(({ entries, id, partition, space }) => {
       if (entries === 0) return false;
       const { configuration } = partitions.partition(space, partition).members;
@@ -294,9 +383,10 @@ export class Mover implements Worker {
   }
 
   /** Where it is not done now, it is found again when devices are asked. */
-  async #release(partition: Partition, id: string): Promise<void> {
-    if (await this.#parts.moves.release(partition, id)) this.#releasedDevices += 1;
-    else this.#followAtMs = 0;
+  async #release(partition: Partition, id: string): Promise<boolean> {
+    const isReleased = await this.#parts.moves.release(partition, id);
+    if (isReleased) this.#releasedDevices += 1;
+    return isReleased;
   }
 
   #tell(): void {
@@ -306,7 +396,11 @@ export class Mover implements Worker {
     const text = JSON.stringify(progress);
     if (text === this.#told) return;
     this.#told = text;
-    this.#parts.onProgress(progress);
+    try {
+      this.#parts.onProgress(progress);
+    } catch (error) {
+      this.#parts.log.warn("how far the moves are could not be kept for ringstead ring status", { error });
+    }
   }
 
   /** Gives the lease back, so that the next one need not wait. */

@@ -70,6 +70,15 @@ export class MoveIo {
     return released !== undefined;
   }
 
+  /** Tells a member of the partition's last configuration, which it has not heard of: it lost its disk, or was away. Whether it has heard now. */
+  async inform(partition: Partition, id: string): Promise<boolean> {
+    const { configuration } = partition.members;
+    const replica = this.#partitions.replica(id);
+    const known = await answered(replica, replica.client.configure(partition.place, configuration, MESSAGE_TIMEOUT_MS));
+    if (known !== undefined) partition.learn(known);
+    return known !== undefined;
+  }
+
   /** What all devices know of partitions that were ever moved: this process hears of their epochs, too. A device that is away knows what it said last. */
   async follow(): Promise<readonly DeviceEpoch[]> {
     const found = await Promise.all(

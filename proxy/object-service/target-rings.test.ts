@@ -84,3 +84,20 @@ test("a file that is no ring any more is refused, and the ring before goes on co
   expect(targets.refusalOf("container")).toContain("container.ring");
   expect(targets.ringOf("container").version).toBe(first.version);
 });
+
+test("a file that cannot be followed at the start is refused, the base counts, and the next good one is taken", () => {
+  const base = loadRing(pathOf("object"));
+  writeFileSync(pathOf("container"), "no ring");
+  const targets = new TargetRings({
+    base: { account: base, container: base, object: base },
+    pathOf,
+    checkKnown: () => {},
+    log: silentLog,
+  });
+  expect(targets.refusalOf("container")).not.toBe(undefined);
+  expect(targets.ringOf("container")).toBe(base);
+  expect(targets.refusalOf("account")).toBe(undefined);
+  saveRing(pathOf("container"), { ...first, version: first.version + 1 });
+  targets.look();
+  expect([targets.refusalOf("container"), targets.ringOf("container").version]).toEqual([undefined, first.version + 1]);
+});

@@ -35,17 +35,11 @@ export class TargetRings {
   /** Grows with every ring that is taken. */
   changes = 0;
 
-  /** Errors (thrown): those of the ring files, "ring-foreign", "ring-other-shape", "ring-names-unknown-node". */
+  /** Where the file that is there cannot be followed nothing is to move: until another one is, the base counts, which moves nothing back (`mover-lease.ts`). */
   constructor(parts: TargetRingsParts) {
     this.#parts = parts;
-    for (const space of SPACES) {
-      const path = parts.pathOf(space);
-      const seen = stampOf(path);
-      const ring = loadRing(path);
-      checkTarget(parts.base[space], ring);
-      parts.checkKnown(ring);
-      this.#watched.set(space, { ring, seen, refusal: undefined });
-    }
+    for (const space of SPACES) this.#watched.set(space, { ring: parts.base[space], seen: "", refusal: undefined });
+    this.look();
   }
 
   ringOf(space: Space): Ring {
