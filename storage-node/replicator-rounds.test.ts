@@ -125,3 +125,25 @@ test("a replica whose confirmations wait to be written pulls no body again for t
   expect(second.replicator.figures.repairedEntries).toBe(1);
   expect(second.replicator.figures.repairedBytes).toBeLessThan(500);
 });
+
+test("a replica that was killed before it wrote what was confirmed hears of it again, and no body comes with that", async () => {
+  const nodes = new Map<string, Node>();
+  for (const node of ["a", "b"]) await nodeOf(node, ringsOf("a", "b"), false, nodes);
+  const [first, second] = [nodes.get("a")!, nodes.get("b")!];
+  time.nowMs += 1;
+  const version = ballotOf(NO_INCARNATION, timestampAt(time.nowMs), "00000001");
+  for (const { replica } of [first, second])
+    expect((await write(replica, version, 0, NAME, Buffer.alloc(5000))).kind).toBe("accepted");
+  first.replica.confirm(NAME, version, false);
+  first.replica.flushConfirmations();
+  await first.replica.engine.sync();
+  // Else nothing would be compared.
+  const missed = { ...NAME, path: "/a/c/missed" };
+  expect((await write(first.replica, version, 0, missed)).kind).toBe("accepted");
+  time.nowMs += 60_000;
+  await second.replicator.work(signal);
+  const held = await second.replica.held(NAME);
+  expect(held?.register).toMatchObject({ state: "confirmed", bodyLength: 5000 });
+  expect(second.replicator.figures.repairedEntries).toBe(1);
+  expect(second.replicator.figures.repairedBytes).toBeLessThan(500);
+});

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type Ballot, ballotOf, NO_INCARNATION } from "../../common/ballot.ts";
 import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
-import { decideInstall, judgeJoin, laterThere } from "./repair.ts";
+import { decideInstall, judgeJoin, laterThere, settledThere } from "./repair.ts";
 import type { StoredRegister, VolatileRegister } from "./register.ts";
 
 const at = (number: number): Ballot =>
@@ -68,6 +68,7 @@ test("of two lists of a range what is later in the other one is wanted", () => {
   expect(laterThere(here, there)).toEqual(["b", "c", "d", "f"]);
   expect(laterThere([], there)).toEqual(["a", "b", "c", "d", "e", "f"]);
   expect(laterThere(here, [])).toEqual([]);
+  expect([...settledThere(["b", "c", "d", "f"], here, there)]).toEqual(["c"]);
 });
 
 const voting = { isVoting: true, entries: 7, hasPromised: true, isFounder: false };

@@ -44,6 +44,17 @@ export const laterThere = (here: readonly EntryStamp[], there: readonly EntrySta
   return wanted;
 };
 
+/** Those of some keys that lack nothing here but that they are settled: the same was accepted here. */
+export const settledThere = (
+  keys: readonly string[],
+  here: readonly EntryStamp[],
+  there: readonly EntryStamp[],
+): ReadonlySet<string> => {
+  const stamps = new Map(here.map(({ key, stamp }) => [key, stamp]));
+  const asked = new Set(keys);
+  return new Set(there.filter(({ key, stamp }) => asked.has(key) && stamps.get(key) === stamp).map(({ key }) => key));
+};
+
 /** What another member of a partition said of it: whether it votes there, how many entries it holds, and whether its device ever voted on anything, and whether it began together with this one. */
 export type MemberAnswer = {
   readonly isVoting: boolean;

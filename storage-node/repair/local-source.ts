@@ -50,8 +50,8 @@ export class LocalSource implements RepairSource {
     return pullEntries(this.#replica, space, range, limit);
   }
 
-  fetch(keys: readonly Uint8Array[]): Promise<CarriedEntry[]> {
-    return carriedEntries(this.#replica, keys);
+  fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntry[]> {
+    return carriedEntries(this.#replica, keys, isBare);
   }
 
   readBody(name: Name, bodyVersion: Ballot, offset: number, length: number): Promise<Uint8Array> {

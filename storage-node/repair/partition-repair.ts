@@ -1,5 +1,5 @@
 import { codeOf, RingsteadError } from "../../common/errors.ts";
-import { type EntryStamp, laterThere } from "../core/repair.ts";
+import { type EntryStamp, laterThere, settledThere } from "../core/repair.ts";
 import type { DeviceReplica, PulledRegister } from "../device-replica.ts";
 import type { NewBody } from "../engine/device-engine.ts";
 import type { PartitionPlace } from "../wire.ts";
@@ -149,39 +149,67 @@ export class PartitionRepair {
         at = own.next;
       }
       const there = page.entries.filter(({ stamp }) => !this.#isYoung(stamp));
-      const wanted = this.#stillLater(laterThere(here, there), there);
-      await this.#pullKeys(wanted.map((key) => Buffer.from(key, "latin1")));
+      await this.#pullLater(laterThere(here, there), there);
       if (page.next === undefined || Buffer.compare(page.next, from) <= 0) return;
       from = page.next;
     }
   }
 
-  /** Those of some keys that are later there than what is here with all confirmations that wait to be written: a whole body would be pulled for one of these. */
-  #stillLater(keys: readonly string[], there: readonly EntryStamp[]): string[] {
+  /**
+   * Those of some keys that are later there than what is here with all confirmations that wait to be written. Where no more is missing than that something
+   * is settled its body does not come again: after a kill that is so for all that was confirmed in the last seconds.
+   */
+  async #pullLater(keys: readonly string[], there: readonly EntryStamp[]): Promise<void> {
     const asked = new Set(keys);
     const here = keys.flatMap((key) => {
       const bytes = Buffer.from(key, "latin1");
       const entry = this.#replica.entry(bytes);
       return entry === undefined ? [] : [stampOf(bytes, entry.value)];
     });
-    return laterThere(
+    const later = laterThere(
       here,
       there.filter(({ key }) => asked.has(key)),
     );
+    const settled = settledThere(later, here, there);
+    const bytesOf = (key: string): Buffer => Buffer.from(key, "latin1");
+    await this.#pullKeys([...settled].map(bytesOf), true);
+    await this.#pullKeys(later.filter((key) => !settled.has(key)).map(bytesOf), false);
   }
 
-  async #pullKeys(keys: readonly Buffer[]): Promise<void> {
+  async #pullKeys(keys: readonly Buffer[], isBare: boolean): Promise<void> {
     for (let at = 0; at < keys.length; ) {
       await this.#pace.admit(this.#signal);
       const asked = keys.slice(at, at + this.#pace.pageEntries);
-      const carried = await this.#peer.fetch(asked);
+      const carried = await this.#peer.fetch(asked, isBare);
       // Those behind the last one given were too many for one answer; those between are gone there.
       const last = carried.at(-1)?.key;
       const reached = last === undefined ? asked.length : asked.findIndex((key) => key.equals(last)) + 1;
       if (reached === 0) throw new RingsteadError("bad-message", "an entry that was not asked for");
       at += reached;
-      await this.#install(carried);
+      await (isBare ? this.#settle(carried) : this.#install(carried));
     }
+  }
+
+  /** Resolves when what was accepted here is known to be settled, and synced. All are weighed in the turn in which they are installed, so none is another one by then. */
+  async #settle(carried: readonly CarriedEntry[]): Promise<void> {
+    const settled: PulledRegister[] = [];
+    let bytes = 0;
+    for (const { key, value } of carried) {
+      const name = nameOfRegisterKey(key);
+      if (name?.space !== this.#place.space) throw new RingsteadError("bad-message", "an entry of another ring");
+      const register = decodeRegister(value);
+      const wish = this.#replica.weighs(name, register);
+      if (wish === "confirm") {
+        settled.push({ name, register, body: { kind: "none" } });
+        bytes += value.length;
+      }
+      // A later one came there: the next round gets it with its body.
+      else if (wish === "install") this.#isWhole = false;
+    }
+    if (settled.length === 0) return;
+    const { length } = await this.#replica.install(settled);
+    this.#progress(length, bytes);
+    this.#pace.account(settled.length, bytes);
   }
 
   /** Resolves when those that are later than what is here are synced. */

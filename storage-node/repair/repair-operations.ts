@@ -167,8 +167,9 @@ export const entries = (reader: HeaderReader) => {
 /** Entries with their small bodies; the asker's keys in latin1 would be larger than their bytes. */
 export const fetch = (reader: HeaderReader) => {
   const keys = reader.list(FETCH_LIMIT).map((item) => item.bytes());
+  const isBare = reader.flag();
   return async (replica: DeviceReplica): Promise<RepairAnswer> => ({
     header: [],
-    body: await fetchEntries(replica, keys),
+    body: await fetchEntries(replica, keys, isBare),
   });
 };

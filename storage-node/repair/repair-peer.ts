@@ -118,8 +118,8 @@ export class RepairPeer {
   }
 
   /** Entries with small bodies: those of the first keys, as many as one answer holds; keys that are gone there are left out. */
-  async fetch(keys: readonly Uint8Array[]): Promise<CarriedEntry[]> {
-    return unpackCarried((await this.#ask([METHOD_FETCH, this.device, keys])).body);
+  async fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntry[]> {
+    return unpackCarried((await this.#ask([METHOD_FETCH, this.device, keys, ...(isBare ? [1] : [])])).body);
   }
 
   /** A piece of a large body. Errors also: "body-gone", "body-damaged". */

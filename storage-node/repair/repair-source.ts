@@ -144,26 +144,36 @@ const carryAll = async (
 
 /**
  * Entries with small bodies for another replica, after their sync. Keys that are not here any more are left out, and so are the last ones
- * where it would become too much; the answer has at least one entry unless none is here.
+ * where it would become too much; the answer has at least one entry unless none is here. `isBare`: no body comes along.
  */
-export const carriedEntries = (replica: DeviceReplica, keys: readonly Uint8Array[]): Promise<CarriedEntry[]> => {
+export const carriedEntries = async (
+  replica: DeviceReplica,
+  keys: readonly Uint8Array[],
+  isBare = false,
+): Promise<CarriedEntry[]> => {
   const found = [];
   let bytes = 0;
   for (const key of keys.slice(0, FETCH_LIMIT)) {
     if (spaceOfReplicated(key) === undefined) continue;
     const entry = replica.entry(key);
     if (entry === undefined) continue;
-    const size = sizeOf(key, entry);
+    const size = isBare ? key.length + entry.value.length : sizeOf(key, entry);
     if (bytes > 0 && bytes + size > ANSWER_BYTES) break;
     bytes += size;
     found.push({ key, entry });
   }
-  return carryAll(replica, found);
+  if (!isBare) return carryAll(replica, found);
+  const carried = found.map(({ key, entry }) => withoutBody(key, entry));
+  await replica.engine.sync();
+  return carried;
 };
 
 /** The same as one body. */
-export const fetchEntries = async (replica: DeviceReplica, keys: readonly Uint8Array[]): Promise<Buffer> =>
-  packCarried(await carriedEntries(replica, keys));
+export const fetchEntries = async (
+  replica: DeviceReplica,
+  keys: readonly Uint8Array[],
+  isBare = false,
+): Promise<Buffer> => packCarried(await carriedEntries(replica, keys, isBare));
 
 /**
  * One page of everything of a ring in a range, for a replica that has nothing there: it need not say what it wants. At most `limit`

@@ -113,8 +113,8 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
       return { entries: unpackCarried(packCarried(entries)), next };
     }
     case "fetch": {
-      const [keys] = rest as unknown as Asked<"fetch">;
-      return unpackCarried(await fetchEntries(replica, keys));
+      const [keys, isBare] = rest as unknown as Asked<"fetch">;
+      return unpackCarried(await fetchEntries(replica, keys, isBare));
     }
     default:
       throw new Error(`no body here is large: ${String(kind)}`);
