@@ -82,5 +82,5 @@ const result: LoadResult = {
   failed,
   firstFailure,
 };
-process.stdout.write(JSON.stringify({ ...result, rssBytes: process.memoryUsage.rss() }));
-process.exit(0);
+// More than a pipe takes at once.
+process.stdout.write(JSON.stringify({ ...result, rssBytes: process.memoryUsage.rss() }), () => process.exit(0));
