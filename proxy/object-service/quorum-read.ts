@@ -2,7 +2,7 @@ import { RingsteadError } from "../../common/errors.ts";
 import type { ReadReply, Register } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import type { Ballots } from "./ballots.ts";
-import { TELL_ATTEMPTS } from "./messages.ts";
+import { meets, type Phase } from "./messages.ts";
 import { MovingWait } from "./moving-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
 import { groupByNode, type ReadOrder, type Replica, type ReplicaGroup } from "./replicas.ts";
@@ -132,35 +132,30 @@ export class QuorumRead {
         if (member === undefined) return;
         member.heard(error);
         if (this.#isDone || turn !== this.#turn) return;
-        if (error !== undefined && this.#meets(error, member, attempt)) return;
+        if (error !== undefined && meets(this.#phase(), error, member, attempt)) return;
         this.#onAnswer(this.#replicas.indexOf(member), reply);
       },
       this.#members.epoch,
     );
   }
 
-  /** Whether an error is about the partition's members, and is dealt with. */
-  #meets(error: RingsteadError, replica: Replica, attempt: number): boolean {
+  #phase(): Phase {
     const { partition } = this.#set;
     const turn = this.#turn;
-    switch (partition.meet(error, this.#members)) {
-      case "moved":
+    const isOver = (): boolean => this.#isDone || turn !== this.#turn;
+    return {
+      partition,
+      asked: this.#members,
+      follow: () => {
+        if (isOver() || partition.members === this.#members) return isOver();
         this.#again();
         return true;
-      case "untold":
-        if (attempt === TELL_ATTEMPTS) return false;
-        partition.tell(replica, this.#members, () => {
-          if (this.#isDone || turn !== this.#turn) return;
-          if (partition.members !== this.#members) return this.#again();
-          for (const group of groupByNode([replica])) this.#ask(group, 0, attempt + 1);
-        });
-        return true;
-      case "changing":
+      },
+      again: (group, attempt) => this.#ask(group, 0, attempt),
+      changing: () => {
         this.#isChanging = true;
-        return false;
-      case "none":
-        return false;
-    }
+      },
+    };
   }
 
   /** Asks those who are members now. */

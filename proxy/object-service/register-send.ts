@@ -1,5 +1,4 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
-import type { RingsteadError } from "../../common/errors.ts";
 import type { AcceptReply, PrepareReply, Proposal } from "../../storage-node/wire.ts";
 import {
   RegisterWrite,
@@ -10,7 +9,7 @@ import {
 } from "../core/register-write.ts";
 import { type BodyMemory, hasArrived } from "./body-memory.ts";
 import { supplyBody } from "./body-stream.ts";
-import { asked, failureOf, forUnasked, MESSAGE_TIMEOUT_MS, TELL_ATTEMPTS } from "./messages.ts";
+import { asked, failureOf, forUnasked, meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
 import { groupByNode, type Replica, type ReplicaGroup } from "./replicas.ts";
 
@@ -123,8 +122,8 @@ export class RegisterSend {
         if (replica === undefined) return;
         replica.heard(error);
         if (error !== undefined) {
-          const again = (group: ReplicaGroup): void => this.#sendPrepare(effect, asking, group, attempt + 1);
-          if (this.#meets(error, asking, replica, attempt, again)) return;
+          const phase = this.#phase(asking, (group, next) => this.#sendPrepare(effect, asking, group, next));
+          if (meets(phase, error, replica, attempt)) return;
         }
         this.#context.hearPrepare(reply);
         this.#perform(this.#machine.onPrepare(effect.round, reply ?? failureOf(error)));
@@ -193,8 +192,8 @@ export class RegisterSend {
           held = undefined;
         }
         if (error !== undefined) {
-          const again = (group: ReplicaGroup): void => this.#sendAccept(effect, proposal, asking, group, attempt + 1);
-          if (this.#meets(error, asking, replica, attempt, again)) return;
+          const phase = this.#phase(asking, (group, next) => this.#sendAccept(effect, proposal, asking, group, next));
+          if (meets(phase, error, replica, attempt)) return;
         }
         const index = asking.replicas.indexOf(replica);
         this.#perform(this.#machine.onAccept(effect.round, reply ?? failureOf(error), index));
@@ -238,31 +237,10 @@ export class RegisterSend {
     });
   }
 
-  /** Whether an error is about the partition's members, and is dealt with: it counts as no answer then. */
-  #meets(
-    error: RingsteadError,
-    asking: Members,
-    replica: Replica,
-    attempt: number,
-    again: (group: ReplicaGroup) => void,
-  ): boolean {
+  /** Where it is over, the memory of its body may be somebody else's by now: then nothing is sent again. */
+  #phase(asked: Members, again: (group: ReplicaGroup, attempt: number) => void): Phase {
     const { partition } = this.#set;
-    switch (partition.meet(error, asking)) {
-      case "moved":
-        this.#follow();
-        return true;
-      case "untold":
-        if (attempt === TELL_ATTEMPTS) return false;
-        partition.tell(replica, asking, () => {
-          // Once it is over the body's memory may be somebody else's.
-          if (this.#isDone || this.#follow()) return;
-          for (const group of groupByNode([replica])) again(group);
-        });
-        return true;
-      case "changing":
-      case "none":
-        return false;
-    }
+    return { partition, asked, follow: () => this.#isDone || this.#follow(), again };
   }
 
   /** Begins the phase anew where the partition has other members by now ([M1]); whether it has. */

@@ -1,9 +1,8 @@
 import type { Incarnation } from "../../common/ballot.ts";
-import type { RingsteadError } from "../../common/errors.ts";
 import type { ListQuery, ListReply, Row } from "../../storage-node/wire.ts";
 import type { PageQuery as ListedPage } from "../core/list-rows.ts";
 import type { ListAnswer } from "../core/script.ts";
-import { MESSAGE_TIMEOUT_MS, TELL_ATTEMPTS } from "./messages.ts";
+import { meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
 import { MovingWait } from "./moving-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
 import type { RegisterIo } from "./register-io.ts";
@@ -105,7 +104,7 @@ class QuorumList {
       (error, reply) => {
         replica.heard(error);
         if (turn !== this.#turn) return;
-        if (error !== undefined && this.#meets(error, replica, wantsRows, attempt)) return;
+        if (error !== undefined && meets(this.#phase(replica, wantsRows), error, replica, attempt)) return;
         if (reply?.kind !== "rows") return this.#miss(reply?.kind, wantsRows);
         const { voters, quorum } = this.#members;
         const page = { replica: voters.indexOf(replica), summary: reply.summary, rows: reply.rows };
@@ -130,28 +129,23 @@ class QuorumList {
     this.#end({ kind: this.#obstacle });
   }
 
-  /** Whether an error is about the partition's members, and is dealt with. */
-  #meets(error: RingsteadError, replica: Replica, wantsRows: boolean, attempt: number): boolean {
+  #phase(replica: Replica, wantsRows: boolean): Phase {
     const { partition } = this.#set;
     const turn = this.#turn;
-    switch (partition.meet(error, this.#members)) {
-      case "moved":
+    return {
+      partition,
+      asked: this.#members,
+      follow: () => {
+        const isOver = turn !== this.#turn;
+        if (isOver || partition.members === this.#members) return isOver;
         this.#again();
         return true;
-      case "untold":
-        if (attempt === TELL_ATTEMPTS) return false;
-        partition.tell(replica, this.#members, () => {
-          if (turn !== this.#turn) return;
-          if (partition.members === this.#members) this.#ask(replica, wantsRows, attempt + 1);
-          else this.#again();
-        });
-        return true;
-      case "changing":
+      },
+      again: (_, attempt) => this.#ask(replica, wantsRows, attempt),
+      changing: () => {
         this.#isChanging = true;
-        return false;
-      case "none":
-        return false;
-    }
+      },
+    };
   }
 
   /** Asks those who are members now. */

@@ -1,10 +1,9 @@
 import type { Incarnation } from "../../common/ballot.ts";
-import type { RingsteadError } from "../../common/errors.ts";
 import type { Row } from "../../storage-node/wire.ts";
 import { type RowEffect, type RowOutcome, RowWrite } from "../core/row-write.ts";
-import { asked, failureOf, forUnasked, MESSAGE_TIMEOUT_MS, TELL_ATTEMPTS } from "./messages.ts";
+import { asked, failureOf, forUnasked, meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
-import { groupByNode, type Replica, type ReplicaGroup } from "./replicas.ts";
+import type { ReplicaGroup } from "./replicas.ts";
 
 /** One row on its way to a quorum: the machine of `core/row-write.ts` over the clients of storage nodes. */
 export class RowSend {
@@ -60,31 +59,17 @@ export class RowSend {
         const replica = members[part];
         if (replica === undefined) return;
         replica.heard(error);
-        if (error !== undefined && this.#meets(error, round, asking, replica, attempt)) return;
+        if (error !== undefined && meets(this.#phase(round, asking), error, replica, attempt)) return;
         this.#perform(this.#machine.onReply(round, reply ?? failureOf(error), asking.replicas.indexOf(replica)));
       },
       asking.epoch,
     );
   }
 
-  /** Whether an error is about the partition's members, and is dealt with: it counts as no answer then. */
-  #meets(error: RingsteadError, round: number, asking: Members, replica: Replica, attempt: number): boolean {
+  #phase(round: number, asked: Members): Phase {
     const { partition } = this.#set;
-    switch (partition.meet(error, asking)) {
-      case "moved":
-        this.#follow();
-        return true;
-      case "untold":
-        if (attempt === TELL_ATTEMPTS) return false;
-        partition.tell(replica, asking, () => {
-          if (this.#follow()) return;
-          for (const group of groupByNode([replica])) this.#send(round, asking, group, attempt + 1);
-        });
-        return true;
-      case "changing":
-      case "none":
-        return false;
-    }
+    const again = (group: ReplicaGroup, attempt: number): void => this.#send(round, asked, group, attempt);
+    return { partition, asked, follow: () => this.#follow(), again };
   }
 
   /** Begins the phase anew where the partition has other members by now ([M1]); whether it has. */

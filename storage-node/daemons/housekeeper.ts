@@ -15,7 +15,7 @@ const LAST_PORTIONS = 320;
  * Writes confirmations that waited for an idle moment, or that are too many, and removes uploads that nobody goes on with. After each
  * portion requests have their turn: 256 for each of four devices in one go kept a listing waiting for 50 ms.
  *
- * At the end all are written. Else each of those versions, up to 20,000 a device, is found by the proxies' settler after the next start and
+ * At the end all are written. Else each of those versions, up to 5,000 a device, is found by the proxies' settler after the next start and
  * finished like one whose writer died: at 600 a second, and repair gave way to that as to clients.
  */
 export const housekeeper = (devices: ReadonlyMap<string, ServedDevice>, takeRequestCount: () => number): Worker => {
