@@ -6,7 +6,7 @@ import { machineFacts } from "./report.ts";
 import { commitOf } from "./ringstead-contender.ts";
 
 /**
- * What clients notice when a process goes (issue 5), on a cluster of three storage nodes and two proxies, 3 replicas, 32 keep-alive clients
+ * What clients notice when a process goes, on a cluster of three storage nodes and two proxies, 3 replicas, 32 keep-alive clients
  * that each PUT an object of 4 KiB and GET it back, again and again:
  *
  *     node      one storage node is killed and started again 3 s later: 0 failed requests, the slowest below 3 s

@@ -16,7 +16,7 @@ import { commitOf, type RingsteadStore, startRingstead } from "./ringstead-conte
 import { runGenerator } from "./run-generator.ts";
 
 /**
- * How fast a device that was wiped gets everything back, and what clients notice of it (issue 5):
+ * How fast a device that was wiped gets everything back, and what clients notice of it:
  *
  *     small         objects of 4 KiB alone: objects and entries a second
  *     large         objects of 64 MiB alone: bytes a second

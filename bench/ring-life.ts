@@ -108,7 +108,7 @@ const MOVES_GRACE = 20;
 /** Figures of both are compared as they are printed. */
 const PRINTED_DIGITS = 3;
 
-/** What issue 5 asks for and is not so; empty where all is. */
+/** What is wanted of a ring and is not so; empty where all is. */
 const shortfalls = (step: LifeStep, ours: Outcome, swift: Outcome): string[] => {
   const worse = (what: string, one: number, other: number): string[] =>
     Number(one.toFixed(PRINTED_DIGITS)) > Number(other.toFixed(PRINTED_DIGITS))

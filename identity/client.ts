@@ -30,7 +30,7 @@ const ANSWER_MAX_BYTES = 1024 * 1024;
 /** How long a login waits for an identity process that is not there. */
 const ABSENT_PATIENCE_MS = 3000;
 const ABSENT_POLL_MS = 100;
-const ABSENT_CAUSES: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "rpc-unreachable"]);
+const ABSENT_CAUSES: ReadonlySet<string> = new Set(["ENOENT", "ECONNREFUSED", "rpc-unsent", "rpc-unreachable"]);
 
 /** Calls to the identity process. */
 export type IdentityClient = {

@@ -14,14 +14,23 @@ export class Staging implements AsyncDisposable {
   readonly #engine: DeviceEngine;
   readonly #sessions = new Map<number, Session>();
   #nextId = 1;
+  #opening = 0;
 
   constructor(engine: DeviceEngine) {
     this.#engine = engine;
   }
 
+  /** Bodies that are being received, or wait for the ACCEPT that names them. */
+  get count(): number {
+    return this.#sessions.size + this.#opening;
+  }
+
   async open(): Promise<number> {
     if (this.#sessions.size >= STAGED_LIMIT) throw new RingsteadError("staging-full", "too many large uploads at once");
-    const body = await this.#engine.stage();
+    this.#opening += 1;
+    const body = await this.#engine.stage().finally(() => {
+      this.#opening -= 1;
+    });
     const id = this.#nextId++;
     this.#sessions.set(id, { body, touchedMs: performance.now(), isSealed: false, written: Promise.resolve() });
     return id;

@@ -140,7 +140,7 @@ test("nodes that share the key talk over TCP in TLS 1.3, and not a byte of it is
 });
 
 test("a peer with another key is refused on both sides with words, before it is told anything", async () => {
-  expect(await askOnce(address, OTHER_KEY)).toMatch(/^rpc-unreachable: .*does not prove this cluster's key/);
+  expect(await askOnce(address, OTHER_KEY)).toMatch(/^rpc-unsent: .*does not prove this cluster's key/);
   expect(asked).toEqual([]);
   expect(codes().toSorted()).toEqual(["client rpc-untrusted", "server rpc-untrusted"]);
   await servesGoodPeers();
@@ -171,7 +171,7 @@ test("a client that finds something else than TLS at a peer's address says so", 
   const other = createServer((socket) => void socket.resume().end("220 mail.example ESMTP\r\n"));
   await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", () => resolve()));
   const peer = { host: "127.0.0.1", port: (other.address() as AddressInfo).port };
-  expect(await askOnce(peer)).toMatch(/^rpc-unreachable: .*does not speak TLS/);
+  expect(await askOnce(peer)).toMatch(/^rpc-unsent: .*does not speak TLS/);
   expect(codes()).toEqual(["client rpc-not-tls"]);
   await new Promise((resolve) => other.close(resolve));
 });
@@ -308,9 +308,9 @@ test("with certificates, both sides show one of the authority of rpc_tls_ca; the
   await servesGoodPeers({ ...address, tls: node });
   asked = [];
   // Signed by somebody else; no certificate but the key; the right certificate but another key.
-  expect(await askOnce({ ...address, tls: { ...stranger, ca: node.ca } })).toMatch(/^rpc-unreachable/);
-  expect(await askOnce(address)).toMatch(/^rpc-unreachable/);
-  expect(await askOnce({ ...address, tls: node }, OTHER_KEY)).toMatch(/^rpc-unreachable/);
+  expect(await askOnce({ ...address, tls: { ...stranger, ca: node.ca } })).toMatch(/^rpc-unsent/);
+  expect(await askOnce(address)).toMatch(/^rpc-unsent/);
+  expect(await askOnce({ ...address, tls: node }, OTHER_KEY)).toMatch(/^rpc-unsent/);
   // A server whose certificate names another host.
   await server[Symbol.asyncDispose]();
   await serve(elsewhere);
@@ -333,7 +333,7 @@ test("two sides use the highest version that both speak, and tell each other whe
   expect(await versionOf({ oldest: 4, newest: 9 })).toBe(4);
   asked = [];
   expect(await versionOf({ oldest: 5, newest: 6 })).toMatch(
-    /^rpc-unreachable: .*speaks versions 2 to 4 of the wire format, this node versions 5 to 6/,
+    /^rpc-unsent: .*speaks versions 2 to 4 of the wire format, this node versions 5 to 6/,
   );
   expect(await versionOf({ oldest: 1, newest: 1 })).toMatch(/this node version 1$/);
   expect(asked).toEqual([]);
@@ -354,7 +354,7 @@ test("a peer whose clock is more than thirty seconds off is refused on both side
   expect(await shifted(20_000)).toBe(4);
   expect(await shifted(-20_000)).toBe(4);
   asked = [];
-  expect(await shifted(90_000)).toMatch(/^rpc-unreachable: .*its clock is 90 s behind this node's, more than 30 s/);
+  expect(await shifted(90_000)).toMatch(/^rpc-unsent: .*its clock is 90 s behind this node's, more than 30 s/);
   expect(refusals.list().map(({ side, code, reason }) => `${side} ${code}: ${reason}`)).toEqual([
     "client clock-off: its clock is 90 s behind this node's, more than 30 s",
     "server clock-off: its clock is 90 s ahead of this node's, more than 30 s",

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { silentLog } from "../log.ts";
 import { RpcClient } from "./client.ts";
-import { RpcServer } from "./server.ts";
+import { type RpcHandler, RpcServer } from "./server.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const MIB = 1024 * 1024;
@@ -51,6 +51,11 @@ class PeerProcess implements AsyncDisposable {
 const ask = (client: RpcClient, body: Uint8Array, timeoutMs = LONG_MS): Promise<unknown> =>
   new Promise((resolve) => {
     client.call([], body, timeoutMs, (error, header) => resolve(error?.code ?? header[0]));
+  });
+
+const askFor = (client: RpcClient, method: string): Promise<unknown> =>
+  new Promise((resolve) => {
+    client.call([method], undefined, LONG_MS, (error, header) => resolve(error?.code ?? header[0]));
   });
 
 test("a stopped peer costs a bounded amount of memory, and what waited for it arrives when it goes on", async () => {
@@ -123,10 +128,40 @@ test("a server that ends answers what it has begun, and says of the rest that no
   const first = ask(client, Buffer.alloc(5));
   await expect.poll(() => begun.length).toBe(1);
   const ended = server[Symbol.asyncDispose]();
-  expect(await ask(client, Buffer.alloc(5))).toBe("rpc-unreachable");
+  expect(await ask(client, Buffer.alloc(5))).toBe("rpc-unsent");
   expect(begun).toHaveLength(1);
   begun[0]?.();
   expect(await first).toBe("done");
   await ended;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("a server that ends finishes what takes several requests, and tells what came too late that nothing was done", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "ringstead-rpc-"));
+  const taken: unknown[] = [];
+  let isUnderWay = true;
+  const begunWork = {
+    isUnderWay: () => isUnderWay,
+    admits: ([method]: readonly unknown[]) => method === "part",
+  };
+  const handler: RpcHandler = ([method], _body, reply) => {
+    taken.push(method);
+    reply.ok(["done"]);
+  };
+  const server = new RpcServer(KEY, handler, silentLog, { begunWork });
+  await server.listen(join(folder, "peer"));
+  using client = new RpcClient(join(folder, "peer"), KEY);
+  expect(await askFor(client, "first")).toBe("done");
+  const ended = server[Symbol.asyncDispose]();
+  expect(await askFor(client, "other")).toBe("rpc-unsent");
+  expect(await askFor(client, "part")).toBe("done");
+  isUnderWay = false;
+  // Sent in one go, until the connection is closed: each is either done or was not begun.
+  const answers: unknown[] = [];
+  while (!answers.includes("rpc-unsent"))
+    answers.push(...(await Promise.all(Array.from({ length: 20 }, () => askFor(client, "part")))));
+  await ended;
+  expect(answers.filter((one) => one !== "done" && one !== "rpc-unsent")).toEqual([]);
+  expect(taken.filter((method) => method === "part")).toHaveLength(1 + answers.filter((one) => one === "done").length);
   rmSync(folder, { recursive: true, force: true });
 });

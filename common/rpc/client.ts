@@ -8,6 +8,7 @@ import {
   ALL_PARTS,
   EMPTY_BODY,
   encodeFrame,
+  FAREWELL_ID,
   FRAME_ERROR,
   FRAME_HELLO,
   FRAME_REPLY,
@@ -103,6 +104,8 @@ export class RpcClient implements Disposable {
   #queuedBeforeHello: { head: Buffer; body: Uint8Array }[] = [];
   #queuedBytes = 0;
   #isTrusted = false;
+  /** Of the connection, where one broke before it. */
+  #returnedAtMs: number | undefined;
   #isClosed = false;
   #nextId = 1;
   #retryAtMs = 0;
@@ -127,8 +130,8 @@ export class RpcClient implements Disposable {
   }
 
   /**
-   * Sends a request with `parts` addressees. `callback` gets, for each, "rpc-unreachable", "rpc-timeout", "rpc-overloaded", the peer's
-   * error, or the answer; never before this returns.
+   * Sends a request with `parts` addressees. `callback` gets, for each, "rpc-unsent", "rpc-unreachable", "rpc-timeout", "rpc-overloaded", the
+   * peer's error, or the answer; never before this returns. "rpc-unsent" is said where the peer did nothing of it, and never will.
    */
   call(
     header: readonly unknown[],
@@ -144,7 +147,7 @@ export class RpcClient implements Disposable {
       unanswered: (1 << parts) - 1,
     };
     if (this.#isClosed || !this.#connect()) {
-      queueMicrotask(() => fail(call, this.#unreachable("the peer cannot be reached")));
+      queueMicrotask(() => fail(call, this.#unreachable("rpc-unsent", "the peer cannot be reached")));
       return;
     }
     if (this.#pending.size >= PENDING_LIMIT) {
@@ -179,11 +182,16 @@ export class RpcClient implements Disposable {
     return this.#wireVersion;
   }
 
+  /** Whether a connection broke, and there is none since or one that is not `ms` old: the peer's process may just have been restarted. */
+  hasReturnedWithin(ms: number): boolean {
+    return this.#returnedAtMs !== undefined && performance.now() - this.#returnedAtMs < ms;
+  }
+
   [Symbol.dispose](): void {
     this.#isClosed = true;
     clearInterval(this.#ticker);
     this.#socket?.destroy();
-    this.#failAll();
+    this.#failAll("rpc-unreachable");
   }
 
   #connect(): boolean {
@@ -252,6 +260,7 @@ export class RpcClient implements Disposable {
         return;
       }
       this.#isTrusted = true;
+      if (this.#returnedAtMs !== undefined) this.#returnedAtMs = performance.now();
       this.#refusal = undefined;
       decoder.trust();
       tellTrusted(this.#peerName);
@@ -270,6 +279,8 @@ export class RpcClient implements Disposable {
       if (this.#socket !== socket) return;
       this.#socket = undefined;
       this.#writer = undefined;
+      const wasTrusted = this.#isTrusted;
+      this.#returnedAtMs = Number.POSITIVE_INFINITY;
       this.#isTrusted = false;
       this.#wireVersion = undefined;
       this.#queuedBeforeHello = [];
@@ -277,14 +288,17 @@ export class RpcClient implements Disposable {
       this.#retryAtMs = performance.now() + this.#retryDelayMs;
       const limitMs = typeof this.#peer === "string" ? LOCAL_RECONNECT_LIMIT_MS : RECONNECT_LIMIT_MS;
       this.#retryDelayMs = Math.min(this.#retryDelayMs * 2, limitMs);
-      this.#failAll();
+      this.#failAll(wasTrusted ? "rpc-unreachable" : "rpc-unsent");
     });
     return true;
   }
 
   #deliver(frame: Frame): void {
     const call = this.#pending.get(frame.id);
-    if (call === undefined) return;
+    if (call === undefined) {
+      if (frame.id === FAREWELL_ID) this.#leave();
+      return;
+    }
     const isForAll = frame.part === ALL_PARTS;
     const bit = isForAll ? call.unanswered : 1 << frame.part;
     if ((call.unanswered & bit) === 0) return;
@@ -319,10 +333,18 @@ export class RpcClient implements Disposable {
     }
   }
 
-  #failAll(): void {
+  /** The peer ends, and has answered all that it will ever do of what it was sent. */
+  #leave(): void {
+    this.#socket?.destroy();
+    // What is asked until the socket is closed is not sent either.
+    this.#isTrusted = false;
+    this.#failAll("rpc-unsent");
+  }
+
+  #failAll(code: "rpc-unsent" | "rpc-unreachable"): void {
     const calls = [...this.#pending.values()];
     this.#pending.clear();
-    const error = this.#unreachable("the connection to the peer broke");
+    const error = this.#unreachable(code, "the connection to the peer broke");
     for (const call of calls) fail(call, error);
   }
 
@@ -330,9 +352,9 @@ export class RpcClient implements Disposable {
     return typeof this.#peer === "string" ? this.#peer : `${this.#peer.host}:${this.#peer.port}`;
   }
 
-  #unreachable(message: string): RingsteadError {
+  #unreachable(code: "rpc-unsent" | "rpc-unreachable", message: string): RingsteadError {
     const why = this.#refusal === undefined ? "" : `: ${this.#refusal}`;
-    return new RingsteadError("rpc-unreachable", `${message}${why}`);
+    return new RingsteadError(code, `${message}${why}`);
   }
 
   #refuse(refusal: Pick<PeerRefusal, "code" | "reason" | "remedy">): void {

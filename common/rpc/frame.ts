@@ -15,6 +15,8 @@ export const FRAME_ERROR = 4;
 
 /** As part of an error: it holds for all parts that were not answered yet. */
 export const ALL_PARTS = 255;
+/** No request has this id: a reply to it is the last frame of a server that ends. */
+export const FAREWELL_ID = 0;
 /** A request may have so many addressees, each of which answers with its part. */
 export const PARTS_LIMIT = 16;
 

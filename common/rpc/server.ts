@@ -11,6 +11,7 @@ import { sleep } from "../worker.ts";
 import {
   ALL_PARTS,
   EMPTY_BODY,
+  FAREWELL_ID,
   encodeFrame,
   FRAME_ERROR,
   FRAME_HELLO,
@@ -64,11 +65,20 @@ const STRANGERS_LIMIT = 128;
 /** What requests under way get when the server ends: they are writes that wait for a sync, not more. */
 const DRAIN_LIMIT_MS = 3000;
 const DRAIN_POLL_MS = 5;
+/** What begun work gets that needs further requests, while all others wait. */
+const BEGUN_WORK_LIMIT_MS = 3000;
+/** What peers get to close their connection once they were told that the server ends. */
+const FAREWELL_LIMIT_MS = 500;
 /** Of all kinds on one address; what comes beyond it is closed at once. */
 const CONNECTIONS_LIMIT = 4096;
 const NO_BINDING = EMPTY_BODY;
 
 const PROGRAM_REMEDY = "if it is a Ringstead node see what its log says; if it is not, keep it away from the RPC port";
+
+const until = async (isSo: () => boolean, limitMs: number): Promise<void> => {
+  const deadline = performance.now() + limitMs;
+  while (!isSo() && performance.now() < deadline) await sleep(DRAIN_POLL_MS);
+};
 
 const toWireError = (error: unknown): readonly unknown[] =>
   error instanceof RingsteadError ? [error.code, error.message, error.fields] : ["internal", "internal error", {}];
@@ -82,6 +92,9 @@ class Connection {
   #held: Frame[] = [];
   #heldFrom = 0;
   #isRelieving = false;
+  #isOver = false;
+  /** It has said hello, and proved to know the key. */
+  isTrusted = false;
   #handle: ((frame: Frame) => void) | undefined;
 
   constructor(socket: Socket, log: Log) {
@@ -101,6 +114,7 @@ class Connection {
 
   /** Takes a request on, or keeps it until there is room; those of one chunk may wait here, further ones in the socket. */
   take(frame: Frame, handle: (frame: Frame) => void): void {
+    if (this.#isOver) return;
     if (this.#heldFrom === this.#held.length && !this.#isFull()) {
       handle(frame);
       return;
@@ -114,7 +128,7 @@ class Connection {
   relieve(): void {
     if (this.#heldFrom === this.#held.length || this.#isRelieving) return;
     this.#isRelieving = true;
-    while (this.#heldFrom < this.#held.length && !this.#isFull() && !this.socket.destroyed) {
+    while (this.#heldFrom < this.#held.length && !this.#isFull() && !this.#isOver && !this.socket.destroyed) {
       const frame = this.#held[this.#heldFrom++];
       if (frame !== undefined) this.#handle?.(frame);
     }
@@ -128,6 +142,20 @@ class Connection {
   /** Something is not answered, or an answer not taken. */
   get isBusy(): boolean {
     return this.#inFlight > 0 || this.writer.unsentBytes > 0;
+  }
+
+  /**
+   * Takes nothing on any more. Where all that was taken on is answered, the peer is told, so that it knows of what is on its way here that nothing was
+   * or will be done of it.
+   */
+  end(): void {
+    this.#isOver = true;
+    if (this.isBusy || !this.isTrusted) {
+      this.socket.destroy();
+      return;
+    }
+    // The peer closes: with bytes of it unread here, a close would take the farewell from it.
+    this.socket.end(encodeFrame(FRAME_REPLY, FAREWELL_ID, [], 0));
   }
 
   #isFull(): boolean {
@@ -184,8 +212,19 @@ class Reply implements RpcReply {
 
 type Refusing = Pick<PeerRefusal, "code" | "reason" | "remedy">;
 
-/** For tests of two versions, and of clocks that differ. */
-export type RpcServerSides = { readonly versions?: WireVersions; readonly clock?: Clock };
+/** What a service has begun that takes several requests: a server that ends gives it some seconds. */
+export type BegunWork = {
+  isUnderWay(): boolean;
+  /** Whether a request may be part of it. */
+  admits(header: readonly unknown[]): boolean;
+};
+
+/** `versions` and `clock` for tests of two versions, and of clocks that differ. */
+export type RpcServerOptions = {
+  readonly begunWork?: BegunWork;
+  readonly versions?: WireVersions;
+  readonly clock?: Clock;
+};
 
 /** A connection until it has said hello. */
 type Stranger = { readonly socket: Socket; readonly peer: string; readonly timer: NodeJS.Timeout };
@@ -198,7 +237,9 @@ export class RpcServer implements AsyncDisposable {
   readonly #clusterKey: Buffer;
   readonly #handler: RpcHandler;
   readonly #connections = new Set<Connection>();
-  #isStopping = false;
+  readonly #begunWork: BegunWork | undefined;
+  /** Which requests are taken on still. */
+  #takes: "all" | "begun" | "none" = "all";
   /** The longest known first. */
   readonly #strangers = new Set<Stranger>();
   readonly #log: Log;
@@ -209,11 +250,12 @@ export class RpcServer implements AsyncDisposable {
     clusterKey: Buffer,
     handler: RpcHandler,
     log: Log,
-    { versions = WIRE_VERSIONS, clock = systemClock }: RpcServerSides = {},
+    { begunWork, versions = WIRE_VERSIONS, clock = systemClock }: RpcServerOptions = {},
   ) {
     this.#clusterKey = clusterKey;
     this.#handler = handler;
     this.#log = log;
+    this.#begunWork = begunWork;
     this.#versions = versions;
     this.#clock = clock;
   }
@@ -256,12 +298,15 @@ export class RpcServer implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isStopping = true;
+    this.#takes = "begun";
     const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     for (const { socket } of this.#strangers) socket.destroy();
+    await until(() => this.#begunWork?.isUnderWay() !== true, BEGUN_WORK_LIMIT_MS);
+    this.#takes = "none";
     // Whose outcome is told need not be guessed: a write that was cut here could have taken effect or not.
-    const deadline = performance.now() + DRAIN_LIMIT_MS;
-    while ([...this.#connections].some((one) => one.isBusy) && performance.now() < deadline) await sleep(DRAIN_POLL_MS);
+    await until(() => [...this.#connections].every((one) => !one.isBusy), DRAIN_LIMIT_MS);
+    for (const connection of this.#connections) connection.end();
+    await until(() => this.#connections.size === 0, FAREWELL_LIMIT_MS);
     for (const { socket } of this.#connections) socket.destroy();
     await Promise.all(closed);
   }
@@ -325,7 +370,6 @@ export class RpcServer implements AsyncDisposable {
     const binding = socket instanceof TLSSocket ? bindingOf(socket) : NO_BINDING;
     const challenge = randomBytes(CHALLENGE_BYTES);
     const fromMs = this.#clock.nowMs();
-    let isTrusted = false;
     writer.write(encodeFrame(FRAME_HELLO, 0, helloHeader(this.#versions, fromMs), CHALLENGE_BYTES), challenge);
 
     const greet = (frame: Frame): void => {
@@ -350,7 +394,7 @@ export class RpcServer implements AsyncDisposable {
         socket.destroySoon();
         return;
       }
-      isTrusted = true;
+      connection.isTrusted = true;
       decoder.trust();
       const answer = proofOf(this.#clusterKey, "server", challenge, clientChallenge, binding);
       writer.write(encodeFrame(FRAME_HELLO, 0, [], answer.length), answer);
@@ -358,8 +402,10 @@ export class RpcServer implements AsyncDisposable {
     const handle = (frame: Frame): void => {
       connection.begin();
       const reply = new Reply(connection, frame);
-      if (this.#isStopping) {
-        reply.error(new RingsteadError("rpc-unreachable", "the peer is ending, and did nothing of this"));
+      const isTaken =
+        this.#takes === "all" || (this.#takes === "begun" && this.#begunWork?.admits(frame.header) === true);
+      if (!isTaken) {
+        reply.error(new RingsteadError("rpc-unsent", "the peer is ending, and did nothing of this"));
         return;
       }
       try {
@@ -370,7 +416,7 @@ export class RpcServer implements AsyncDisposable {
     };
     const onFrame = (frame: Frame): void => {
       if (socket.destroyed || socket.writableEnded) return;
-      if (!isTrusted) greet(frame);
+      if (!connection.isTrusted) greet(frame);
       else if (frame.type === FRAME_REQUEST) connection.take(frame, handle);
     };
     const decoder = new FrameDecoder(onFrame, HELLO_LIMIT_BYTES);

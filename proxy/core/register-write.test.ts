@@ -126,6 +126,54 @@ const NO_SPACE = { kind: "no-space" } as const;
 const promisedNothing = (fate: Fate) =>
   ({ kind: "promised", register: undefined, fates: [fate], liveRow: undefined }) as const;
 
+const UNSENT = { kind: "unsent" } as const;
+
+test("a version that was sent to nobody is forgotten, and another one is proposed after a wait: those that restart could not tell its fate", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN });
+  for (const replica of [0, 1]) expect(machine.onAccept(1, UNSENT, replica)).toBeUndefined();
+  const wait = machine.onAccept(1, UNSENT, 2);
+  expect(wait).toMatchObject({ kind: "wait" });
+  const prepare = machine.onTimer(wait?.kind === "wait" ? wait.round : 0);
+  expect(prepare).toMatchObject({ kind: "prepare", own: [] });
+  const { round } = prepare?.kind === "prepare" ? prepare : { round: 0 };
+  for (const _ of [0, 1]) void machine.onPrepare(round, { ...promisedNothing("never"), fates: [] });
+  expect(machine.onPrepare(round, UNSENT)).toBeUndefined();
+});
+
+test("a version that one replica may have been sent is asked for, whoever else was not [W2]", () => {
+  for (const first of [undefined, refused(ballot(20), "unknown"), ACCEPTED]) {
+    const { machine } = start({ kind: "plain", record: GIVEN });
+    machine.onAccept(1, first, 0);
+    const effects = [machine.onAccept(1, UNSENT, 1), machine.onAccept(1, UNSENT, 2)];
+    const wait = effects.find((effect) => effect?.kind === "wait");
+    const prepare = machine.onTimer(wait?.kind === "wait" ? wait.round : 0);
+    expect(prepare).toMatchObject({ kind: "prepare", own: [ballot(10)] });
+  }
+});
+
+test("a version that was accepted somewhere is not forgotten where its next ACCEPT is sent to nobody [W2]", () => {
+  const { machine } = start({ kind: "plain", record: GIVEN });
+  machine.onAccept(1, ACCEPTED, 0);
+  machine.onAccept(1, undefined, 1);
+  const wait = machine.onAccept(1, undefined, 2);
+  const prepare = machine.onTimer(wait?.kind === "wait" ? wait.round : 0);
+  const { round } = prepare?.kind === "prepare" ? prepare : { round: 0 };
+  machine.onPrepare(round, {
+    kind: "promised",
+    register: register(ballot(10), "accepted"),
+    fates: ["accepted"],
+    liveRow: undefined,
+  });
+  const again = machine.onPrepare(round, promisedNothing("never"));
+  expect(again).toMatchObject({ kind: "accept", version: ballot(10) });
+  const next = again?.kind === "accept" ? again.round : 0;
+  machine.onAccept(next, UNSENT, 0);
+  machine.onAccept(next, UNSENT, 1);
+  const later = machine.onAccept(next, UNSENT, 2) ?? { kind: "none" };
+  const asked = machine.onTimer(later.kind === "wait" ? later.round : next + 1);
+  expect(asked).toMatchObject({ kind: "prepare", own: [ballot(10)] });
+});
+
 test("a write that lacks space at a quorum ends as no-space once it is sure that nothing of it can take effect [W3]", () => {
   const { machine } = start({ kind: "plain", record: GIVEN });
   machine.onAccept(1, NO_SPACE, 0);

@@ -23,6 +23,8 @@ import type { Quorum } from "./quorum.ts";
  * answers of two epochs are never counted together.
  *
  * While accepting, a replica that answers `nodata` is sent the record once more with its body; it counts when it answers that [A4].
+ * A version that was sent to nobody, or refused by who was, is forgotten: after a wait another one is proposed, as if this had been the first.
+ *
  * Refusals that name a ballot of a later incarnation end an own write as outdated: nothing of this incarnation can win any more [B6].
  */
 export type WriteRecord = {
@@ -51,7 +53,13 @@ export type Proposed = ReadonlyMap<Ballot, WriteRecord>;
 export type WriteMode =
   | { readonly kind: "plain"; readonly record: WriteRecord }
   /** `earlier`: what an earlier write of the same operation proposed before it ended as unfinished; [W2] asks for all of it. */
-  | { readonly kind: "conditional"; readonly decide: Decide; readonly earlier?: Proposed | undefined }
+  | {
+      readonly kind: "conditional";
+      readonly decide: Decide;
+      readonly earlier?: Proposed | undefined;
+      /** A base of this version need not be confirmed ([C1]), since what is proposed is the same once more: nothing hangs on whether it took effect. */
+      readonly over?: Ballot;
+    }
   | { readonly kind: "finish"; readonly version: Ballot; readonly ballot: Ballot; readonly record: WriteRecord }
   /** Writes nothing: what W promising replicas hold, and what became of `version`. */
   | { readonly kind: "inspect"; readonly version: Ballot | undefined };
@@ -91,6 +99,9 @@ export type WriteOutcome =
  * other failure, the promises decide what became of it.
  */
 export type NoSpace = { readonly kind: "no-space" };
+
+/** The message did not go out: nothing was or will be done of it. */
+export type Unsent = { readonly kind: "unsent" };
 
 export type WriteEffect =
   | {
@@ -135,6 +146,9 @@ type State =
       withoutSpace: number;
       readonly refusedFates: (readonly Fate[])[];
       failed: number;
+      unsent: number;
+      /** Nobody was sent this version before. */
+      readonly isFirst: boolean;
       liveRows: readonly Row[];
     }
   | {
@@ -172,7 +186,8 @@ export class RegisterWrite {
 
   /**
    * `newBallot` gives ballots above every one that the proxy heard of.
-   * @param isCautious a plain write asks for promises first: where too few devices have space it ends before any has accepted it
+   * @param isCautious a plain write asks for promises first: where too few devices have space it ends before any has accepted it, and where replicas are
+   * fresh no version of it is refused whose fate they could not tell
    */
   constructor(quorum: Quorum, mode: WriteMode, newBallot: () => Ballot, isCautious = false) {
     this.#quorum = quorum;
@@ -225,7 +240,7 @@ export class RegisterWrite {
   }
 
   /** The answer of `replica` to the ACCEPT of `round`; undefined when it failed or did not answer in time. */
-  onAccept(round: number, reply: AcceptReply | NoSpace | undefined, replica: number): WriteEffect | undefined {
+  onAccept(round: number, reply: AcceptReply | NoSpace | Unsent | undefined, replica: number): WriteEffect | undefined {
     if (round !== this.#round) return undefined;
     if (reply?.kind === "nodata") {
       const supply = this.#supply(replica);
@@ -248,6 +263,8 @@ export class RegisterWrite {
     if (reply?.kind === "refused") {
       state.refusedFates.push(reply.fates);
       this.#notice(reply.seen);
+    } else if (reply?.kind === "unsent") {
+      state.unsent += 1;
     } else {
       state.failed += 1;
       if (reply?.kind === "no-space") state.withoutSpace += weight;
@@ -257,7 +274,14 @@ export class RegisterWrite {
       state.accepted === 0 &&
       state.failed === 0 &&
       state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
-    if (areAllNever && this.#mode.kind === "plain") {
+    if (areAllNever && state.unsent > 0 && state.isFirst) {
+      if (state.refusedFates.length + state.unsent < quorum.memberCount) return undefined;
+      // Nobody has it or will have it: it need not be asked for, which those that restart could not answer ([A3]).
+      this.#own.pop();
+      this.#records.delete(state.version);
+      return this.#waitAndRetry();
+    }
+    if (areAllNever && state.unsent === 0 && this.#mode.kind === "plain") {
       if (state.refusedFates.length < quorum.memberCount) return undefined;
       const outdated = this.#outdated(state.ballot, []);
       if (outdated !== undefined) return outdated;
@@ -266,13 +290,13 @@ export class RegisterWrite {
     }
     this.#lacksSpace = quorum.survives(state.missing - state.withoutSpace);
     // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
-    if (state.failed > 0 || this.#hasLost) return this.#waitAndRetry();
+    if (state.failed + state.unsent > 0 || this.#hasLost) return this.#waitAndRetry();
     this.#hasLost = true;
     return this.#prepare();
   }
 
   /** A replica's answer to the PREPARE of `round`; undefined when it failed or did not answer in time. */
-  onPrepare(round: number, reply: PrepareReply | NoSpace | undefined): WriteEffect | undefined {
+  onPrepare(round: number, reply: PrepareReply | NoSpace | Unsent | undefined): WriteEffect | undefined {
     const state = this.#state;
     const { voterCount } = this.#quorum;
     if (round !== this.#round || state.kind !== "preparing") return undefined;
@@ -337,7 +361,7 @@ export class RegisterWrite {
     if (this.#mode.kind === "plain") {
       return this.#lacksSpace ? this.#endWithoutSpace(promises) : this.#propose(ballot, this.#mode.record);
     }
-    if (highest !== undefined && highest.state === "accepted")
+    if (highest !== undefined && highest.state === "accepted" && highest.version !== this.#mode.over)
       return this.#done({ kind: "unfinished", base: highest, own: this.#records });
     const record = this.#mode.decide(highest, ballot, promises);
     if (record === "stop") return this.#done({ kind: "stopped", base: highest });
@@ -361,10 +385,10 @@ export class RegisterWrite {
   #propose(ballot: Ballot, record: WriteRecord): WriteEffect {
     this.#own.push(ballot);
     this.#records.set(ballot, record);
-    return this.#accept(ballot, ballot);
+    return this.#accept(ballot, ballot, true);
   }
 
-  #accept(version: Ballot, ballot: Ballot): WriteEffect {
+  #accept(version: Ballot, ballot: Ballot, isFirst = false): WriteEffect {
     let record = this.#records.get(version);
     if (record === undefined) throw new Error("a version without a record was to be accepted");
     // Where it was accepted before, its body is there, and what was staged for it is used up.
@@ -381,6 +405,8 @@ export class RegisterWrite {
       withoutSpace: 0,
       refusedFates: [],
       failed: 0,
+      unsent: 0,
+      isFirst,
       liveRows: NO_ROWS,
     };
     return { kind: "accept", round: this.#round, version, ballot, record, own: [...this.#own] };

@@ -14,6 +14,7 @@ import { Quorum } from "./quorum.ts";
 import { judgeRead, type ReplicaRead } from "./register-read.ts";
 import {
   RegisterWrite,
+  type Unsent,
   type WriteEffect,
   type Proposed,
   type WriteMode,
@@ -40,6 +41,8 @@ class SimulatedReplica {
   readonly power: PowerCuts<PoweredReplica>;
   /** It stores nothing then, and says so; promises and reads go on. */
   isFull = false;
+  /** No message to it goes out, and who sends one knows. */
+  isAway = false;
 
   constructor({ queue, random, network }: World) {
     this.#network = network;
@@ -93,7 +96,7 @@ class SimulatedProxy {
             return;
           case "prepare":
             for (const replica of replicas) {
-              this.#ask(
+              this.#send(
                 replica,
                 (it) => it.prepare(NAME, effect.ballot, effect.own),
                 (reply) => {
@@ -108,7 +111,7 @@ class SimulatedProxy {
           case "accept": {
             const proposal: Proposal = { ...effect.record, bodyVersion: effect.version, body: "none" };
             for (const [index, replica] of replicas.entries()) {
-              this.#ask(
+              this.#send(
                 replica,
                 async (it) =>
                   replica.isFull
@@ -180,6 +183,18 @@ class SimulatedProxy {
           },
         );
       }
+    });
+  }
+
+  /** Asks one replica that may be away. */
+  #send<T>(
+    replica: SimulatedReplica,
+    work: (replica: DeviceReplica) => Promise<T>,
+    answer: (value: T | Unsent | undefined) => void,
+  ): void {
+    if (!replica.isAway) return this.#ask(replica, work, answer);
+    this.#world.queue.after(0, () => {
+      if (!this.isDead) answer({ kind: "unsent" });
     });
   }
 
@@ -304,6 +319,18 @@ const run = async (seed: bigint): Promise<{ readonly history: RegisterOperation[
       replica.isFull = false;
     });
   }
+  // All at once, as those of one process, or one alone.
+  const areTogether = random.unit() < 0.5;
+  for (const [index, replica] of world.replicas.entries()) {
+    if (!areTogether && random.unit() < 0.7) continue;
+    const atMs = areTogether ? 40 + index : random.unit() * 100;
+    queue.after(atMs, () => {
+      replica.isAway = true;
+    });
+    queue.after(atMs + random.unit() * 60, () => {
+      replica.isAway = false;
+    });
+  }
   let steps = 0;
   while (queue.step() && ++steps < 100_000) await settlePromises();
   return { history: history.filter((_, slot) => !withoutSpace.has(slot)), withoutSpace: withoutSpace.size };
@@ -311,7 +338,7 @@ const run = async (seed: bigint): Promise<{ readonly history: RegisterOperation[
 
 const seeds = chosenSeeds(400);
 
-test("a name is a linearizable register under crashes, lost, late and repeated messages, skewed clocks, full devices and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
+test("a name is a linearizable register under crashes, lost, late and repeated messages, unreachable replicas, skewed clocks, full devices and dying proxies [A1-A3, D1, D2, W1-W3, C1, C2, R1, R2]", async () => {
   let acknowledged = 0;
   let lackingSpace = 0;
   for (let index = 0n; index < BigInt(seeds.count); index++) {

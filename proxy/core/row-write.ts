@@ -1,8 +1,9 @@
 import type { RowReply } from "../../storage-node/wire.ts";
 import type { Quorum } from "./quorum.ts";
-import { FIRST_WAIT_MS, type NoSpace, ROUND_LIMIT } from "./register-write.ts";
+import { FIRST_WAIT_MS, type NoSpace, ROUND_LIMIT, type Unsent } from "./register-write.ts";
 
-export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "unavailable";
+/** `old`: [E5], those that hold no row of the name may have removed a later deletion. */
+export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "old" | "unavailable";
 
 export type RowEffect =
   | { readonly kind: "row"; readonly round: number }
@@ -24,7 +25,7 @@ export class RowWrite {
   #stored = 0;
   #missing = 0;
   #lacksSpace = false;
-  #obstacle: "closing" | "moved" | "behind" | undefined;
+  #obstacle: "closing" | "moved" | "behind" | "old" | undefined;
 
   constructor(quorum: Quorum) {
     this.#quorum = quorum;
@@ -47,15 +48,16 @@ export class RowWrite {
   }
 
   /** The answer of `replica` to the ROW of `round`, undefined when it failed or did not answer in time. */
-  onReply(round: number, reply: RowReply | NoSpace | undefined, replica: number): RowEffect | undefined {
+  onReply(round: number, reply: RowReply | NoSpace | Unsent | undefined, replica: number): RowEffect | undefined {
     if (round !== this.#round || !this.#isSending) return undefined;
     if (reply?.kind === "stored") {
       this.#stored += this.#quorum.weightOf(replica);
       return this.#quorum.suffices(this.#stored) ? this.#done("stored") : undefined;
     }
     this.#missing += this.#quorum.weightOf(replica);
-    if (reply?.kind === "moved" || reply?.kind === "old") this.#obstacle = "moved";
+    if (reply?.kind === "moved") this.#obstacle = "moved";
     else if (reply?.kind === "closing" && this.#obstacle !== "moved") this.#obstacle = "closing";
+    else if (reply?.kind === "old" && (this.#obstacle ?? "behind") === "behind") this.#obstacle = "old";
     else if (reply?.kind === "behind") this.#obstacle ??= "behind";
     else if (reply?.kind === "no-space") this.#lacksSpace = true;
     if (this.#quorum.survives(this.#missing)) return undefined;

@@ -3,6 +3,7 @@ import { RingsteadError } from "../../common/errors.ts";
 import { INLINE_BODY_LIMIT_BYTES, type Proposal, TRANSFER_BLOCK_BYTES } from "../../storage-node/wire.ts";
 import { stageAt } from "./body-upload.ts";
 import type { ReplicaSet } from "./partition.ts";
+import { PassingWait } from "./passing-wait.ts";
 import type { WriteBody } from "./register-send.ts";
 import { healthyFirst, type Replica } from "./replicas.ts";
 import { downloadBudget } from "./transfer-budget.ts";
@@ -18,7 +19,8 @@ const SLOW_BLOCK_BYTES = 64 * 1024;
 const SLOW_BLOCK_MS = 250;
 
 /**
- * [R3]: blocks of exactly one body version from `offset`; where one replica fails, the next goes on at the same offset. While a fast
+ * [R3]: blocks of exactly one body version from `offset`; where one replica fails, the next goes on at the same offset, and where all do, the one
+ * whose node is back first. While a fast
  * client takes a block the next one is asked for; a slow one holds one small block. Errors: "body-unavailable".
  */
 export async function* streamBody(
@@ -32,7 +34,7 @@ export async function* streamBody(
   let sources = [...holders, ...healthyFirst(name, members.replicas).filter((replica) => !holders.includes(replica))];
   const end = offset + length;
   let source = 0;
-  const ask = async (at: number, size: number): Promise<Buffer> => {
+  const ask = async (at: number, size: number, wait = new PassingWait()): Promise<Buffer> => {
     for (; source < sources.length; source++) {
       const replica = sources[source];
       if (replica === undefined) break;
@@ -53,7 +55,11 @@ export async function* streamBody(
       ({ members } = partition);
       sources = [...healthyFirst(name, members.replicas)];
       source = 0;
-      return ask(at, size);
+      return ask(at, size, wait);
+    }
+    if (sources.some(({ mayReturn }) => mayReturn) && (await wait.next())) {
+      source = 0;
+      return ask(at, size, wait);
     }
     throw new RingsteadError("body-unavailable", "no replica can give the object's bytes", { path: name.path });
   };

@@ -6,6 +6,7 @@ import type { Name } from "../../storage-node/wire.ts";
 import { BodyMemory, hasArrived } from "./body-memory.ts";
 import { Quorum } from "../core/quorum.ts";
 import type { ReplicaSet } from "./partition.ts";
+import { PassingWait } from "./passing-wait.ts";
 import type { WriteBody } from "./register-send.ts";
 import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
 import { uploadBudget } from "./transfer-budget.ts";
@@ -204,14 +205,25 @@ class StagedUpload {
     for (const { client, members } of this.#groups) client.stageAbandon(this.#idsOf(members), STAGE_TIMEOUT_MS);
   }
 
+  /** Nothing was sent yet that could be lost: where no quorum is possible without a node that may be back at once, it is waited for. */
   async #open(): Promise<void> {
-    await this.#each((client, _ids, answer, members) => {
-      client.stageOpen(OPEN_TIMEOUT_MS, (error, id, part) => {
-        const member = members[part];
-        if (member !== undefined && id !== undefined) this.#ids.set(member, id);
-        answer(error, undefined, part);
+    const wait = new PassingWait();
+    for (;;) {
+      await this.#each((client, _ids, answer, members) => {
+        client.stageOpen(OPEN_TIMEOUT_MS, (error, id, part) => {
+          const member = members[part];
+          if (member !== undefined && id !== undefined) this.#ids.set(member, id);
+          answer(error, undefined, part);
+        });
       });
-    });
+      const isEnough = this.#quorum.suffices(this.#tallyOf([...this.#ids.keys()]));
+      if (isEnough || !this.#replicas.some(({ mayReturn }) => mayReturn) || !(await wait.next())) break;
+      // What was opened is opened once more: uploads that nobody goes on with end by themselves.
+      this.abandon();
+      this.#ids.clear();
+      this.#withoutSpace = 0;
+      this.#groups = groupByNode(this.#replicas);
+    }
     this.#checkQuorum();
   }
 

@@ -1,6 +1,6 @@
 import type { RingsteadError } from "../../common/errors.ts";
 import type { Name } from "../../storage-node/wire.ts";
-import type { NoSpace } from "../core/register-write.ts";
+import type { NoSpace, Unsent } from "../core/register-write.ts";
 import type { Members, Partition } from "./partition.ts";
 import { groupByNode, type Replica, type ReplicaGroup } from "./replicas.ts";
 
@@ -8,6 +8,9 @@ import { groupByNode, type Replica, type ReplicaGroup } from "./replicas.ts";
 export const MESSAGE_TIMEOUT_MS = 2000;
 /** A replica that has not heard of an epoch is told, and asked again, so often by one operation's phase. */
 const TELL_ATTEMPTS = 3;
+
+const NO_SPACE: NoSpace = { kind: "no-space" };
+const UNSENT: Unsent = { kind: "unsent" };
 
 /** The groups without suspects for whom too much waits already. */
 export const asked = (name: Name, groups: readonly ReplicaGroup[], bodyBytes: number): readonly ReplicaGroup[] => {
@@ -68,5 +71,14 @@ export const meets = (phase: Phase, error: RingsteadError, replica: Replica, att
 };
 
 /** What a machine of `core/` makes of an error. */
-export const failureOf = (error: RingsteadError | undefined): NoSpace | undefined =>
-  error?.code === "device-full" || error?.code === "device-read-only" ? { kind: "no-space" } : undefined;
+export const failureOf = (error: RingsteadError | undefined): NoSpace | Unsent | undefined => {
+  switch (error?.code) {
+    case "device-full":
+    case "device-read-only":
+      return NO_SPACE;
+    case "rpc-unsent":
+      return UNSENT;
+    default:
+      return undefined;
+  }
+};

@@ -3,7 +3,7 @@ import type { ReadReply, Register } from "../../storage-node/wire.ts";
 import { judgeRead, type ReplicaRead } from "../core/register-read.ts";
 import type { Ballots } from "./ballots.ts";
 import { meets, type Phase } from "./messages.ts";
-import { MovingWait } from "./moving-wait.ts";
+import { PassingWait } from "./passing-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
 import { groupByNode, type ReadOrder, type Replica, type ReplicaGroup } from "./replicas.ts";
 
@@ -79,8 +79,8 @@ export class QuorumRead {
   #isDone = false;
   /** Of the members that are asked; answers of earlier ones are dropped. */
   #turn = 0;
-  #isChanging = false;
-  #wait: MovingWait | undefined;
+  #isPassing = false;
+  #wait: PassingWait | undefined;
 
   constructor(
     context: ReadContext,
@@ -132,7 +132,10 @@ export class QuorumRead {
         if (member === undefined) return;
         member.heard(error);
         if (this.#isDone || turn !== this.#turn) return;
-        if (error !== undefined && meets(this.#phase(), error, member, attempt)) return;
+        if (error !== undefined) {
+          if (meets(this.#phase(), error, member, attempt)) return;
+          if (member.mayReturn) this.#isPassing = true;
+        }
         this.#onAnswer(this.#replicas.indexOf(member), reply);
       },
       this.#members.epoch,
@@ -153,7 +156,7 @@ export class QuorumRead {
       },
       again: (group, attempt) => this.#ask(group, 0, attempt),
       changing: () => {
-        this.#isChanging = true;
+        this.#isPassing = true;
       },
     };
   }
@@ -168,7 +171,7 @@ export class QuorumRead {
     this.#bodyFrom = -1;
     this.#asked = 0;
     this.#failed = 0;
-    this.#isChanging = false;
+    this.#isPassing = false;
     this.startMs = performance.now();
     this.start();
   }
@@ -190,10 +193,10 @@ export class QuorumRead {
     this.#judge();
   }
 
-  /** Too few answer; where that is because the partition changes its members it is asked again in a moment. */
+  /** Too few answer; where that is because members change, or their node may be back at once, they are asked again in a moment. */
   #fail(): void {
-    if (this.#isChanging) {
-      this.#wait ??= new MovingWait();
+    if (this.#isPassing) {
+      this.#wait ??= new PassingWait();
       this.#context.hedges.end(this);
       this.#turn += 1;
       if (this.#wait.after(() => this.#again())) return;

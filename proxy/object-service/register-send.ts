@@ -62,7 +62,7 @@ export class RegisterSend {
     // What is finished is somebody's earlier version: its body is with the replicas, never this one.
     const body = mode.kind === "finish" ? NO_BODY : given;
     const { members } = set.partition;
-    const isCautious = members.replicas.some((replica) => replica.mayLackSpace);
+    const isCautious = members.replicas.some((replica) => replica.mayLackSpace || replica.mayBeFresh);
     this.#context = context;
     this.#set = set;
     this.#body = body;

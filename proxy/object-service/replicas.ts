@@ -15,12 +15,19 @@ const BACKLOG_LIMIT_BYTES = 16 * 1024 * 1024;
 /** What a message has beside its body, roughly. */
 const MESSAGE_BYTES = 1024;
 
+/** A node whose process went is waited for so long where no quorum is possible without it: the supervisor starts it again at once. */
+const RETURN_MS = 10_000;
+
 /** The devices of one storage node, as far as they share its fate. */
 export class NodeReplicas {
+  /** Since when no connection to it was had; undefined after an answer. */
+  unreachableSinceMs: number | undefined;
   answeredAtMs = performance.now();
   readonly replicas: Replica[] = [];
 }
 
+/** Twice what a replica's ceiling is ahead of its clock at most. */
+const FRESH_MS = 2000;
 /** A device that had no space is asked before it is written to, for so long. */
 const SPACE_DOUBT_MS = 30_000;
 
@@ -59,6 +66,17 @@ export class Replica {
     return performance.now() - this.#node.answeredAtMs >= forMs;
   }
 
+  /** Whether it may refuse ballots of this moment, as replicas do after a restart ([D2]), and could not tell what became of their versions ([A3]). */
+  get mayBeFresh(): boolean {
+    return this.client.rpc.hasReturnedWithin(FRESH_MS);
+  }
+
+  /** Whether its node could be reached until a moment ago: it may just be restarting. */
+  get mayReturn(): boolean {
+    const { unreachableSinceMs } = this.#node;
+    return unreachableSinceMs !== undefined && performance.now() - unreachableSinceMs < RETURN_MS;
+  }
+
   /** What came of one message. An error that the device itself gave is an answer too, unless it says that the device is out of service. */
   heard(error: RingsteadError | undefined): void {
     if (error === undefined) return this.#answered();
@@ -67,8 +85,10 @@ export class Replica {
         this.#failed(ERROR_LIMIT);
         if (this.isSilent(SILENT_NODE_MS)) for (const replica of this.#node.replicas) replica.#isSuspect = true;
         return;
+      case "rpc-unsent":
       case "rpc-unreachable":
         this.#backlogBytes = 0;
+        this.#node.unreachableSinceMs ??= performance.now();
         this.#failed(1);
         return;
       case "rpc-overloaded":
@@ -116,6 +136,7 @@ export class Replica {
     this.#isSuspect = false;
     this.#backlogBytes = 0;
     this.#node.answeredAtMs = performance.now();
+    this.#node.unreachableSinceMs = undefined;
   }
 
   #failed(weight: number): void {

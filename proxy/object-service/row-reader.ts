@@ -3,7 +3,7 @@ import type { ListQuery, ListReply, Row } from "../../storage-node/wire.ts";
 import type { PageQuery as ListedPage } from "../core/list-rows.ts";
 import type { ListAnswer } from "../core/script.ts";
 import { meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
-import { MovingWait } from "./moving-wait.ts";
+import { PassingWait } from "./passing-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
 import type { RegisterIo } from "./register-io.ts";
 import { groupByNode, type Replica } from "./replicas.ts";
@@ -60,10 +60,10 @@ class QuorumList {
   #asked = 0;
   #failed = 0;
   #obstacle: Obstacle = "unavailable";
-  #isChanging = false;
+  #isPassing = false;
   /** Of the members that are asked; answers of earlier ones are dropped, and those after the end. */
   #turn = 0;
-  #wait: MovingWait | undefined;
+  #wait: PassingWait | undefined;
 
   constructor(
     io: RegisterIo,
@@ -104,7 +104,10 @@ class QuorumList {
       (error, reply) => {
         replica.heard(error);
         if (turn !== this.#turn) return;
-        if (error !== undefined && meets(this.#phase(replica, wantsRows), error, replica, attempt)) return;
+        if (error !== undefined) {
+          if (meets(this.#phase(replica, wantsRows), error, replica, attempt)) return;
+          if (replica.mayReturn) this.#isPassing = true;
+        }
         if (reply?.kind !== "rows") return this.#miss(reply?.kind, wantsRows);
         const { voters, quorum } = this.#members;
         const page = { replica: voters.indexOf(replica), summary: reply.summary, rows: reply.rows };
@@ -121,9 +124,9 @@ class QuorumList {
     if (kind === "moved") this.#obstacle = "moved";
     else if (kind === "behind" && this.#obstacle !== "moved") this.#obstacle = "behind";
     if (this.#order.length - this.#failed >= this.#members.quorum.readCount) return this.#askNext(wantsRows);
-    if (this.#isChanging && this.#obstacle === "unavailable") {
+    if (this.#isPassing && this.#obstacle === "unavailable") {
       this.#turn += 1;
-      this.#wait ??= new MovingWait();
+      this.#wait ??= new PassingWait();
       if (this.#wait.after(() => this.#again())) return;
     }
     this.#end({ kind: this.#obstacle });
@@ -143,7 +146,7 @@ class QuorumList {
       },
       again: (_, attempt) => this.#ask(replica, wantsRows, attempt),
       changing: () => {
-        this.#isChanging = true;
+        this.#isPassing = true;
       },
     };
   }
@@ -156,7 +159,7 @@ class QuorumList {
     this.#asked = 0;
     this.#failed = 0;
     this.#obstacle = "unavailable";
-    this.#isChanging = false;
+    this.#isPassing = false;
     this.start();
   }
 

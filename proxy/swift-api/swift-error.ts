@@ -60,6 +60,7 @@ const INNER_STATUS_OF: Readonly<Record<string, number>> = {
   "rpc-overloaded": 503,
   "rpc-timeout": 503,
   "rpc-unreachable": 503,
+  "rpc-unsent": 503,
   "rpc-untrusted": 503,
   // Processes that do not understand each other are a mistake of ours, and are logged as one.
   "bad-message": 500,

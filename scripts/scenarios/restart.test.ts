@@ -184,6 +184,33 @@ it("a proxy is killed, and only what was under way fails: who comes meanwhile wa
   expectOnlyCutRequests(clients);
 });
 
+it("the one storage node is restarted, and not one request fails: uploads that it has begun come to their end, all others wait", async () => {
+  const before = pidOf("storage-node");
+  const clients = load(false);
+  await pause(1000);
+  expect((await installation.command("restart", "--role", "storage-node")).code).toBe(0);
+  expect(pidOf("storage-node")).not.toBe(before);
+  await pause(1500);
+  await clients[Symbol.asyncDispose]();
+  expect(clients.failures).toEqual([]);
+  expect(clients.answered).toBeGreaterThan(300);
+});
+
+it("the one storage node is killed, and only writes that it was taking in may fail: all others wait for the next one", async () => {
+  const before = pidOf("storage-node");
+  const clients = load(false);
+  await pause(1000);
+  process.kill(before, "SIGKILL");
+  await expect.poll(() => pidOf("storage-node"), { timeout: 20_000 }).not.toBe(before);
+  const { answered } = clients;
+  await expect.poll(() => clients.answered, { timeout: 20_000 }).toBeGreaterThan(answered + 300);
+  await clients[Symbol.asyncDispose]();
+  // Whether those took effect nobody can tell any more, and 503 says no more than that.
+  expect(clients.failures.filter(({ what, why }) => !what.startsWith("PUT ") || why !== "answered 503")).toEqual([]);
+  const failed = clients.failures.map(({ client: number }) => number);
+  expect(new Set(failed).size).toBe(failed.length);
+});
+
 it("a role that nobody has is refused with words, and so is a restart of what does not run", async () => {
   expect((await installation.command("restart", "--role", "proxies")).code).toBe(1);
   const absent = new TestInstallation();
