@@ -1,4 +1,6 @@
 import type { RpcClient } from "../common/rpc/client.ts";
+import { RingsteadError } from "../common/errors.ts";
+import type { VolumeData } from "./volume-data.ts";
 import type { VolumeHost } from "./volume-host.ts";
 import { decodeHostResult, encodeHostRequest, type HostArgument, type HostMethod, type HostResult } from "./wire.ts";
 
@@ -19,28 +21,48 @@ const TIMEOUT_MS: Readonly<Record<HostMethod, number>> = {
   revertVolume: WORK_TIMEOUT_MS,
   exportVolume: EXPORT_TIMEOUT_MS,
   unexportVolume: EXPORT_TIMEOUT_MS,
+  limitVolumes: EXPORT_TIMEOUT_MS,
   exports: QUESTION_TIMEOUT_MS,
+  snapshotChanges: EXPORT_TIMEOUT_MS,
+  readSnapshot: EXPORT_TIMEOUT_MS,
+  releaseSnapshot: EXPORT_TIMEOUT_MS,
+  beginWriting: EXPORT_TIMEOUT_MS,
+  writeVolume: EXPORT_TIMEOUT_MS,
+  zeroVolume: WORK_TIMEOUT_MS,
+  flushVolume: WORK_TIMEOUT_MS,
+  endWriting: EXPORT_TIMEOUT_MS,
 };
+
+type Called<Method extends HostMethod> = { readonly result: HostResult<Method>; readonly body: Buffer };
+
+const callTo =
+  (rpc: RpcClient) =>
+  <Method extends HostMethod>(
+    method: Method,
+    argument: HostArgument<Method>,
+    bytes?: Buffer,
+  ): Promise<Called<Method>> =>
+    new Promise((resolve, reject) => {
+      rpc.call(encodeHostRequest(method, argument), bytes, TIMEOUT_MS[method], (error, header, body) => {
+        if (error !== undefined) return reject(error);
+        try {
+          resolve({ result: decodeHostResult(method, header), body });
+        } catch (thrown) {
+          reject(thrown instanceof Error ? thrown : new Error(String(thrown)));
+        }
+      });
+    });
 
 /**
  * The block host behind a connection. Calls reject with the host's errors, or with RingsteadError `rpc-unreachable`, `rpc-timeout`,
  * `rpc-overloaded`: then whether the call was done is not known, and it is made again.
  */
 export const createVolumeHostClient = (rpc: RpcClient): VolumeHost => {
-  const call = <Method extends HostMethod>(
+  const ask = callTo(rpc);
+  const call = async <Method extends HostMethod>(
     method: Method,
     argument: HostArgument<Method>,
-  ): Promise<HostResult<Method>> =>
-    new Promise((resolve, reject) => {
-      rpc.call(encodeHostRequest(method, argument), undefined, TIMEOUT_MS[method], (error, header) => {
-        if (error !== undefined) return reject(error);
-        try {
-          resolve(decodeHostResult(method, header));
-        } catch (thrown) {
-          reject(thrown instanceof Error ? thrown : new Error(String(thrown)));
-        }
-      });
-    });
+  ): Promise<HostResult<Method>> => (await ask(method, argument)).result;
   return {
     pools: async () => (await call("pools", {})).map((pool) => ({ ...pool, failure: pool.failure })),
     createVolume: async (volume) => void (await call("createVolume", volume)),
@@ -51,6 +73,30 @@ export const createVolumeHostClient = (rpc: RpcClient): VolumeHost => {
     revertVolume: async (volumeId, snapshotId) => void (await call("revertVolume", { volumeId, snapshotId })),
     exportVolume: (wanted) => call("exportVolume", wanted),
     unexportVolume: async (volumeId, attachmentId) => void (await call("unexportVolume", { volumeId, attachmentId })),
+    limitVolumes: async (limits) =>
+      void (await call("limitVolumes", { limits: [...limits].map(([volumeId, one]) => [volumeId, { ...one }]) })),
     exports: () => call("exports", {}),
+  };
+};
+
+/** What the block host behind a connection does for backups; calls reject as those of `createVolumeHostClient` do. */
+export const createVolumeDataClient = (rpc: RpcClient): VolumeData => {
+  const call = callTo(rpc);
+  return {
+    changes: async (asked) => {
+      const { extents, ...about } = (await call("snapshotChanges", asked)).result;
+      return { ...about, extents: extents.map(([offset, length, isZero]) => ({ offset, length, isZero })) };
+    },
+    read: async (asked) => {
+      const { body } = await call("readSnapshot", asked);
+      if (body.length === asked.length) return body;
+      throw new RingsteadError("bad-message", `the block host gave ${body.length} bytes of ${asked.length}`);
+    },
+    release: async (volumeId, snapshotId) => void (await call("releaseSnapshot", { volumeId, snapshotId })),
+    begin: async (writer) => void (await call("beginWriting", writer)),
+    write: async (writer, offset, bytes) => void (await call("writeVolume", { ...writer, offset }, bytes)),
+    zero: async (writer, offset, length) => void (await call("zeroVolume", { ...writer, offset, length })),
+    flush: async (writer) => void (await call("flushVolume", writer)),
+    end: async (writer) => void (await call("endWriting", writer)),
   };
 };

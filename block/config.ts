@@ -16,6 +16,14 @@ const blockKeys = Type.Object(
     max_over_subscription_ratio: Type.Optional(Type.Number({ minimum: 1, maximum: 1_000 })),
     /** Most things in one page of a list, also where a client asks for more. */
     list_limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 10_000 })),
+    /** How volumes are connected whose type does not say: over NBD, or over iSCSI to connectors that name an initiator. */
+    storage_protocol: Type.Optional(Type.Enum(["nbd", "iSCSI"])),
+    /** How chunks of backups are compressed. */
+    backup_compression: Type.Optional(Type.Enum(["none", "zstd"])),
+    /** Chunks of backups are encrypted, with a key of their project that DIR/block/backup.key gives. */
+    backup_encryption: Type.Optional(Type.Boolean()),
+    /** Seconds for which a chunk that no backup needs is kept: at least as long as a request may be on its way. */
+    backup_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 2_592_000 })),
   },
   { additionalProperties: false },
 );
@@ -26,6 +34,14 @@ export type BlockConfig = {
   readonly defaultVolumeType: string;
   readonly scheduler: SchedulerSettings;
   readonly listLimit: number;
+  readonly storageProtocol: "nbd" | "iSCSI";
+  readonly backup: BackupConfig;
+};
+
+export type BackupConfig = {
+  readonly compression: "none" | "zstd";
+  readonly isEncrypted: boolean;
+  readonly graceMs: number;
 };
 
 const check = Compile(blockKeys);
@@ -47,5 +63,11 @@ export const parseBlockConfig = (table: unknown): BlockConfig => {
       maxOverSubscriptionRatio: keys.max_over_subscription_ratio ?? 20,
     }),
     listLimit: keys.list_limit ?? 1_000,
+    storageProtocol: keys.storage_protocol ?? "nbd",
+    backup: Object.freeze({
+      compression: keys.backup_compression ?? "zstd",
+      isEncrypted: keys.backup_encryption ?? false,
+      graceMs: (keys.backup_grace_seconds ?? 3_600) * 1_000,
+    }),
   });
 };

@@ -1,17 +1,25 @@
 import { RingsteadError } from "../common/errors.ts";
+import type { VolumeLimits } from "./core/qos-limits.ts";
 import type { NewVolume, PoolReport, RunningExport, VolumeExport, VolumeHost } from "./volume-host.ts";
+
+/** Bytes by the number of their 64 KiB; what is not there is zeros. */
+export type FakeContent = Map<number, Buffer>;
 
 type FakeVolume = {
   pool: string;
   sizeBytes: number;
   readonly exports: Map<string, VolumeExport>;
   readonly snapshots: Set<string>;
+  content: FakeContent;
+  readonly frozen: Map<string, FakeContent>;
   reversions: number;
 };
 
 /** A block host that keeps its volumes in memory, for tests; its promises are those of the real one (`volume-host.contract.ts`). */
 export type FakeVolumeHost = VolumeHost & {
   readonly volumes: ReadonlyMap<string, Readonly<FakeVolume>>;
+  /** What it was told last. */
+  readonly limits: ReadonlyMap<string, VolumeLimits>;
   /** Called at the beginning of each call, and with `after` when it was done; what it throws, or waits for, the caller sees. */
   intercept: (method: keyof VolumeHost, moment: "before" | "after") => Promise<void> | void;
 };
@@ -25,6 +33,7 @@ const refuse = (code: string, message: string): never => {
 /** `pools`: names with their sizes in GiB. */
 export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = { lvm: 100 }): FakeVolumeHost => {
   const volumes = new Map<string, FakeVolume>();
+  let limits: ReadonlyMap<string, VolumeLimits> = new Map();
 
   const existing = (volumeId: string): FakeVolume =>
     volumes.get(volumeId) ?? refuse("no-such-volume", `there is no volume ${volumeId}`);
@@ -57,11 +66,17 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
         refuse("volume-shrinks", "a copy is not smaller than its source");
     }
     assertRoom(pool, sizeBytes);
-    volumes.set(volumeId, { pool, sizeBytes, exports: new Map(), snapshots: new Set(), reversions: 0 });
+    const from = source.kind === "none" ? undefined : volumes.get(source.volumeId);
+    const content = source.kind === "snapshot" ? from?.frozen.get(source.snapshotId) : from?.content;
+    const empty = { exports: new Map(), snapshots: new Set<string>(), frozen: new Map(), reversions: 0 };
+    volumes.set(volumeId, { pool, sizeBytes, content: new Map(content), ...empty });
   };
 
   const host: FakeVolumeHost = {
     volumes,
+    get limits() {
+      return limits;
+    },
     intercept: () => {},
     pools: () => around("pools", reports),
     createVolume: (volume) => around("createVolume", () => createVolume(volume)),
@@ -80,14 +95,23 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
         volume.sizeBytes = sizeBytes;
       }),
     createSnapshot: (volumeId, snapshotId) =>
-      around("createSnapshot", () => void existing(volumeId).snapshots.add(snapshotId)),
+      around("createSnapshot", () => {
+        const volume = existing(volumeId);
+        if (volume.snapshots.has(snapshotId)) return;
+        volume.snapshots.add(snapshotId);
+        volume.frozen.set(snapshotId, new Map(volume.content));
+      }),
     deleteSnapshot: (volumeId, snapshotId) =>
-      around("deleteSnapshot", () => void volumes.get(volumeId)?.snapshots.delete(snapshotId)),
+      around("deleteSnapshot", () => {
+        volumes.get(volumeId)?.snapshots.delete(snapshotId);
+        volumes.get(volumeId)?.frozen.delete(snapshotId);
+      }),
     revertVolume: (volumeId, snapshotId) =>
       around("revertVolume", () => {
         const volume = existing(volumeId);
         if (volume.exports.size > 0) refuse("volume-in-use", "it is exported");
         if ([...volume.snapshots].at(-1) !== snapshotId) refuse("no-such-snapshot", "there is no such snapshot");
+        volume.content = new Map(volume.frozen.get(snapshotId));
         volume.reversions += 1;
       }),
     exportVolume: ({ volumeId, attachmentId, transport }) =>
@@ -97,18 +121,29 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
           volume.exports.get(attachmentId) ??
           (transport === "unix"
             ? { kind: "nbd-unix", socketPath: `/run/${volumeId}.sock`, exportName: attachmentId }
-            : {
-                kind: "nbd-tls",
-                host: "127.0.0.1",
-                port: 10_809,
-                exportName: attachmentId,
-                credentialFolder: "/run/x",
-              });
+            : transport === "iscsi"
+              ? {
+                  kind: "iscsi",
+                  host: "127.0.0.1",
+                  port: 3260,
+                  targetName: `iqn.2010-10.org.openstack:volume-${volumeId}`,
+                  diskNumber: 1,
+                  username: attachmentId,
+                  secret: "secretsecretsecr",
+                }
+              : {
+                  kind: "nbd-tls",
+                  host: "127.0.0.1",
+                  port: 10_809,
+                  exportName: attachmentId,
+                  credentialFolder: "/run/x",
+                });
         volume.exports.set(attachmentId, opened);
         return opened;
       }),
     unexportVolume: (volumeId, attachmentId) =>
       around("unexportVolume", () => void volumes.get(volumeId)?.exports.delete(attachmentId)),
+    limitVolumes: (wanted) => around("limitVolumes", () => void (limits = wanted)),
     exports: () =>
       around("exports", () =>
         [...volumes].flatMap(([volumeId, one]): readonly RunningExport[] =>

@@ -1,6 +1,7 @@
 import type { Pool } from "./core/scheduler.ts";
 import { messageOf } from "../common/errors.ts";
 import { blockError } from "./core/block-error.ts";
+import type { VolumeData } from "./volume-data.ts";
 import type { PoolReport, VolumeHost } from "./volume-host.ts";
 
 const GIB = 1024 ** 3;
@@ -20,6 +21,8 @@ export type Hosts = {
   reports(): Promise<HostReports>;
   /** The host that has a volume's `backend`. Throws `host-unavailable` for one that is not known. */
   of(backend: string): VolumeHost;
+  /** The bytes of the volumes there. Throws `host-unavailable` for a host that is not known. */
+  dataOf(backend: string): VolumeData;
 };
 
 /** `NODE@BACKEND#POOL`: the driver is the back-end, as clients expect three parts. */
@@ -29,7 +32,7 @@ const backendName = (node: string, { driver, pool }: Pick<PoolReport, "driver" |
 const nodeOf = (backend: string): string => backend.split("@", 1)[0] ?? "";
 export const poolOf = (backend: string): string => backend.slice(backend.indexOf("#") + 1);
 
-export const createHosts = (hosts: ReadonlyMap<string, VolumeHost>): Hosts => ({
+export const createHosts = (hosts: ReadonlyMap<string, VolumeHost>, data: ReadonlyMap<string, VolumeData>): Hosts => ({
   nodes: [...hosts.keys()],
   reports: async () => {
     const asked = await Promise.allSettled(
@@ -49,6 +52,11 @@ export const createHosts = (hosts: ReadonlyMap<string, VolumeHost>): Hosts => ({
     const host = hosts.get(nodeOf(backend));
     if (host === undefined) throw blockError("host-unavailable", `there is no block host for ${backend}`);
     return host;
+  },
+  dataOf: (backend) => {
+    const found = data.get(nodeOf(backend));
+    if (found === undefined) throw blockError("host-unavailable", `there is no block host for ${backend}`);
+    return found;
   },
 });
 
@@ -71,7 +79,7 @@ export const schedulerPool = (
   capabilities: {
     volume_backend_name: report.driver,
     pool_name: report.pool,
-    storage_protocol: "nbd",
+    storage_protocol: ["nbd", "iSCSI"],
     vendor_name: "Ringstead",
     thin_provisioning_support: report.isThin ? "True" : "False",
     thick_provisioning_support: report.isThin ? "False" : "True",

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { databaseTable, PostgresFixture, whyNoPostgres } from "../common/sql/postgres-fixture.ts";
 import { at, listAt, OTHER_PROJECT, PROJECT, TestBlock } from "./test-block.ts";
 
@@ -93,6 +93,40 @@ describe.skipIf(whyNoPostgres() !== undefined)("on PostgreSQL", () => {
     expect(listAt(await block.call("GET", "/messages?limit=2"), "messages")).toHaveLength(2);
     expect((await block.call("DELETE", `/volumes/${volume}?cascade=True`)).status).toBe(202);
     await block.until(volume, "gone");
+  });
+
+  it("of backups asked for at once as many are made as the limit says; they are listed, restored, deleted and swept", async () => {
+    const quota_set = { volumes: 100, snapshots: 100, backups: 2 };
+    await block.asAdmin("PUT", `/os-quota-sets/${PROJECT}`, { quota_set });
+    await block.start({ table: { backup_grace_seconds: 0 } });
+    const ids = await Promise.all([1, 2, 3, 4].map(() => block.createVolume({ size: 1 })));
+    for (const id of ids) block.data.put(id, 0, Buffer.alloc(100_000, 7));
+    const answers = await Promise.all(
+      ids.map((id) => block.call("POST", "/backups", { body: { backup: { volume_id: id, metadata: { of: id } } } })),
+    );
+    const made = answers.filter(({ status }) => status === 202).map((answer) => String(at(answer, "backup.id")));
+    expect(made).toHaveLength(2);
+    for (const id of made) await block.untilShown(`/backups/${id}`, "backup", "available");
+    const listed = await block.call("GET", "/backups/detail?sort=created_at:asc&with_count=True&limit=1");
+    const [first = {}] = listAt(listed, "backups");
+    expect([listed.body["count"], first["size"], first["object_count"]]).toEqual([2, 1, 3]);
+    const volumeId = String(first["volume_id"]);
+    const query = encodeURIComponent(`{'of': '${volumeId}'}`);
+    expect(listAt(await block.call("GET", `/backups?metadata=${query}`), "backups")).toHaveLength(1);
+    const restore = { restore: { volume_id: volumeId } };
+    block.data.put(volumeId, 0, Buffer.alloc(100_000, 8));
+    expect((await block.call("POST", `/backups/${String(first["id"])}/restore`, { body: restore })).status).toBe(202);
+    await block.until(volumeId, "available");
+    expect(block.data.bytes(volumeId, 0, 100_000).equals(Buffer.alloc(100_000, 7))).toBe(true);
+    for (const id of made) {
+      await block.call("DELETE", `/backups/${id}`);
+      await block.untilShown(`/backups/${id}`, "backup", "gone");
+    }
+    await vi.waitFor(() => expect(block.objects.objects.size).toBe(0), { timeout: 30_000 });
+    for (const id of ids) {
+      await block.call("DELETE", `/volumes/${id}`);
+      await block.until(id, "gone");
+    }
   });
 
   it("types have limits and encryption, volumes are offered and accepted, groups are snapshot and deleted", async () => {

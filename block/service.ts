@@ -18,6 +18,7 @@ import {
   createRemoteIdentityClient,
   createRevocationFollower,
   createTokenVerifier,
+  type IdentityClient,
   identityKeyFollower,
   type TokenVerifier,
 } from "../identity/client.ts";
@@ -35,6 +36,9 @@ import { HOST_ROUTES } from "./api/hosts.ts";
 import { MANAGEABLE_SNAPSHOT_ROUTES } from "./api/manageable-snapshots.ts";
 import { MANAGEABLE_VOLUME_ROUTES } from "./api/manageable-volumes.ts";
 import { MESSAGE_ROUTES } from "./api/messages.ts";
+import { BACKUP_ROUTES } from "./api/backups.ts";
+import { BACKUP_ACTION_ROUTES } from "./api/backup-actions.ts";
+import { BACKUP_RECORD_ROUTES } from "./api/backup-records.ts";
 import { BLOCK_OPERATIONS } from "./api/operations.ts";
 import { QOS_ROUTES } from "./api/qos-specs.ts";
 import { QUOTA_ROUTES } from "./api/quota-sets.ts";
@@ -52,16 +56,22 @@ import { VOLUME_ACTION_ROUTES } from "./api/volume-actions.ts";
 import { VOLUME_METADATA_ROUTES } from "./api/volume-metadata.ts";
 import { VOLUME_TYPE_ROUTES } from "./api/volume-types.ts";
 import { VOLUME_ROUTES } from "./api/volumes.ts";
-import { createVolumeHostClient } from "./client.ts";
+import { createVolumeDataClient, createVolumeHostClient } from "./client.ts";
 import { parseBlockConfig } from "./config.ts";
 import { BLOCK_POLICY_RULES } from "./core/policy-rules.ts";
+import { createLimitKeeper } from "./daemons/limit-keeper.ts";
 import { createTaskRunner } from "./daemons/task-runner.ts";
-import { createHosts } from "./hosts.ts";
+import { type BackupService, type BackupServiceOptions, objectStoreOf, openBackups } from "./backup-service.ts";
+import type { ObjectStore } from "./backup/object-store.ts";
+import { createHosts, type Hosts } from "./hosts.ts";
+import { createOperatorExports } from "./operator-exports.ts";
 import { BLOCK_MIGRATIONS } from "./store/migrations.ts";
 import { blockPaths } from "./store/paths.ts";
 import type { BlockSchema } from "./store/schema.ts";
+import { releaseBackupTasks } from "./store/backup-tasks.ts";
 import { releaseTasks } from "./store/tasks.ts";
 import { ensureDefaultType } from "./store/volume-types.ts";
+import type { VolumeData } from "./volume-data.ts";
 import type { VolumeHost } from "./volume-host.ts";
 import { createVolumeWork } from "./volume-work.ts";
 import { BLOCK_HOST_SOCKET } from "./wire.ts";
@@ -97,6 +107,9 @@ const ROUTES = [
   ...GROUP_SNAPSHOT_ROUTES,
   ...MANAGEABLE_VOLUME_ROUTES,
   ...MANAGEABLE_SNAPSHOT_ROUTES,
+  ...BACKUP_ROUTES,
+  ...BACKUP_ACTION_ROUTES,
+  ...BACKUP_RECORD_ROUTES,
   ...QUOTA_ROUTES,
   ...SERVICE_ROUTES,
   ...EXTENSION_ROUTES,
@@ -111,6 +124,9 @@ export type BlockOptions = {
   readonly clock?: Clock;
   /** In the place of this node's block host. */
   readonly hosts?: ReadonlyMap<string, VolumeHost>;
+  readonly volumeData?: ReadonlyMap<string, VolumeData>;
+  /** In the place of this installation's object service. */
+  readonly objects?: ObjectStore;
   /** In the place of the configured port; 0 for any free one. */
   readonly port?: number;
   /** In the place of tokens of this installation's identity service. */
@@ -130,14 +146,16 @@ const readTls = async (config: ClusterConfig): Promise<{ cert: Buffer; key: Buff
     ? undefined
     : { cert: await readFile(config.tlsCert), key: await readFile(config.tlsKey) };
 
+type Tokens = {
+  readonly verifier: TokenVerifier;
+  readonly workers: readonly Worker[];
+  readonly identity: IdentityClient | undefined;
+};
+
 /** Who verifies tokens, and the work that keeps what it goes by up to date. */
-const tokensOf = (
-  options: BlockOptions,
-  clock: Clock,
-  starting: AsyncDisposableStack,
-): { readonly verifier: TokenVerifier; readonly workers: readonly Worker[] } => {
+const tokensOf = (options: BlockOptions, clock: Clock, starting: AsyncDisposableStack): Tokens => {
   const { config, paths, metrics } = options;
-  if (options.verifier !== undefined) return { verifier: options.verifier, workers: [] };
+  if (options.verifier !== undefined) return { verifier: options.verifier, workers: [], identity: undefined };
   const { cluster, node } = config;
   const isHere = cluster === undefined || cluster.identityNode === node;
   const address = isHere ? undefined : rpcAddress(config, cluster.identityNode, "control");
@@ -156,8 +174,36 @@ const tokensOf = (
   const verifier = createTokenVerifier({ keysDir: paths.identityDir, clock, revocations: revocations.source });
   return {
     verifier,
+    identity: client,
     workers: isHere ? [revocations.worker] : [revocations.worker, identityKeyFollower(client, paths.identityDir)],
   };
+};
+
+const hostsOf = (options: BlockOptions, connection: DisposableStack): Hosts => {
+  const { config, paths, clusterKey } = options;
+  if (options.hosts !== undefined) return createHosts(options.hosts, options.volumeData ?? new Map());
+  const rpc = connection.use(new RpcClient(paths.socket(BLOCK_HOST_SOCKET), clusterKey));
+  return createHosts(
+    new Map([[config.node, createVolumeHostClient(rpc)]]),
+    new Map([[config.node, createVolumeDataClient(rpc)]]),
+  );
+};
+
+/** Undefined where there is no object service that they could be kept in. */
+const backupsOf = async (
+  options: BlockOptions,
+  identity: IdentityClient | undefined,
+  parts: Pick<BackupServiceOptions, "database" | "hosts" | "config" | "clock">,
+  starting: AsyncDisposableStack,
+): Promise<BackupService | undefined> => {
+  const { config, paths, clusterKey, log, metrics, giveUpMs } = options;
+  const own =
+    options.objects === undefined && identity !== undefined ? await objectStoreOf(config, identity) : undefined;
+  const objects = options.objects ?? (own && starting.use(own));
+  if (objects === undefined) return undefined;
+  const limit = giveUpMs === undefined ? {} : { giveUpMs };
+  const keyFile = blockPaths(paths.blockDir).backupKey;
+  return starting.use(openBackups({ ...parts, ...limit, objects, keyFile, clusterKey, log, metrics }));
 };
 
 /** Opens the database, goes on with the tasks that stand there, and serves the API on the public port. Resolves once it accepts connections. */
@@ -177,7 +223,10 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
   const applied = await runMigrations(writer, BLOCK_MIGRATIONS, clock.nowMs());
   if (applied.length > 0) log.info("migrations applied", { applied });
   await ensureDefaultType(writer, blockConfig.defaultVolumeType, clock.nowMs());
-  if (server === undefined) await releaseTasks(writer);
+  if (server === undefined) {
+    await releaseTasks(writer);
+    await releaseBackupTasks(writer);
+  }
 
   const work = (hosts: BlockContext["hosts"]) =>
     createVolumeWork({
@@ -187,13 +236,9 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
       zone: blockConfig.availabilityZone,
       clock,
     });
-  const ownHost = (): ReadonlyMap<string, VolumeHost> => {
-    const rpc = new RpcClient(paths.socket(BLOCK_HOST_SOCKET), options.clusterKey);
-    hostConnection.use(rpc);
-    return new Map([[config.node, createVolumeHostClient(rpc)]]);
-  };
   const hostConnection = new DisposableStack();
-  const hosts = createHosts(options.hosts ?? ownHost());
+  const hosts = hostsOf(options, hostConnection);
+  const operatorExports = createOperatorExports(hosts);
   const { giveUpMs } = options;
   const tasks = createTaskRunner({
     database: writer,
@@ -206,8 +251,15 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
   starting.use(tasks);
   starting.use(hostConnection);
 
-  const { verifier, workers } = tokensOf(options, clock, starting);
-  starting.use(runWorkers([tasks.worker, ...workers], { log }));
+  const { verifier, workers, identity } = tokensOf(options, clock, starting);
+  const backups = await backupsOf(
+    options,
+    identity,
+    { database: writer, hosts, config: blockConfig.backup, clock },
+    starting,
+  );
+  const own = [tasks.worker, createLimitKeeper(database, hosts), operatorExports.worker];
+  starting.use(runWorkers([...own, ...workers, ...(backups?.workers ?? [])], { log }));
 
   const context: BlockContext = {
     config: blockConfig,
@@ -218,7 +270,9 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
     verifier,
     policy: openPolicyFile({ file: paths.policyFile("block"), defaults: BLOCK_POLICY_RULES, log, clock }),
     hosts,
+    operatorExports,
     tasks,
+    backups: backups?.backups,
     waitMs: options.waitMs ?? WAIT_MS,
     localHosts: new Set([config.node, hostname(), "localhost"]),
     publicEndpoint: publicEndpoint(config, "block"),

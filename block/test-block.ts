@@ -8,6 +8,8 @@ import { silentLog } from "../common/log.ts";
 import { createMetrics } from "../common/metrics.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import type { TokenContext, TokenVerifier } from "../identity/client.ts";
+import { createFakeObjectStore } from "./backup/fake-object-store.ts";
+import { createFakeVolumeData, type FakeVolumeData } from "./fake-volume-data.ts";
 import { createFakeVolumeHost, type FakeVolumeHost } from "./fake-volume-host.ts";
 import { type BlockOptions, type BlockService, startBlock } from "./service.ts";
 import type { VolumeHost } from "./volume-host.ts";
@@ -75,12 +77,16 @@ type CallOptions = { readonly body?: unknown; readonly token?: string; readonly 
 export class TestBlock implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "ringstead-block-"));
   readonly host: FakeVolumeHost;
+  readonly data: FakeVolumeData;
+  readonly objects = createFakeObjectStore();
+  readonly verifier = verifier;
   readonly #file: ClusterFile;
   #service: BlockService | undefined;
 
   constructor(file: ClusterFile = {}, host: FakeVolumeHost = createFakeVolumeHost()) {
     this.#file = file;
     this.host = host;
+    this.data = createFakeVolumeData(host);
   }
 
   static async start(file: ClusterFile = {}, host?: FakeVolumeHost): Promise<TestBlock> {
@@ -90,7 +96,9 @@ export class TestBlock implements AsyncDisposable {
   }
 
   async start(
-    change: Partial<Pick<BlockOptions, "giveUpMs" | "waitMs" | "table">> & { readonly host?: VolumeHost } = {},
+    change: Partial<Pick<BlockOptions, "giveUpMs" | "waitMs" | "table" | "objects" | "volumeData">> & {
+      readonly host?: VolumeHost;
+    } = {},
   ): Promise<void> {
     await this.stop();
     const { host = this.host, ...options } = change;
@@ -101,6 +109,8 @@ export class TestBlock implements AsyncDisposable {
       log: silentLog,
       metrics: createMetrics(),
       hosts: new Map([[LOCAL_NODE, host]]),
+      volumeData: new Map([[LOCAL_NODE, this.data]]),
+      objects: this.objects,
       port: 0,
       verifier,
       ...options,
@@ -164,6 +174,15 @@ export class TestBlock implements AsyncDisposable {
       await sleep(10);
     }
     throw new Error(`volume ${id} is ${String(last)}, not ${status}`);
+  }
+
+  /** Makes a backup and resolves with its id once it is what `status` says. */
+  async createBackup(volumeId: string, fields: object = {}, status = "available"): Promise<string> {
+    const answer = await this.call("POST", "/backups", { body: { backup: { volume_id: volumeId, ...fields } } });
+    const id = at(answer, "backup.id");
+    if (typeof id !== "string") throw new Error(`no backup: ${answer.status} ${JSON.stringify(answer.body)}`);
+    await this.untilShown(`/backups/${id}`, "backup", status);
+    return id;
   }
 
   /** Takes a snapshot and resolves with its id once it is what `status` says. */

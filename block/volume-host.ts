@@ -1,3 +1,5 @@
+import type { VolumeLimits } from "./core/qos-limits.ts";
+
 /**
  * What a block host does for the control plane. Every call is idempotent by the ids that it names: whoever does not know whether it was done
  * (the caller crashed, the answer was lost) makes it again, and gets the same answer. The caller decides (states, quotas, placement); the host
@@ -21,10 +23,12 @@ export type VolumeHost = {
   deleteSnapshot(volumeId: string, snapshotId: string): Promise<void>;
   /** The volume's content becomes that of its latest snapshot. Errors: "volume-in-use", "no-such-snapshot". */
   revertVolume(volumeId: string, snapshotId: string): Promise<void>;
-  /** Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable". */
+  /** Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable", "iscsi-unavailable". */
   exportVolume(wanted: WantedExport): Promise<VolumeExport>;
   /** Cuts off that attachment's clients and nobody else's; the daemon ends with the last. */
   unexportVolume(volumeId: string, attachmentId: string): Promise<void>;
+  /** What its volumes may do in a second from now on, whether they are exported or not; those that are not named are not limited. */
+  limitVolumes(limits: ReadonlyMap<string, VolumeLimits>): Promise<void>;
   /** Exports as they are now, for status pages and ready.json. */
   exports(): Promise<readonly RunningExport[]>;
 };
@@ -53,11 +57,15 @@ export type NewVolume = {
     | { readonly kind: "volume"; readonly volumeId: string };
 };
 
+export type ExportTransport = "unix" | "tcp" | "iscsi";
+
 export type WantedExport = {
   readonly volumeId: string;
   readonly attachmentId: string;
-  /** `unix`: a private socket for clients on this host; `tcp`: TLS with a credential of this attachment. */
-  readonly transport: "unix" | "tcp";
+  /** `unix`: NBD on a private socket for clients on this host; `tcp`: NBD in TLS with a credential of this attachment; `iscsi`: with a CHAP secret of it. */
+  readonly transport: ExportTransport;
+  /** The initiator's name, which alone may log in; default: any that knows the secret. Only for `iscsi`. */
+  readonly initiator?: string;
   readonly isReadOnly: boolean;
   /**
    * A write is answered when it would survive the death of the daemon and a power cut, as if the client flushed after each: for clients that
@@ -76,6 +84,16 @@ export type VolumeExport =
       readonly exportName: string;
       /** Folder with what the client needs for TLS: a PSK file or certificates, in the names that QEMU and nbd clients look for. */
       readonly credentialFolder: string;
+    }
+  | {
+      readonly kind: "iscsi";
+      readonly host: string;
+      readonly port: number;
+      readonly targetName: string;
+      readonly diskNumber: number;
+      /** CHAP; without them nobody logs in. */
+      readonly username: string;
+      readonly secret: string;
     };
 
 export type RunningExport = {

@@ -4,9 +4,10 @@ import { blockError } from "./core/block-error.ts";
 import { choosePool, type SchedulerSettings } from "./core/scheduler.ts";
 import type { TaskEvent } from "./core/volume-task.ts";
 import type { TaskWork } from "./daemons/task-runner.ts";
-import type { NewVolume } from "./volume-host.ts";
+import type { NewVolume, WantedExport } from "./volume-host.ts";
 import { type Hosts, poolOf, schedulerPool } from "./hosts.ts";
 import type { BlockDatabase } from "./store/schema.ts";
+import { basesOf, forgetBase } from "./store/backups.ts";
 import { findSnapshot, snapshotsOf } from "./store/snapshots.ts";
 import { frontEndQos } from "./store/type-parts.ts";
 import { specsOf } from "./store/volume-types.ts";
@@ -78,12 +79,16 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
   const open = async (
     volume: Volume,
     backend: string,
-    task: { readonly exportId: string; readonly transport: "unix" | "tcp"; readonly isReadOnly: boolean },
+    { exportId, ...how }: Pick<WantedExport, "transport" | "isReadOnly" | "initiator"> & { readonly exportId: string },
   ): Promise<TaskEvent> => {
-    const { exportId, transport, isReadOnly } = task;
-    const found = await hosts
-      .of(backend)
-      .exportVolume({ volumeId: volume.id, attachmentId: exportId, transport, isReadOnly });
+    const { transport, isReadOnly, initiator } = how;
+    const found = await hosts.of(backend).exportVolume({
+      volumeId: volume.id,
+      attachmentId: exportId,
+      transport,
+      isReadOnly,
+      ...(initiator === undefined ? {} : { initiator }),
+    });
     const qos = await frontEndQos(database, volume.volume_type_id);
     await database
       .updateTable("attachments")
@@ -108,6 +113,14 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
   const drop = async (volume: Volume, snapshotId: string): Promise<TaskEvent> => {
     if (volume.backend !== null) await hosts.of(volume.backend).deleteSnapshot(volume.id, snapshotId);
     return DONE;
+  };
+
+  /** What backups left at the host, to know what changes since. */
+  const dropBases = async (volume: Volume): Promise<void> => {
+    for (const id of await basesOf(database, volume.id)) {
+      await drop(volume, id);
+      await forgetBase(database, id);
+    }
   };
 
   const unmake = async (volume: Volume): Promise<TaskEvent> => {
@@ -139,6 +152,7 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
         if (task.step === "unmake") return unmake(volume);
         if (task.step === "drop-snapshots") {
           for (const { id } of await snapshotsOf(database, volumeId)) await drop(volume, id);
+          await dropBases(volume);
           return DONE;
         }
         const opened = (await attachmentsOf(database, volumeId)).filter((one) => one.connector_json !== null);
@@ -154,6 +168,8 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
         return drop(volume, task.snapshotId);
       case "revert":
         if (volume.backend === null) return PLACELESS;
+        // They are later than the snapshot: the next increment looks at everything.
+        await dropBases(volume);
         await hosts.of(volume.backend).revertVolume(volumeId, task.snapshotId);
         return DONE;
       case "extend":

@@ -1,10 +1,13 @@
 import { type Static, type TSchema, Type } from "typebox";
 import { Compile } from "typebox/compile";
 import { RingsteadError } from "../common/errors.ts";
+import { LIMIT_MAX, LIMIT_NAMES } from "./core/qos-limits.ts";
+import { DATA_LIMIT_BYTES, EXTENTS_LIMIT } from "./volume-data.ts";
 
 /*
- * Calls to a block host over common/rpc: the header of a request is `[method, argument]`, of a reply `[result]`; bodies are empty.
- * `VolumeHost` (volume-host.ts) says what each call does and which errors it answers with.
+ * Calls to a block host over common/rpc: the header of a request is `[method, argument]`, of a reply `[result]`; bodies are empty but for the bytes
+ * that `readSnapshot` answers with and `writeVolume` is given. `VolumeHost` (volume-host.ts) and `VolumeData` (volume-data.ts) say what each call does
+ * and which errors it answers with.
  */
 
 /** Volumes, snapshots and attachments. Only what has this form becomes a name on a disk. */
@@ -14,6 +17,17 @@ const sizeBytes = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 const count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const nothing = Type.Object({});
 const path = Type.String({ minLength: 1, maxLength: 4_096 });
+
+/** RFC 3720: at most 223 bytes; it becomes a word that tgtd reads. */
+const initiatorName = Type.String({ pattern: "^(iqn|eui|naa)\\.[A-Za-z0-9.:_-]{1,219}$" });
+
+/** Volumes that one message names; a host has fewer. */
+const LIMITED_VOLUMES_LIMIT = 100_000;
+/** What a volume may do in a second; a name that is left out limits nothing. */
+export const volumeLimits = Type.Partial(
+  Type.Record(Type.Enum([...LIMIT_NAMES]), Type.Integer({ minimum: 1, maximum: LIMIT_MAX })),
+  { additionalProperties: false },
+);
 
 const volumeSource = Type.Union([
   Type.Object({ kind: Type.Literal("none") }),
@@ -42,6 +56,15 @@ const volumeExport = Type.Union([
     exportName: Type.String(),
     credentialFolder: path,
   }),
+  Type.Object({
+    kind: Type.Literal("iscsi"),
+    host: Type.String(),
+    port: Type.Integer({ minimum: 1, maximum: 65_535 }),
+    targetName: Type.String(),
+    diskNumber: count,
+    username: Type.String(),
+    secret: Type.String(),
+  }),
 ]);
 
 const runningExport = Type.Object({
@@ -50,6 +73,11 @@ const runningExport = Type.Object({
   pid: count,
   startTime: count,
 });
+
+/** A range of a snapshot. */
+const snapshotRange = { volumeId: uuid, snapshotId: uuid, offset: count, length: sizeBytes };
+const writer = { volumeId: uuid, writerId: uuid };
+const dataLength = Type.Integer({ minimum: 1, maximum: DATA_LIMIT_BYTES });
 
 /** What each call is given and answers. */
 const HOST_CALLS = {
@@ -67,14 +95,36 @@ const HOST_CALLS = {
     argument: Type.Object({
       volumeId: uuid,
       attachmentId: uuid,
-      transport: Type.Union([Type.Literal("unix"), Type.Literal("tcp")]),
+      transport: Type.Union([Type.Literal("unix"), Type.Literal("tcp"), Type.Literal("iscsi")]),
+      initiator: Type.Optional(initiatorName),
       isReadOnly: Type.Boolean(),
       isWriteThrough: Type.Optional(Type.Boolean()),
     }),
     result: volumeExport,
   },
   unexportVolume: { argument: Type.Object({ volumeId: uuid, attachmentId: uuid }), result: nothing },
+  limitVolumes: {
+    argument: Type.Object({
+      limits: Type.Array(Type.Tuple([uuid, volumeLimits]), { maxItems: LIMITED_VOLUMES_LIMIT }),
+    }),
+    result: nothing,
+  },
   exports: { argument: nothing, result: Type.Array(runningExport, { maxItems: 100_000 }) },
+  snapshotChanges: {
+    argument: Type.Object({ ...snapshotRange, baseId: Type.Optional(uuid) }),
+    result: Type.Object({
+      isRecorded: Type.Boolean(),
+      coveredBytes: sizeBytes,
+      extents: Type.Array(Type.Tuple([count, sizeBytes, Type.Boolean()]), { maxItems: EXTENTS_LIMIT }),
+    }),
+  },
+  readSnapshot: { argument: Type.Object({ ...snapshotRange, length: dataLength }), result: nothing },
+  releaseSnapshot: { argument: Type.Object({ volumeId: uuid, snapshotId: uuid }), result: nothing },
+  beginWriting: { argument: Type.Object(writer), result: nothing },
+  writeVolume: { argument: Type.Object({ ...writer, offset: count }), result: nothing },
+  zeroVolume: { argument: Type.Object({ ...writer, offset: count, length: sizeBytes }), result: nothing },
+  flushVolume: { argument: Type.Object(writer), result: nothing },
+  endWriting: { argument: Type.Object(writer), result: nothing },
 } as const satisfies Record<string, { readonly argument: TSchema; readonly result: TSchema }>;
 
 export type HostMethod = keyof typeof HOST_CALLS;

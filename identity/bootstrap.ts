@@ -32,7 +32,8 @@ export type BootstrapOptions = {
 
 export type Bootstrapped = { readonly adminUserId: string; readonly adminProjectId: string };
 
-const ensureProject = async (database: IdentityDatabase, name: string, description: string): Promise<string> => {
+/** The id of the project of that name in the default domain, made where there is none. */
+export const ensureProject = async (database: IdentityDatabase, name: string, description: string): Promise<string> => {
   const found = await database
     .selectFrom("projects")
     .select("id")

@@ -17,6 +17,8 @@ import {
   readyInfoResponse,
   type RevocationFeedResponse,
   revocationFeedResponse,
+  type ServiceTokenResponse,
+  serviceTokenResponse,
   tokenStateResponse,
   type V1AuthResponse,
   v1AuthResponse,
@@ -48,6 +50,8 @@ export type IdentityClient = {
   revocations(instance: string, after: number): Promise<RevocationFeedResponse>;
   /** A token as it stands now. Throws RingsteadError `unauthorized` where it has no right left, `identity-unavailable`. */
   tokenState(token: string): Promise<TokenContext>;
+  /** The right of a service to its own project's account in the object store. Throws RingsteadError `identity-unavailable`. */
+  serviceToken(service: "block"): Promise<ServiceTokenResponse>;
 };
 
 type Answer = { readonly status: number; readonly text: string };
@@ -151,6 +155,10 @@ const clientOver = (ask: Ask): IdentityClient => ({
   tokenState: async (token) => {
     const asked = Buffer.from(JSON.stringify({ token }));
     return contextOf(decode(tokenStateResponse, await ask("POST", "/internal/token-state", asked)).claims);
+  },
+  serviceToken: async (service) => {
+    const asked = Buffer.from(JSON.stringify({ service }));
+    return decode(serviceTokenResponse, await ask("POST", "/internal/service-token", asked));
   },
 });
 

@@ -96,3 +96,13 @@ export const readyInfoResponse = Type.Object({
   secret: Type.String(),
 });
 export type ReadyInfoResponse = Static<typeof readyInfoResponse>;
+
+/** `POST /internal/service-token`: a service of this installation that keeps things in the object store asks for its own right to do so. */
+export const serviceTokenRequest = Type.Object({ service: Type.Literal("block") });
+export const serviceTokenResponse = Type.Object({
+  token: Type.String(),
+  /** Its own: nobody else is a member. */
+  projectId: Type.String(),
+  expiresInSeconds: Type.Integer(),
+});
+export type ServiceTokenResponse = Static<typeof serviceTokenResponse>;

@@ -5,11 +5,13 @@ import type { HttpRequest, HttpResponse, RequestSchema, Route, TypedRoute } from
 import type { Log } from "../../common/log.ts";
 import type { PolicyCredentials, PolicyEngine } from "../../common/policy/policy-engine.ts";
 import { isAllowedByRules, type TokenContext, type TokenVerifier } from "../../identity/client.ts";
+import type { Backups } from "../backup-service.ts";
 import type { BlockConfig } from "../config.ts";
 import { blockError, notFound } from "../core/block-error.ts";
 import { formatMicroversion, type Microversion, negotiateMicroversion } from "../core/microversion.ts";
 import type { TaskRunner } from "../daemons/task-runner.ts";
 import type { Hosts } from "../hosts.ts";
+import type { OperatorExports } from "../operator-exports.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 import { findSnapshot, type Snapshot } from "../store/snapshots.ts";
 import { findVolume, type Volume } from "../store/volumes.ts";
@@ -26,7 +28,10 @@ export type BlockContext = {
   readonly verifier: TokenVerifier;
   readonly policy: PolicyEngine;
   readonly hosts: Hosts;
+  readonly operatorExports: OperatorExports;
   readonly tasks: TaskRunner;
+  /** Undefined where there is no object service to keep backups in. */
+  readonly backups: Backups | undefined;
   /** How long a client waits for a host. */
   readonly waitMs: number;
   /** Names under which connectors of this machine call themselves. */

@@ -5,8 +5,9 @@ import type { Connection } from "../core/connection-info.ts";
 import type { Pairs } from "../store/pairs.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import { enqueueTask } from "../store/tasks.ts";
+import { specsOf } from "../store/volume-types.ts";
 import { type Attachment, findVolume, followAttachments, type Volume } from "../store/volumes.ts";
-import type { VolumeExport } from "../volume-host.ts";
+import type { VolumeExport, WantedExport } from "../volume-host.ts";
 import type { BlockContext } from "./block-route.ts";
 
 const CONNECTOR_MAX_BYTES = 8_192;
@@ -36,12 +37,40 @@ export const modeOf = (connector: Connector, volume: Volume, fallback: string | 
   return mode;
 };
 
-/** Clients on this machine have a socket that nobody else reaches; all others TLS with a credential of their own. */
-const transportOf = ({ localHosts }: BlockContext, connector: Connector): "unix" | "tcp" =>
-  localHosts.has(connectorText(connector, "host") ?? "") ? "unix" : "tcp";
+/** RFC 3720, 3.2.6: what initiators are called. */
+const INITIATOR_NAME = /^(iqn|eui|naa)\.[A-Za-z0-9.:_-]{1,219}$/;
+
+/** The protocol that the volume's type asks for (extra spec `storage_protocol`, also with an operator), else the installation's. */
+const isIscsi = async (context: BlockContext, transaction: BlockTransaction, volumeId: string): Promise<boolean> => {
+  const volume = await findVolume(transaction, volumeId);
+  const specs = volume === undefined ? {} : await specsOf(transaction, volume.volume_type_id);
+  const asked = specs["capabilities:storage_protocol"] ?? specs["storage_protocol"] ?? context.config.storageProtocol;
+  return asked.toLowerCase().includes("iscsi");
+};
+
+/**
+ * Over iSCSI whoever gives the initiator's name; Cinder's drivers refuse a connector without one. Over NBD clients on this machine have a socket
+ * that nobody else reaches; all others TLS with a credential of their own. Throws `bad-request`.
+ */
+const transportOf = async (
+  context: BlockContext,
+  transaction: BlockTransaction,
+  volumeId: string,
+  connector: Connector,
+): Promise<Pick<WantedExport, "transport" | "initiator">> => {
+  if (await isIscsi(context, transaction, volumeId)) {
+    const initiator = connectorText(connector, "initiator");
+    if (initiator === undefined)
+      throw blockError("bad-request", "Invalid input received: Connector doesn't have required information: initiator");
+    if (!INITIATOR_NAME.test(initiator))
+      throw blockError("bad-request", "Invalid input received: the connector's initiator is no iSCSI name.");
+    return { transport: "iscsi", initiator };
+  }
+  return { transport: context.localHosts.has(connectorText(connector, "host") ?? "") ? "unix" : "tcp" };
+};
 
 /** The task that opens the volume for an attachment, in the transaction that writes its connector. */
-export const enqueueConnect = (
+export const enqueueConnect = async (
   context: BlockContext,
   transaction: BlockTransaction,
   volumeId: string,
@@ -56,7 +85,7 @@ export const enqueueConnect = (
       kind: "connect",
       step: "open",
       exportId,
-      transport: transportOf(context, connector),
+      ...(await transportOf(context, transaction, volumeId, connector)),
       isReadOnly: mode === "ro",
     },
     context.clock.nowMs(),

@@ -3,6 +3,8 @@ import { type Static, Type } from "typebox";
 import { RingsteadError } from "../../common/errors.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError, notFound } from "../core/block-error.ts";
+import { announceRestoration } from "../store/backup-restorations.ts";
+import type { Backup } from "../store/backups.ts";
 import { projectDefaultType } from "../store/default-types.ts";
 import { pairsOf, writePairs } from "../store/pairs.ts";
 import { assertQuota } from "../store/quotas.ts";
@@ -12,6 +14,7 @@ import { findType, specsOf, type VolumeType } from "../store/volume-types.ts";
 import type { Snapshot } from "../store/snapshots.ts";
 import { encryptionOf } from "../store/type-parts.ts";
 import { findVolume, type Volume, volumeForChange, writeMetadata } from "../store/volumes.ts";
+import { offeredBackups, visibleBackup } from "./backup-views.ts";
 import {
   type BlockContext,
   blockRoute,
@@ -26,6 +29,9 @@ import { groupForVolume } from "./group-members.ts";
 import { checkMetadataCount, descriptionSchema, metadataSchema, nameSchema, sizeOf } from "./volume-fields.ts";
 import { withParts } from "./volume-lists.ts";
 import { volumeDetail } from "./volume-views.ts";
+
+/** Volumes are made from backups. */
+const BACKUP_SINCE = 47;
 
 const idOrNull = Type.Optional(Type.Union([Type.String({ maxLength: 255 }), Type.Null()]));
 
@@ -59,8 +65,6 @@ const notBuilt = (what: string): Error => blockError("not-found", `${what} could
 const refuseAbsentSources = (wanted: Wanted): void => {
   const image = given(wanted.imageRef) ?? given(wanted.image_id);
   if (image !== undefined) throw notBuilt(`Image ${image}`);
-  const backup = given(wanted.backup_id);
-  if (backup !== undefined) throw notBuilt(`Backup ${backup}`);
   const group = given(wanted.consistencygroup_id);
   if (group !== undefined) throw notBuilt(`ConsistencyGroup ${group}`);
 };
@@ -110,6 +114,20 @@ const snapshotSourceOf = async (
       `Invalid snapshot: Originating snapshot status must be one of 'available' values, but is ${snapshot.status}.`,
     );
   return { snapshot, volume: await volumeForChange(transaction, snapshot.volume_id) };
+};
+
+/** Throws `not-found`, `invalid-state`, `host-unavailable`. */
+const backupSourceOf = async (
+  transaction: BlockTransaction,
+  context: BlockContext,
+  caller: Caller,
+  id: string | undefined,
+): Promise<Backup | undefined> => {
+  if (id === undefined || caller.version < BACKUP_SINCE) return undefined;
+  const backup = await visibleBackup(transaction, caller, id);
+  enforce(context, caller, "backup:restore", backup.project_id);
+  offeredBackups(context);
+  return backup;
 };
 
 type Names = Pick<Wanted, "name" | "display_name" | "description" | "display_description" | "availability_zone">;
@@ -204,15 +222,18 @@ const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Pr
   withTransaction(context.writer, async (transaction) => {
     const ofSnapshot = await snapshotSourceOf(transaction, caller, given(wanted.snapshot_id));
     const ofVolume = await sourceOf(transaction, caller, given(wanted.source_volid));
-    if (ofSnapshot !== undefined && ofVolume !== undefined)
+    const backup = await backupSourceOf(transaction, context, caller, given(wanted.backup_id));
+    if ([ofSnapshot, ofVolume, backup].filter((one) => one !== undefined).length > 1)
       throw blockError("bad-request", "Invalid input received: a volume is made of one source, not of two.");
     const source = ofSnapshot?.volume ?? ofVolume;
     const type = await typeOf(transaction, context, caller, given(wanted.volume_type), source);
     const size = checkedSize(
       wanted.size === undefined || wanted.size === null ? undefined : sizeOf(wanted.size, "size"),
-      ofSnapshot === undefined
-        ? ofVolume && { what: "original volume", sizeGib: ofVolume.size_gib }
-        : { what: "snapshot", sizeGib: ofSnapshot.snapshot.size_gib },
+      backup !== undefined
+        ? { what: "backup", sizeGib: Number(backup.size_gib) }
+        : ofSnapshot === undefined
+          ? ofVolume && { what: "original volume", sizeGib: ofVolume.size_gib }
+          : { what: "snapshot", sizeGib: ofSnapshot.snapshot.size_gib },
     );
     const group = await groupForVolume(transaction, caller, given(wanted.group_id), type.id);
     // Its bytes would lie on the disk as they are, which is what the type says that they do not.
@@ -232,6 +253,7 @@ const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Pr
     };
     const sources = { volume: source, snapshot: ofSnapshot?.snapshot };
     await insertVolumeRow(context, transaction, row, type, wanted.metadata ?? {}, sources);
+    if (backup !== undefined) await announceRestoration(transaction, backup, row.id, true, context.clock.nowMs());
     return row;
   });
 
@@ -250,6 +272,7 @@ export const CREATE_VOLUME_ROUTES = blockRoute({
       throw blockError("bad-request", `Invalid input received: Availability zone '${zone}' is invalid.`);
     const volume = await insertVolume(context, caller, wanted);
     context.tasks.wake();
+    context.backups?.wake();
     const [shown] = await withParts(context.writer, [volume]);
     if (shown === undefined) throw notFound("Volume", volume.id);
     return { status: 202, body: { volume: volumeDetail({ request, context, caller }, shown, false) } };

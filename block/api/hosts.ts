@@ -151,7 +151,7 @@ export const HOST_ROUTES: readonly BlockRoute[] = [
           pool_name: host.includes("#") ? capabilities["pool_name"] : null,
           driver_version: DRIVER_VERSION,
           storage_protocol: capabilities["storage_protocol"],
-          display_name: `${capabilities["vendor_name"]} ${reported.report.driver}`,
+          display_name: `${String(capabilities["vendor_name"])} ${reported.report.driver}`,
           description: null,
           visibility: "public",
           replication_targets: [],

@@ -20,7 +20,7 @@ type Condition = RawBuilder<SqlBool>;
 
 /** A table whose rows belong to projects, as a list of the API. */
 export type ListSource = {
-  readonly table: "snapshots" | "messages" | "transfers" | "volume_groups" | "group_snapshots";
+  readonly table: "snapshots" | "messages" | "transfers" | "volume_groups" | "group_snapshots" | "backups";
   /** Of the links of a page. */
   readonly name: string;
   readonly sortColumns: Readonly<Record<string, SortColumn>>;

@@ -2,6 +2,7 @@ import { Type } from "typebox";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import { QUOTA_MAX } from "../core/quota.ts";
+import { backupUsageOf } from "../store/backups.ts";
 import {
   defaultLimits,
   groupCountOf,
@@ -32,11 +33,14 @@ const limitsBody = async (database: BlockDatabase, limitOf: LimitOf): Promise<Re
 const usagesOf = async (database: BlockDatabase, projectId: string): Promise<(resource: string) => number> => {
   const usages = await usageOf(database, projectId);
   const whole = sumOf(usages);
+  const backups = await backupUsageOf(database, projectId);
   const counts = new Map<string, number>([
     ["volumes", whole.volumes],
     ["snapshots", whole.snapshots],
     ["gigabytes", whole.gigabytes],
     ["groups", await groupCountOf(database, projectId)],
+    ["backups", backups.backups],
+    ["backup_gigabytes", backups.gigabytes],
     ...usages.flatMap(({ typeName, usage }): [string, number][] => [
       [`volumes_${typeName}`, usage.volumes],
       [`snapshots_${typeName}`, usage.snapshots],
@@ -176,8 +180,8 @@ export const QUOTA_ROUTES: readonly BlockRoute[] = [
         totalVolumesUsed: used("volumes"),
         totalGigabytesUsed: used("gigabytes"),
         totalSnapshotsUsed: used("snapshots"),
-        totalBackupsUsed: 0,
-        totalBackupGigabytesUsed: 0,
+        totalBackupsUsed: used("backups"),
+        totalBackupGigabytesUsed: used("backup_gigabytes"),
       };
       return { status: 200, body: { limits: { rate: [], absolute } } };
     },

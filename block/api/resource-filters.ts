@@ -7,6 +7,7 @@ const SINCE = 33;
 const FILTERS: Readonly<Record<string, readonly string[]>> = {
   volume: ["name", "status", "metadata", "bootable", "availability_zone", "group_id", "created_at", "updated_at"],
   snapshot: ["name", "status", "volume_id", "metadata"],
+  backup: ["name", "status", "volume_id", "metadata"],
   group: ["name", "status"],
   group_snapshot: ["name", "status", "group_id"],
   attachment: ["volume_id", "status", "instance_id", "attach_status"],

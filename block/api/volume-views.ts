@@ -68,7 +68,8 @@ export const volumeDetail = (asked: Asked, shown: ShownVolume, withExtensions = 
     name: volume.name,
     description: volume.description,
     size: volume.size_gib,
-    status: volume.status,
+    // Whoever has it open without the database: it is in use all the same.
+    status: volume.status === "available" && asked.context.operatorExports.has(volume.id) ? "in-use" : volume.status,
     availability_zone: volume.availability_zone,
     created_at: timeText(volume.created_at_ms),
     updated_at: timeText(volume.updated_at_ms),

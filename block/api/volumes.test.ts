@@ -214,10 +214,10 @@ describe("the edge", () => {
   });
 
   it("what is not built answers 501 with its name, at both paths; what does not exist 404; another method 405", async () => {
-    for (const path of ["/backups", `/${PROJECT}/backups`]) {
+    for (const path of ["/consistencygroups", `/${PROJECT}/consistencygroups`]) {
       const answer = await block.call("GET", path);
       expect(answer.status).toBe(501);
-      expect(String(at(answer, "notImplemented.message"))).toContain("/backups");
+      expect(String(at(answer, "notImplemented.message"))).toContain("/consistencygroups");
     }
     expect((await block.call("GET", "/nothing/here")).status).toBe(404);
     expect((await block.call("PUT", "/volumes")).status).toBe(405);

@@ -200,6 +200,11 @@ export const VOLUME_ROUTES: readonly BlockRoute[] = [
       const query = queryOf(request.query);
       const isForced = caller.version >= FORCE_SINCE && truthOf(parameter(query, "force") ?? "false") === true;
       if (isForced) enforce(context, caller, "volume:force_delete", volume.project_id);
+      if (!isForced && volume.backend !== null && (await context.operatorExports.look(volume.id, volume.backend)))
+        throw blockError(
+          "invalid-state",
+          `Invalid volume: Volume ${volume.id} is exported by an operator of its host (ringstead volume unexport).`,
+        );
       const isCascade = truthOf(parameter(query, "cascade") ?? "false") === true;
       await deleteVolume(context, volume.id, { isForced, isCascade });
       return { status: 202 };

@@ -21,7 +21,27 @@ const common = ({ volumeId, exportId, isReadOnly, qosSpecs }: Connection) => ({
   discard: true,
 });
 
-/** `connection_info.data`: an NBD export, as a URI (nbd-uri.md of the NBD project) and in its parts. */
+/**
+ * What os-brick's connector for iSCSI reads: one portal, and the same as lists of one, which is what it goes by for several paths. Discovery is not
+ * needed, and needs a secret that nobody is told.
+ */
+const iscsiFields = (opened: Extract<VolumeExport, { kind: "iscsi" }>) => {
+  const portal = `${opened.host.includes(":") ? `[${opened.host}]` : opened.host}:${opened.port}`;
+  return {
+    target_discovered: false,
+    target_portal: portal,
+    target_iqn: opened.targetName,
+    target_lun: opened.diskNumber,
+    target_portals: [portal],
+    target_iqns: [opened.targetName],
+    target_luns: [opened.diskNumber],
+    auth_method: "CHAP",
+    auth_username: opened.username,
+    auth_password: opened.secret,
+  };
+};
+
+/** `connection_info.data`: an NBD export, as a URI (nbd-uri.md of the NBD project) and in its parts; or an iSCSI disk. */
 const dataOf = (connection: Connection): Readonly<Record<string, unknown>> => {
   const { opened } = connection;
   switch (opened.kind) {
@@ -43,17 +63,22 @@ const dataOf = (connection: Connection): Readonly<Record<string, unknown>> => {
         credential_folder: opened.credentialFolder,
         uri: `nbds://${opened.host}:${opened.port}/${encodeURIComponent(opened.exportName)}`,
       };
+    case "iscsi":
+      return { ...common(connection), ...iscsiFields(opened) };
   }
 };
 
+/** Which connector of the client's is meant. */
+const driverOf = ({ opened }: Connection): "nbd" | "iscsi" => (opened.kind === "iscsi" ? "iscsi" : "nbd");
+
 /** The answer of os-initialize_connection. */
 export const connectionInfo = (connection: Connection): object => ({
-  driver_volume_type: "nbd",
+  driver_volume_type: driverOf(connection),
   data: dataOf(connection),
 });
 
 /** The same as the attachments API has it: one flat object. */
 export const flatConnectionInfo = (connection: Connection): object => ({
-  driver_volume_type: "nbd",
+  driver_volume_type: driverOf(connection),
   ...dataOf(connection),
 });

@@ -126,6 +126,19 @@ const TRANSFERS_AND_GROUPS: readonly PolicyRule[] = [
   rule("group:group_snapshot_project_attribute", ADMIN, "See whose a group snapshot is."),
 ];
 
+const BACKUPS: readonly PolicyRule[] = [
+  rule("backup:get_all", READER, "List backups."),
+  rule("backup:get", READER, "Show a backup."),
+  rule("backup:create", MEMBER, "Back a volume up."),
+  rule("backup:update", MEMBER, "Change a backup."),
+  rule("backup:delete", MEMBER, "Delete a backup."),
+  rule("backup:restore", MEMBER, "Restore a backup."),
+  rule("backup:export-import", ADMIN, "Write down where a backup is, and read it."),
+  rule("backup:backup_project_attribute", ADMIN, "See whose a backup is."),
+  rule("volume_extension:backup_admin_actions:reset_status", ADMIN, "Set a backup's status."),
+  rule("volume_extension:backup_admin_actions:force_delete", ADMIN, "Delete a backup whatever its status is."),
+];
+
 const TYPES: readonly PolicyRule[] = [
   rule("volume_extension:type_get", READER, "Show a volume type."),
   rule("volume_extension:type_get_all", READER, "List volume types."),
@@ -193,6 +206,7 @@ export const BLOCK_POLICY_RULES: readonly PolicyRule[] = [
   ...ACTIONS,
   ...SNAPSHOTS,
   ...TRANSFERS_AND_GROUPS,
+  ...BACKUPS,
   ...TYPES,
   ...OTHERS,
 ];

@@ -13,7 +13,7 @@ export type Pool = {
   readonly volumeCount: number;
   readonly isThin: boolean;
   /** What extra specs of types ask for: `volume_backend_name`, … */
-  readonly capabilities: Readonly<Record<string, string>>;
+  readonly capabilities: Readonly<Record<string, string | readonly string[]>>;
 };
 
 /** A volume that needs a place. */
@@ -62,8 +62,7 @@ const hasRoom = (pool: Pool, sizeGib: number, settings: SchedulerSettings): bool
 const OPERATOR = /^(<is>|<in>|<or>|s==|s!=|==|!=|>=|<=|=)\s*(.*)$/;
 
 /** An extra spec against a capability, in the operators of oslo's `specs_matcher` that clients use. */
-const matchesSpec = (value: string | undefined, spec: string): boolean => {
-  if (value === undefined) return false;
+const matchesSpec = (value: string, spec: string): boolean => {
   const [, operator, operand = ""] = OPERATOR.exec(spec) ?? [];
   switch (operator) {
     case undefined:
@@ -110,7 +109,9 @@ const FILTERS: readonly PoolFilter[] = [
       Object.entries(extraSpecs).every(([key, spec]) => {
         const name = capabilityOf(key);
         if (name === undefined) return true;
-        return matchesSpec(Object.hasOwn(capabilities, name) ? capabilities[name] : undefined, spec);
+        // Of a list, one has to match: what a back-end can do in several ways.
+        const has = Object.hasOwn(capabilities, name) ? capabilities[name] : undefined;
+        return (typeof has === "string" ? [has] : (has ?? [])).some((value) => matchesSpec(value, spec));
       }),
   },
   { name: "capacity", passes: (pool, { sizeGib }, settings) => hasRoom(pool, sizeGib, settings) },

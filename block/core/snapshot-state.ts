@@ -6,7 +6,9 @@
  *        ▼                      ▼
  *      error ──delete──▶ deleting ──▶ (gone)      delete-failed ──▶ error_deleting ──delete──▶ deleting
  *
- * An administrator may `reset` any status; `backing-up` and `unmanaging` are set by nothing else.
+ *     available ──back-up──▶ backing-up ──backed-up──▶ available
+ *
+ * An administrator may `reset` any status; `unmanaging` is set by nothing else.
  */
 export const SNAPSHOT_STATUSES = [
   "creating",
@@ -29,6 +31,8 @@ export type SnapshotEvent =
   | { readonly kind: "delete-failed" }
   | { readonly kind: "revert" }
   | { readonly kind: "revert-ended" }
+  | { readonly kind: "back-up" }
+  | { readonly kind: "backed-up" }
   | { readonly kind: "reset"; readonly status: SnapshotStatus };
 
 export type SnapshotStep =
@@ -55,6 +59,10 @@ export const stepSnapshot = (status: SnapshotStatus, event: SnapshotEvent): Snap
       return from(["available"], "restoring");
     case "revert-ended":
       return from(["restoring"], "available");
+    case "back-up":
+      return from(["available"], "backing-up");
+    case "backed-up":
+      return from(["backing-up"], "available");
     case "reset":
       return { kind: "next", status: event.status };
   }

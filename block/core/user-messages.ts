@@ -6,6 +6,9 @@ const ACTIONS = {
   create: ["008", "create volume from backend storage"],
   "snapshot-create": ["009", "create snapshot"],
   "snapshot-delete": ["010", "delete snapshot"],
+  "backup-create": ["013", "create backup"],
+  "backup-delete": ["014", "delete backup"],
+  "backup-restore": ["015", "restore backup"],
 } as const;
 export type FailedAction = keyof typeof ACTIONS;
 
@@ -17,6 +20,9 @@ const DETAILS = {
   "create-failed": ["012", "Driver failed to create the volume."],
   "snapshot-create-failed": ["013", "Snapshot failed to create."],
   "snapshot-delete-failed": ["016", "Snapshot failed to delete."],
+  "backup-create-failed": ["020", "Backup driver failed to create backup."],
+  "backup-delete-failed": ["025", "Backup driver failed to delete backup."],
+  "backup-restore-failed": ["026", "Backup driver failed to restore backup."],
 } as const;
 export type FailureDetail = keyof typeof DETAILS;
 

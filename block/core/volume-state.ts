@@ -6,6 +6,8 @@
  *                    creating ──create-failed──▶ error
  *                       │ created
  *                       ▼      revert ──▶ reverting ──reverted──▶ available               revert-failed ──▶ error
+ *                       │      back-up ──▶ backing-up ──backed-up──▶ (as before)
+ *                       │      restore ──▶ restoring-backup ──restored──▶ available      restore-failed ──▶ error_restoring
  *                       │      transfer ──▶ awaiting-transfer ──transfer-ended──▶ available
  *                       │      extend ──▶ extending ──extended──▶ (as before)     extend-failed ──▶ error_extending
  *      ┌─────────▶  available ────────────────────────────────┐
@@ -31,11 +33,14 @@ export const VOLUME_STATUSES = [
   "extending",
   "reverting",
   "awaiting-transfer",
+  "backing-up",
+  "restoring-backup",
   "maintenance",
   "deleting",
   "error",
   "error_deleting",
   "error_extending",
+  "error_restoring",
 ] as const;
 export type VolumeStatus = (typeof VOLUME_STATUSES)[number];
 
@@ -59,7 +64,7 @@ export type AttachmentStatus = (typeof ATTACHMENT_STATUSES)[number];
 
 export type VolumeState = {
   readonly status: VolumeStatus;
-  /** What an extending volume was before, and is again. */
+  /** What a volume that is extended or backed up was before, and is again. */
   readonly previousStatus: VolumeStatus | undefined;
   readonly isMultiattach: boolean;
 };
@@ -91,6 +96,12 @@ export type VolumeEvent =
   /** Offered to another project. */
   | { readonly kind: "transfer" }
   | { readonly kind: "transfer-ended" }
+  | { readonly kind: "back-up"; readonly mayBeAttached: boolean }
+  | { readonly kind: "backed-up" }
+  /** A backup is to be its content. */
+  | { readonly kind: "restore" }
+  | { readonly kind: "restored" }
+  | { readonly kind: "restore-failed" }
   | { readonly kind: "delete" }
   | { readonly kind: "force-delete" }
   | { readonly kind: "delete-failed" }
@@ -102,7 +113,14 @@ export type VolumeStep =
   | { readonly kind: "refused"; readonly allowed: readonly VolumeStatus[] };
 
 const AT_REST: readonly VolumeStatus[] = ["available", "in-use"];
-const DELETABLE: readonly VolumeStatus[] = ["available", "error", "error_extending", "error_deleting", "maintenance"];
+const DELETABLE: readonly VolumeStatus[] = [
+  "available",
+  "error",
+  "error_extending",
+  "error_restoring",
+  "error_deleting",
+  "maintenance",
+];
 
 /** What a volume with these attachments is. */
 export const statusOfAttachments = (statuses: readonly AttachmentStatus[]): VolumeStatus => {
@@ -146,8 +164,9 @@ export const stepVolume = (state: VolumeState, event: VolumeEvent): VolumeStep =
     case "legacy-detach":
       return from(["in-use", "detaching"], "detaching");
     case "attachments":
-      // While it grows, what it goes back to is what changes.
-      if (state.status === "extending") return next("extending", statusOfAttachments(event.statuses));
+      // While it grows or is backed up, what it goes back to is what changes.
+      if (state.status === "extending" || state.status === "backing-up")
+        return next(state.status, statusOfAttachments(event.statuses));
       return next(followsAttachments(state.status) ? statusOfAttachments(event.statuses) : state.status);
     case "unreserve":
       return from(["attaching", "reserved"], statusOfAttachments(event.statuses));
@@ -167,6 +186,16 @@ export const stepVolume = (state: VolumeState, event: VolumeEvent): VolumeStep =
       return from(["available"], "awaiting-transfer");
     case "transfer-ended":
       return from(["awaiting-transfer"], "available");
+    case "back-up":
+      return from(event.mayBeAttached ? AT_REST : ["available"], "backing-up", state.status);
+    case "backed-up":
+      return from(["backing-up"], state.previousStatus ?? "available");
+    case "restore":
+      return from(["available"], "restoring-backup");
+    case "restored":
+      return from(["restoring-backup"], "available");
+    case "restore-failed":
+      return from(["restoring-backup"], "error_restoring");
     case "delete":
       return from(DELETABLE, "deleting");
     case "force-delete":

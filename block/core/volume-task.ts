@@ -36,8 +36,10 @@ export type VolumeTask =
       readonly kind: "connect";
       readonly step: "open";
       readonly exportId: string;
-      readonly transport: "unix" | "tcp";
+      readonly transport: "unix" | "tcp" | "iscsi";
       readonly isReadOnly: boolean;
+      /** Over iSCSI: the only one that may log in. */
+      readonly initiator?: string;
     }
   | { readonly kind: "connect"; readonly step: "undo"; readonly exportId: string; readonly reason: string }
   | { readonly kind: "disconnect"; readonly step: "close"; readonly exportIds: readonly string[] };

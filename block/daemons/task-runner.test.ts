@@ -49,7 +49,9 @@ const dyingAt = (host: FakeVolumeHost, nth: number, moment: "before" | "after") 
     revertVolume: mortal((volumeId: string, snapshotId: string) => host.revertVolume(volumeId, snapshotId)),
     exportVolume: mortal((wanted: WantedExport) => host.exportVolume(wanted)),
     unexportVolume: mortal((volumeId: string, attachmentId: string) => host.unexportVolume(volumeId, attachmentId)),
-    exports: mortal(() => host.exports()),
+    limitVolumes: (limits) => host.limitVolumes(limits),
+    // Asked by a worker, whenever it likes.
+    exports: () => host.exports(),
   };
   return { host: wrapped, died: died.promise, bury: () => isOver.resolve() };
 };

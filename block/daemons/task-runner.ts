@@ -45,6 +45,7 @@ const FINAL_CODES = new Set([
   "chain-too-long",
   "volume-shrinks",
   "port-unavailable",
+  "iscsi-unavailable",
   "bad-message",
 ]);
 

@@ -22,11 +22,15 @@ import {
 import { emptyImage, emptyImageBytes, imageBytesLimit } from "./core/qcow2-image.ts";
 import type { Driver } from "./drivers/driver.ts";
 import type { PlacedLayer } from "./exports/block-graph.ts";
+import { LocalVolumeData } from "./backup-source.ts";
 import { Exports } from "./exports/exports.ts";
 import { Merger } from "./merger.ts";
 import type { HostPaths } from "./paths.ts";
+import type { VolumeLimits } from "../core/qos-limits.ts";
 import { ChainRecords } from "./store/chain-records.ts";
+import { LimitRecords } from "./store/limit-records.ts";
 import { Turns } from "./turns.ts";
+import { endStrayReaders } from "./snapshot-reader.ts";
 import { type Space, VolumeChanges } from "./volume-changes.ts";
 
 /** Disks count in sectors: a volume that ends within one has the whole of it. */
@@ -42,6 +46,7 @@ export type LocalVolumeHostOptions = {
   readonly host: string;
   readonly publicHost: string;
   readonly firstPort: number;
+  readonly iscsiPort: number;
   readonly log: Log;
 };
 
@@ -59,15 +64,20 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   readonly #records: ChainRecords;
   readonly #changes: VolumeChanges;
   readonly #exports: Exports;
+  readonly #limits: LimitRecords;
   readonly #turns = new Turns();
   readonly #lost = new Set<string>();
+  /** Snapshots that are read for backups, and volumes that are restored. */
+  readonly data: LocalVolumeData;
   #wake: () => void = () => {};
 
   private constructor(options: LocalVolumeHostOptions) {
     this.#options = options;
     this.#records = ChainRecords.opened(options.paths.records);
+    this.#limits = new LimitRecords(options.paths.limitRecords);
     this.#exports = new Exports({
       ...options,
+      limitsOf: (volumeId) => this.#limits.of(volumeId),
       chainOf: (volumeId, top, sizeBytes) => this.#placedChain(volumeId, top, sizeBytes),
       onLost: (volumeId) => {
         this.#lost.add(volumeId);
@@ -80,6 +90,16 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       remove: (layer) => this.#pool(layer.pool).remove(layer.id),
     };
     this.#changes = new VolumeChanges(this.#records, space, this.#exports, newLayerId);
+    this.data = new LocalVolumeData({
+      paths: options.paths,
+      log: options.log,
+      chains: () => this.#records.chains,
+      placed: (volumeId, layer) => this.#placedChain(volumeId, layer),
+      inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
+      stopMerge: (volumeId) => this.#exports.stopMerge(volumeId),
+      exportVolume: (wanted) => this.exportVolume(wanted),
+      unexportVolume: (volumeId, attachmentId) => this.unexportVolume(volumeId, attachmentId),
+    });
   }
 
   /**
@@ -159,6 +179,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
 
   deleteSnapshot(volumeId: string, snapshotId: string): Promise<void> {
     return this.#inTurn(volumeId, async () => {
+      await this.data.close(checked(snapshotId));
       const { chains } = this.#records;
       if (chains.volumes.has(volumeId)) this.#records.change(withoutSnapshot(chains, volumeId, snapshotId));
       await this.#changes.collect();
@@ -186,6 +207,11 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   unexportVolume(volumeId: string, attachmentId: string): Promise<void> {
     checked(attachmentId);
     return this.#inTurn(volumeId, () => this.#exports.unexport(volumeId, attachmentId));
+  }
+
+  async limitVolumes(limits: ReadonlyMap<string, VolumeLimits>): Promise<void> {
+    for (const volumeId of this.#limits.replace(limits))
+      await this.#inTurn(volumeId, () => this.#exports.limit(volumeId));
   }
 
   async exports(): Promise<readonly RunningExport[]> {
@@ -224,6 +250,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       chains: () => this.#records.chains,
       exports: this.#exports,
       finish: (volumeId, merge) => this.#changes.finishMerge(volumeId, merge),
+      isHeld: (volumeId) => this.data.isHeld(volumeId),
       inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
       log: this.#options.log,
     });
@@ -231,6 +258,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turns.quiet();
+    await this.data[Symbol.asyncDispose]();
     this.#exports.release();
   }
 
@@ -259,6 +287,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
 
   async #recover(): Promise<void> {
     const { log } = this.#options;
+    await endStrayReaders(this.#options.paths);
     for (const volumeId of this.#exports.volumeIds) await this.#exports.adopt(volumeId);
     for (const { volumeId, kind } of this.#records.chains.pending) {
       log.info("a change of a volume goes on where it was interrupted", { volumeId, kind });

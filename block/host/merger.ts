@@ -15,6 +15,8 @@ type MergerOptions = {
   readonly exports: Exports;
   /** Resolves with false where the two layers are not to be merged any more. */
   finish(this: void, volumeId: string, merge: Merge): Promise<boolean>;
+  /** Its layers are being read by somebody for whom they must stay. */
+  isHeld(this: void, volumeId: string): boolean;
   /** Runs the action when nothing else is done with the volume. */
   inTurn<Result>(this: void, volumeId: string, action: () => Promise<Result>): Promise<Result>;
   readonly log: Log;
@@ -61,30 +63,32 @@ export class Merger implements Worker {
     const found = [...chains.volumes.keys()].filter((id) => mergeOf(chains, id, readers) !== undefined);
     if (found.length === 0) this.#nothingIn = chains;
     const now = performance.now();
-    return found.filter((id) => !this.#copying.has(id) && now >= (this.#pauses.get(id) ?? 0));
+    const isFree = (id: string): boolean => !this.#copying.has(id) && !this.#options.isHeld(id);
+    return found.filter((id) => isFree(id) && now >= (this.#pauses.get(id) ?? 0));
   }
 
   async #begin(volumeId: string): Promise<void> {
     if (this.#copying.size >= MERGES_LIMIT) return;
     this.#pauses.delete(volumeId);
-    const { chains, exports, inTurn } = this.#options;
+    const { chains, exports, inTurn, isHeld } = this.#options;
     await inTurn(volumeId, async () => {
       const merge = mergeOf(chains(), volumeId);
-      if (merge === undefined) return;
+      if (merge === undefined || isHeld(volumeId)) return;
       await exports.startMerge(volumeId, merge);
       this.#copying.set(volumeId, merge);
     });
   }
 
   async #lookAfter(volumeId: string, merge: Merge): Promise<void> {
-    const { exports, finish, inTurn } = this.#options;
+    const { exports, finish, inTurn, isHeld } = this.#options;
     const { state, why } = await exports.mergeProgress(volumeId);
     if (state === "copying") return;
     this.#copying.delete(volumeId);
     // Something else needed the volume: it begins again.
     if (state === "none") return;
     if (state === "failed") throw new RingsteadError("merge-failed", `layers are not copied: ${why ?? ""}`);
-    if (await inTurn(volumeId, () => finish(volumeId, merge))) this.#merged += 1;
+    // Whoever reads its layers meanwhile has ended the copy.
+    if (await inTurn(volumeId, async () => !isHeld(volumeId) && (await finish(volumeId, merge)))) this.#merged += 1;
   }
 
   async #orPause(volumeId: string, action: () => Promise<void>): Promise<void> {

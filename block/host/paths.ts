@@ -8,6 +8,8 @@ export type HostPaths = {
   readonly records: string;
   /** Which attachments are to be served, and by which daemons they are. */
   readonly exportRecords: string;
+  /** What volumes may do in a second. */
+  readonly limitRecords: string;
   readonly poolFile: string;
   readonly poolFolder: string;
   /** What a daemon checks its clients' keys with. */
@@ -18,6 +20,17 @@ export type HostPaths = {
   nbdSocket(volumeId: string): string;
   qmpSocket(volumeId: string): string;
   daemonLog(volumeId: string): string;
+  /** Where tgtd works, and finds each volume as the file `VOLUME/disk`. */
+  readonly disksFolder: string;
+  /** The processes that iSCSI takes beside the volumes' own. */
+  readonly iscsiProcesses: string;
+  readonly targetMark: string;
+  readonly targetLog: string;
+  readonly targetSocketBase: string;
+  frontQmpSocket(volumeId: string): string;
+  /** What runs to read snapshots for backups, a folder for each. */
+  readonly readersFolder: string;
+  readerSocket(snapshotId: string): string;
 };
 
 export const hostPaths = (paths: RuntimePaths): HostPaths => {
@@ -27,6 +40,7 @@ export const hostPaths = (paths: RuntimePaths): HostPaths => {
     folder,
     records: join(folder, "volumes.json"),
     exportRecords: join(folder, "exports.json"),
+    limitRecords: join(folder, "limits.json"),
     poolFile: join(folder, "pool.img"),
     poolFolder: join(folder, "pool"),
     daemonFolder,
@@ -35,5 +49,13 @@ export const hostPaths = (paths: RuntimePaths): HostPaths => {
     nbdSocket: (volumeId) => join(paths.socketDir, `nbd-${volumeId}`),
     qmpSocket: (volumeId) => join(paths.socketDir, `qmp-${volumeId}`),
     daemonLog: (volumeId) => join(daemonFolder(volumeId), "log"),
+    disksFolder: join(folder, "disks"),
+    iscsiProcesses: join(folder, "iscsi.json"),
+    targetMark: join(folder, "tgtd"),
+    targetLog: join(folder, "tgtd.log"),
+    targetSocketBase: join(paths.socketDir, "tgtd"),
+    frontQmpSocket: (volumeId) => join(paths.socketDir, `qmf-${volumeId}`),
+    readersFolder: join(folder, "readers"),
+    readerSocket: (snapshotId) => join(paths.socketDir, `nbr-${snapshotId}`),
   };
 };

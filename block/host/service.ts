@@ -15,6 +15,8 @@ import { createVolumeHostServer } from "./volume-host-server.ts";
 
 /** The first port of exports over TCP; `port_offset` is added. */
 const NBD_PORT = 10_809;
+/** Where all volumes over iSCSI are; `port_offset` is added. */
+const ISCSI_PORT = 3260;
 /** Enough of the cluster's id for two installations of one machine to differ. */
 const GROUP_ID_CHARACTERS = 12;
 
@@ -57,6 +59,7 @@ export const startBlockHost = async (context: ServiceContext): Promise<AsyncDisp
       host: config.bind,
       publicHost: new URL(config.publicUrl).hostname.replace(/^\[|\]$/g, ""),
       firstPort: NBD_PORT + config.portOffset,
+      iscsiPort: ISCSI_PORT + config.portOffset,
       log,
     }),
   );
@@ -72,7 +75,7 @@ export const startBlockHost = async (context: ServiceContext): Promise<AsyncDisp
     return result;
   };
   held.use(runWorkers([{ ...watcher, work }, host.merger()], { log }));
-  const server = held.use(createVolumeHostServer(host, clusterKey, log));
+  const server = held.use(createVolumeHostServer({ host, data: host.data }, clusterKey, log));
   await server.listen(context.paths.socket(BLOCK_HOST_SOCKET));
   log.info("volumes can be made", { pools: [...pools.keys()] });
   return held.move();

@@ -27,6 +27,7 @@ export class TestHost {
   readonly pool: "lvm" | "file";
   readonly #groupName = `ringstead-${randomBytes(6).toString("hex")}`;
   readonly #firstPort = 20_000 + Math.floor(Math.random() * 20_000);
+  readonly #iscsiPort = 11_000 + Math.floor(Math.random() * 8_000);
   #driver: Driver | undefined;
   #host: LocalVolumeHost | undefined;
 
@@ -44,7 +45,12 @@ export class TestHost {
   async open(): Promise<LocalVolumeHost> {
     this.#driver ??= await this.#openDriver();
     const pools = new Map([[this.pool, this.#driver]]);
-    const where = { host: "127.0.0.1", publicHost: "127.0.0.1", firstPort: this.#firstPort };
+    const where = {
+      host: "127.0.0.1",
+      publicHost: "127.0.0.1",
+      firstPort: this.#firstPort,
+      iscsiPort: this.#iscsiPort,
+    };
     this.#host = await LocalVolumeHost.opened({ paths: this.paths, pools, ...where, log: silentLog });
     return this.#host;
   }
@@ -113,6 +119,10 @@ export class TestHost {
 /** The export as nbdinfo, nbdcopy and fio take it. */
 export const uriOf = (exported: VolumeExport): string => {
   if (exported.kind === "nbd-unix") return `nbd+unix:///${exported.exportName}?socket=${exported.socketPath}`;
+  if (exported.kind === "iscsi") {
+    const { host, port, targetName, diskNumber, username, secret } = exported;
+    return `iscsi://${username}%${secret}@${host}:${port}/${targetName}/${diskNumber}`;
+  }
   const { host, port, exportName, credentialFolder } = exported;
   return `nbds://${exportName}@${host}:${port}/${exportName}?tls-psk-file=${credentialFolder}/keys.psk`;
 };

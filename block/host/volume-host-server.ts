@@ -1,9 +1,12 @@
 import type { Log } from "../../common/log.ts";
 import { RpcServer } from "../../common/rpc/server.ts";
 import type { VolumeHost } from "../volume-host.ts";
+import type { VolumeData } from "../volume-data.ts";
 import { decodeHostRequest, type HostRequest } from "../wire.ts";
 
-const answer = async (host: VolumeHost, request: HostRequest): Promise<unknown> => {
+type Served = { readonly host: VolumeHost; readonly data: VolumeData };
+
+const answer = async ({ host, data }: Served, request: HostRequest, body: Buffer): Promise<unknown> => {
   switch (request.method) {
     case "pools":
       // What is not there has no place on the wire.
@@ -24,18 +27,41 @@ const answer = async (host: VolumeHost, request: HostRequest): Promise<unknown> 
       return host.exportVolume(request.argument);
     case "unexportVolume":
       return host.unexportVolume(request.argument.volumeId, request.argument.attachmentId);
+    case "limitVolumes":
+      return host.limitVolumes(new Map(request.argument.limits));
     case "exports":
       return host.exports();
+    case "snapshotChanges": {
+      const { extents, ...about } = await data.changes(request.argument);
+      return { ...about, extents: extents.map(({ offset, length, isZero }) => [offset, length, isZero]) };
+    }
+    case "readSnapshot":
+      return data.read(request.argument);
+    case "releaseSnapshot":
+      return data.release(request.argument.volumeId, request.argument.snapshotId);
+    case "beginWriting":
+      return data.begin(request.argument);
+    case "writeVolume":
+      return data.write(request.argument, request.argument.offset, body);
+    case "zeroVolume":
+      return data.zero(request.argument, request.argument.offset, request.argument.length);
+    case "flushVolume":
+      return data.flush(request.argument);
+    case "endWriting":
+      return data.end(request.argument);
   }
 };
 
 /** Answers the calls of wire.ts to whoever knows the cluster key. */
-export const createVolumeHostServer = (host: VolumeHost, clusterKey: Buffer, log: Log): RpcServer =>
+export const createVolumeHostServer = (served: Served, clusterKey: Buffer, log: Log): RpcServer =>
   new RpcServer(
     clusterKey,
-    (header, _body, reply) => {
-      answer(host, decodeHostRequest(header)).then(
-        (result) => reply.ok([result ?? {}]),
+    (header, body, reply) => {
+      answer(served, decodeHostRequest(header), body).then(
+        (result) => {
+          if (Buffer.isBuffer(result)) reply.give([{}], result);
+          else reply.ok([result ?? {}]);
+        },
         (error: unknown) => reply.error(error),
       );
     },

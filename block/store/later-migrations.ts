@@ -1,5 +1,6 @@
 import type { ColumnDefinitionBuilder, Kysely } from "kysely";
 import type { Migration } from "../../common/sql/migrations.ts";
+import { BACKUP_MIGRATIONS } from "./backup-migrations.ts";
 
 type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
 
@@ -180,4 +181,5 @@ export const LATER_MIGRATIONS: readonly Migration[] = [
   { name: "0005-parts-of-types", up: partsOfTypes },
   { name: "0006-transfers-groups", up: transfersGroups },
   { name: "0007-unmanaged", up: unmanaged },
+  ...BACKUP_MIGRATIONS,
 ];

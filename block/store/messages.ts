@@ -7,7 +7,7 @@ const MESSAGE_TTL_MS = 30 * 24 * 3_600_000;
 
 export type NewMessage = {
   readonly projectId: string;
-  readonly resourceType: "VOLUME" | "VOLUME_SNAPSHOT" | "VOLUME_GROUP";
+  readonly resourceType: "VOLUME" | "VOLUME_SNAPSHOT" | "VOLUME_GROUP" | "VOLUME_BACKUP";
   readonly resourceId: string;
   readonly action: FailedAction;
   readonly detail: FailureDetail;

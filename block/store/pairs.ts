@@ -4,6 +4,7 @@ import type { BlockDatabase, BlockTransaction } from "./schema.ts";
 /** Tables of keys and values that something has, with the column that says whose they are. */
 const TABLES = {
   snapshot_metadata: "snapshot_id",
+  backup_metadata: "backup_id",
   volume_image_metadata: "volume_id",
   qos_spec_pairs: "qos_specs_id",
   group_specs: "group_type_id",

@@ -1,6 +1,7 @@
 import type { Generated, Kysely, Transaction } from "kysely";
 import type { GroupSnapshotStatus, GroupStatus } from "../core/group-state.ts";
 import type { SnapshotStatus } from "../core/snapshot-state.ts";
+import type { BackupTables } from "./backup-schema.ts";
 import type { AttachmentStatus, VolumeStatus } from "../core/volume-state.ts";
 
 /*
@@ -200,7 +201,7 @@ export type UnmanagedTable = {
   created_at_ms: number;
 };
 
-export type BlockSchema = {
+export type BlockSchema = BackupTables & {
   volumes: VolumesTable;
   volume_metadata: VolumeMetadataTable;
   attachments: AttachmentsTable;

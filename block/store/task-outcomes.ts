@@ -1,6 +1,7 @@
 import type { TaskOutcome } from "../core/volume-task.ts";
 import type { AttachmentStatus, VolumeEvent } from "../core/volume-state.ts";
 import type { SnapshotEvent } from "../core/snapshot-state.ts";
+import { isRestorationAwaited } from "./backup-tasks.ts";
 import { followGroup, followGroupSnapshot } from "./groups.ts";
 import { addMessage } from "./messages.ts";
 import type { BlockTransaction } from "./schema.ts";
@@ -61,6 +62,11 @@ const settleVolumeEnd = async (
     await settleGrowth(transaction, volume, event.kind === "extended");
   if (event.kind === "delete-failed") await keepSnapshots(transaction, volume.id, nowMs);
   await settleVolume(transaction, volume, event, nowMs);
+  // Nobody has it before it has its content.
+  if (event.kind === "created" && (await isRestorationAwaited(transaction, volume.id))) {
+    const made = await findVolume(transaction, volume.id);
+    if (made !== undefined) await settleVolume(transaction, made, { kind: "restore" }, nowMs);
+  }
   // Attachments that came and went while it grew.
   if (event.kind === "extended") {
     const grown = await findVolume(transaction, volume.id);

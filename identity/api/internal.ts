@@ -14,6 +14,7 @@ import {
   v1AuthRequest,
 } from "../wire.ts";
 import { type IdentityContext, type IdentityRoute, openRoute } from "./identity-route.ts";
+import { showServiceToken } from "./service-token.ts";
 import { ec2ScopeOf } from "./signed-tokens.ts";
 
 /** A verifier goes on with a key for this long without asking again; while it is told of revocations it asks long before. */
@@ -147,6 +148,7 @@ export const INTERNAL_ROUTES: readonly IdentityRoute[] = [
   readyInfo,
   showRevocations,
   showTokenState,
+  showServiceToken,
   showPublicKeys,
   rotateAllKeys,
   rotateSamlKey,

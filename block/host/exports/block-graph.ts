@@ -1,3 +1,4 @@
+import { LIMIT_NAMES, type VolumeLimits } from "../../core/qos-limits.ts";
 import type { Layer, LayerId } from "../core/chains.ts";
 import type { Place } from "../drivers/driver.ts";
 
@@ -8,6 +9,10 @@ export type PlacedLayer = { readonly layer: Layer; readonly place: Place };
 export const VOLUME_NODE = "volume";
 /** The limits of that filter; none as long as nobody sets any. */
 export const THROTTLE_GROUP = "limits";
+
+/** Every limit of the filter by QEMU's name for it, 0 for none: what is not named would stay as it was. */
+export const throttleLimits = (limits: VolumeLimits): Readonly<Record<string, number>> =>
+  Object.fromEntries(LIMIT_NAMES.map((name) => [name.replace("bytes", "bps"), limits[name] ?? 0]));
 
 /** Names of nodes have at most 31 characters. */
 export const nodeOf = (layer: LayerId): string => `layer-${layer}`;

@@ -1,16 +1,9 @@
-import { spawn } from "node:child_process";
-import { closeSync, fchmodSync, mkdirSync, openSync, readFileSync, rmSync, statSync, truncateSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { chmod } from "node:fs/promises";
-import { dirname } from "node:path";
 import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
-import {
-  endProcesses,
-  isRunning,
-  isStartedWith,
-  type ProcessIdentity,
-  startTimeOf,
-} from "../../../common/process-identity.ts";
+import type { ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
+import type { VolumeLimits } from "../../core/qos-limits.ts";
 import type { LayerId, Merge } from "../core/chains.ts";
 import {
   CACHE_MODES,
@@ -19,18 +12,14 @@ import {
   overlayNode,
   type PlacedLayer,
   THROTTLE_GROUP,
+  throttleLimits,
   topNode,
   VOLUME_NODE,
   volumeNode,
 } from "./block-graph.ts";
-import { QmpClient } from "./qmp-client.ts";
+import { boundLog, isRefused, StorageDaemon, type StorageDaemonFiles } from "./storage-daemon.ts";
 
-export type DaemonFiles = {
-  readonly pidFile: string;
-  readonly qmpSocket: string;
-  readonly nbdSocket: string;
-  readonly log: string;
-};
+export type DaemonFiles = StorageDaemonFiles & { readonly nbdSocket: string };
 
 /** Where a daemon listens. `keysFolder` has the file `keys.psk`, which it reads anew at every handshake. */
 export type Listening =
@@ -44,15 +33,9 @@ export type ServedAttachment = {
   readonly isWriteThrough?: boolean;
 };
 
-const START_LIMIT_MS = 15_000;
-const POLL_MS = 5;
-/** What a daemon has in flight is written out when it is asked to end. */
-const GRACE_MS = 10_000;
 const CLOSE_LIMIT_MS = 30_000;
 /** Connections of one volume, also those that have not shown a key yet: clients open several each. */
 const CONNECTIONS_LIMIT = 128;
-/** What strangers at a port make a daemon say must not fill the disk. */
-const LOG_LIMIT_BYTES = 1024 * 1024;
 const TLS_OBJECT = "keys";
 /** A daemon copies for one merge at a time. The filter that sees a top's writes meanwhile has a name, so that it may be taken away by it. */
 const MERGE_JOB = "merge";
@@ -78,107 +61,39 @@ type ExportInfo = { readonly id: string; readonly "shutting-down": boolean };
 
 const exportIdOf = (attachmentId: string): string => `export-${attachmentId}`;
 
-const isRefused = (error: unknown, pattern: RegExp): boolean =>
-  codeOf(error) === "daemon-refused" && pattern.test(messageOf(error));
-
-/** The end of what it said, for whoever asks why it does not start. */
-const lastWordsIn = (path: string): string => {
-  try {
-    return readFileSync(path, "utf8").trim().split("\n").slice(-3).join("; ");
-  } catch {
-    return "";
-  }
-};
-
-const identityOf = (pid: number): ProcessIdentity | undefined => {
-  const startTime = startTimeOf(pid);
-  return startTime === undefined ? undefined : { pid, startTime };
-};
-
-/** The process that the pid file names, if it lives and is what was started with these files. */
-const runningAt = (files: DaemonFiles): ProcessIdentity | undefined => {
-  let text: string;
-  try {
-    text = readFileSync(files.pidFile, "utf8");
-  } catch (error) {
-    if (codeOf(error) === "ENOENT") return undefined;
-    throw error;
-  }
-  const pid = Number(text.trim());
-  if (!Number.isSafeInteger(pid) || pid <= 1 || !isStartedWith(pid, files.qmpSocket)) return undefined;
-  return identityOf(pid);
-};
-
-/**
- * One `qemu-storage-daemon`: it has the nodes of one volume and serves them over NBD. It is a session of its own and outlives whoever started
- * it; who comes next finds it by its pid file, which it holds locked, so that there are never two of one volume.
- */
+/** One `qemu-storage-daemon`: it has the nodes of one volume and serves them over NBD. There are never two of one volume. */
 export class ExportDaemon {
-  readonly identity: ProcessIdentity;
-  /** Resolves once its monitor is gone. */
-  readonly closed: Promise<void>;
+  readonly #daemon: StorageDaemon;
   readonly #files: DaemonFiles;
-  readonly #qmp: QmpClient;
 
-  private constructor(files: DaemonFiles, identity: ProcessIdentity, qmp: QmpClient) {
+  private constructor(files: DaemonFiles, daemon: StorageDaemon) {
     this.#files = files;
-    this.identity = identity;
-    this.#qmp = qmp;
-    this.closed = qmp.closed;
+    this.#daemon = daemon;
   }
 
   /** The daemon that runs already; undefined where none does. One that does not answer is ended. */
   static async adopted(files: DaemonFiles): Promise<ExportDaemon | undefined> {
-    const identity = runningAt(files);
-    if (identity === undefined) return undefined;
-    try {
-      return new ExportDaemon(files, identity, await QmpClient.connected(files.qmpSocket));
-    } catch (error) {
-      if (codeOf(error) !== "daemon-lost") throw error;
-      await endProcesses([identity], 0);
-      return undefined;
-    }
+    const daemon = await StorageDaemon.adopted(files);
+    return daemon === undefined ? undefined : new ExportDaemon(files, daemon);
   }
 
   /** Starts one that serves nothing yet. Requires: none runs. Errors: "daemon-failed". */
   static async started(files: DaemonFiles): Promise<ExportDaemon> {
-    mkdirSync(dirname(files.pidFile), { recursive: true, mode: 0o700 });
-    for (const stale of [files.qmpSocket, files.nbdSocket, files.pidFile]) rmSync(stale, { force: true });
-    const log = openSync(files.log, "a", 0o600);
-    fchmodSync(log, 0o600);
-    const monitor = ["--chardev", `socket,id=monitor,path=${files.qmpSocket},server=on,wait=off`];
-    const child = spawn(
-      "qemu-storage-daemon",
-      ["--pidfile", files.pidFile, ...monitor, "--monitor", "chardev=monitor"],
-      { detached: true, stdio: ["ignore", log, log], cwd: "/" },
-    );
-    closeSync(log);
-    let failure: string | undefined;
-    child.once("error", (error) => (failure = messageOf(error)));
-    child.once("exit", (code, signal) => (failure = `it ended with ${code ?? signal}: ${lastWordsIn(files.log)}`));
-    child.unref();
-    const deadline = performance.now() + START_LIMIT_MS;
-    for (;;) {
-      if (failure !== undefined)
-        throw new RingsteadError("daemon-failed", `qemu-storage-daemon does not start: ${failure}`);
-      const identity = child.pid === undefined ? undefined : identityOf(child.pid);
-      if (identity !== undefined) {
-        try {
-          return new ExportDaemon(files, identity, await QmpClient.connected(files.qmpSocket));
-        } catch (error) {
-          if (codeOf(error) !== "daemon-lost") throw error;
-        }
-        if (performance.now() >= deadline) {
-          await endProcesses([identity], 0);
-          throw new RingsteadError("daemon-failed", "qemu-storage-daemon does not answer");
-        }
-      }
-      await sleep(POLL_MS);
-    }
+    rmSync(files.nbdSocket, { force: true });
+    return new ExportDaemon(files, await StorageDaemon.started(files));
+  }
+
+  get identity(): ProcessIdentity {
+    return this.#daemon.identity;
+  }
+
+  /** Resolves once its monitor is gone. */
+  get closed(): Promise<void> {
+    return this.#daemon.closed;
   }
 
   get isRunning(): boolean {
-    return isRunning(this.identity);
+    return this.#daemon.isRunning;
   }
 
   /** Opens the chain where it is not open yet. */
@@ -186,15 +101,15 @@ export class ExportDaemon {
     if ((await this.#nodes()).some((node) => node["node-name"] === VOLUME_NODE)) return;
     const [top] = chain;
     if (top === undefined) throw new Error("a volume has at least one layer");
-    await this.#unlessDone("object-add", { "qom-type": "throttle-group", id: THROTTLE_GROUP }, /duplicate/);
+    await this.#daemon.unlessDone("object-add", { "qom-type": "throttle-group", id: THROTTLE_GROUP }, /duplicate/);
     await this.#closeNodes();
     await this.#addTop(chain);
     const name = nodeOf(top.layer.id);
     const node = (await this.#nodes()).find((one) => one["node-name"] === name);
     // An image that was extended while it was closed has its old size in its header.
     if (top.layer.format === "qcow2" && (node?.image?.["virtual-size"] ?? 0) < top.layer.virtualBytes)
-      await this.#qmp.ask("block_resize", { "node-name": name, size: top.layer.virtualBytes });
-    await this.#qmp.ask("blockdev-add", volumeNode(top.layer.id));
+      await this.#daemon.ask("block_resize", { "node-name": name, size: top.layer.virtualBytes });
+    await this.#daemon.ask("blockdev-add", volumeNode(top.layer.id));
   }
 
   /**
@@ -204,16 +119,16 @@ export class ExportDaemon {
     const limit = { "max-connections": CONNECTIONS_LIMIT };
     if (where.kind === "unix") {
       const addr = { type: "unix", data: { path: this.#files.nbdSocket } };
-      await this.#unlessDone("nbd-server-start", { addr, ...limit }, /already running/);
+      await this.#daemon.unlessDone("nbd-server-start", { addr, ...limit }, /already running/);
       await chmod(this.#files.nbdSocket, 0o600);
       return;
     }
     const { host, port, keysFolder } = where;
     const keys = { "qom-type": "tls-creds-psk", id: TLS_OBJECT, dir: keysFolder, endpoint: "server" };
-    await this.#unlessDone("object-add", keys, /duplicate/);
+    await this.#daemon.unlessDone("object-add", keys, /duplicate/);
     const addr = { type: "inet", data: { host, port: String(port) } };
     try {
-      await this.#unlessDone("nbd-server-start", { addr, "tls-creds": TLS_OBJECT, ...limit }, /already running/);
+      await this.#daemon.unlessDone("nbd-server-start", { addr, "tls-creds": TLS_OBJECT, ...limit }, /already running/);
     } catch (error) {
       if (!isRefused(error, /in use|assign requested|Permission denied/)) throw error;
       throw new RingsteadError("port-unavailable", messageOf(error));
@@ -229,8 +144,13 @@ export class ExportDaemon {
       const id = exportIdOf(attachmentId);
       if (there.has(id)) continue;
       const what = { type: "nbd", id, "node-name": VOLUME_NODE, name: attachmentId };
-      await this.#qmp.ask("block-export-add", { ...what, writable: !isReadOnly, writethrough: isWriteThrough });
+      await this.#daemon.ask("block-export-add", { ...what, writable: !isReadOnly, writethrough: isWriteThrough });
     }
+  }
+
+  /** What all clients may do together from now on. Requires: the chain is open. */
+  async limit(limits: VolumeLimits): Promise<void> {
+    await this.#daemon.ask("qom-set", { path: THROTTLE_GROUP, property: "limits", value: throttleLimits(limits) });
   }
 
   /** Everything is written to `overlay` from now on, while clients go on. */
@@ -240,12 +160,12 @@ export class ExportDaemon {
     if (top === name) return;
     if (top !== nodeOf(base)) throw new RingsteadError("daemon-lost", `the daemon writes to ${top ?? "nothing"}`);
     if (!(await this.#nodes()).some((node) => node["node-name"] === name))
-      await this.#inSomeCacheMode((mode) => this.#qmp.ask("blockdev-add", overlayNode(overlay, mode)));
+      await this.#inSomeCacheMode((mode) => this.#daemon.ask("blockdev-add", overlayNode(overlay, mode)));
     try {
-      await this.#qmp.ask("blockdev-snapshot", { node: nodeOf(base), overlay: name });
+      await this.#daemon.ask("blockdev-snapshot", { node: nodeOf(base), overlay: name });
     } catch (error) {
       // Whoever gives the layer up erases it: nobody may have it open.
-      if (codeOf(error) === "daemon-refused") await this.#qmp.ask("blockdev-del", { "node-name": name });
+      if (codeOf(error) === "daemon-refused") await this.#daemon.ask("blockdev-del", { "node-name": name });
       throw error;
     }
   }
@@ -263,7 +183,7 @@ export class ExportDaemon {
    * are in the open chain, and nobody else reads `lower`.
    */
   async startMerge({ upper, lower }: Merge): Promise<void> {
-    await this.#qmp.ask("block-commit", {
+    await this.#daemon.ask("block-commit", {
       "job-id": MERGE_JOB,
       device: VOLUME_NODE,
       "top-node": nodeOf(upper),
@@ -298,7 +218,7 @@ export class ExportDaemon {
         if (!isGoing || performance.now() > deadline)
           throw new RingsteadError("merge-failed", `layers are not merged: ${job?.error ?? job?.status ?? "no job"}`);
         if (job.status === "ready" && !isAsked) {
-          await this.#qmp.ask("job-complete", { id: MERGE_JOB });
+          await this.#daemon.ask("job-complete", { id: MERGE_JOB });
           isAsked = true;
         }
       }
@@ -311,7 +231,7 @@ export class ExportDaemon {
   /** Ends the copy, where one is under way; the chain is what it was. */
   async stopMerge(): Promise<void> {
     if ((await this.#mergeJob()) === undefined) return;
-    await this.#unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
+    await this.#daemon.unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
     await this.#mergeEnded();
   }
 
@@ -322,22 +242,22 @@ export class ExportDaemon {
    */
   async leave({ upper, lower }: Merge, isTop: boolean): Promise<void> {
     if (isTop && (await this.top()) !== nodeOf(lower))
-      await this.#qmp.ask("blockdev-reopen", { options: [volumeNode(lower)] });
+      await this.#daemon.ask("blockdev-reopen", { options: [volumeNode(lower)] });
     const job = await this.#mergeJob();
     if (job !== undefined) {
-      if (!isTop && job.status === "pending") await this.#qmp.ask("job-finalize", { id: MERGE_JOB });
-      else await this.#unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
+      if (!isTop && job.status === "pending") await this.#daemon.ask("job-finalize", { id: MERGE_JOB });
+      else await this.#daemon.unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
       await this.#mergeEnded();
     }
     const name = nodeOf(upper);
-    await this.#unlessDone("blockdev-del", { "node-name": name }, /not owned|Cannot find|Failed to find/);
+    await this.#daemon.unlessDone("blockdev-del", { "node-name": name }, /not owned|Cannot find|Failed to find/);
     if ((await this.#nodes()).some((node) => node["node-name"] === name))
       throw new RingsteadError("daemon-refused", `the daemon does not close ${name}`);
   }
 
   /** The name of the node that is written to. */
   async top(): Promise<string | undefined> {
-    const { nodes, edges } = (await this.#qmp.ask("x-debug-query-block-graph")) as GraphInfo;
+    const { nodes, edges } = (await this.#daemon.ask("x-debug-query-block-graph")) as GraphInfo;
     const volume = nodes.find(({ name }) => name === VOLUME_NODE);
     const edge = edges.find(({ parent, name }) => parent === volume?.id && name === "file");
     return nodes.find(({ id }) => id === edge?.child)?.name;
@@ -345,23 +265,18 @@ export class ExportDaemon {
 
   /** Keeps what it said within its limit. */
   boundLog(): void {
-    try {
-      if (statSync(this.#files.log).size > LOG_LIMIT_BYTES) truncateSync(this.#files.log);
-    } catch (error) {
-      if (codeOf(error) !== "ENOENT") throw error;
-    }
+    boundLog(this.#files.log);
   }
 
   /** Lets go of it: it goes on. */
   release(): void {
-    this.#qmp[Symbol.dispose]();
+    this.#daemon.release();
   }
 
   /** Ends it, what it has in flight written out, or at once. */
-  async end(graceMs = GRACE_MS): Promise<void> {
-    await endProcesses([this.identity], graceMs);
-    this.release();
-    for (const path of [this.#files.qmpSocket, this.#files.nbdSocket]) rmSync(path, { force: true });
+  async end(graceMs?: number): Promise<void> {
+    await this.#daemon.end(graceMs);
+    rmSync(this.#files.nbdSocket, { force: true });
   }
 
   async #isTop(layer: LayerId): Promise<boolean> {
@@ -369,7 +284,7 @@ export class ExportDaemon {
   }
 
   async #mergeJob(): Promise<JobInfo | undefined> {
-    return ((await this.#qmp.ask("query-jobs")) as readonly JobInfo[]).find(({ id }) => id === MERGE_JOB);
+    return ((await this.#daemon.ask("query-jobs")) as readonly JobInfo[]).find(({ id }) => id === MERGE_JOB);
   }
 
   /** Waits for the end of the job and forgets it. */
@@ -382,20 +297,21 @@ export class ExportDaemon {
       if (performance.now() > deadline) throw new RingsteadError("daemon-lost", `a merge stays ${job.status}`);
       await sleep(1);
     }
-    await this.#unlessDone("job-dismiss", { id: MERGE_JOB }, /not found/);
+    await this.#daemon.unlessDone("job-dismiss", { id: MERGE_JOB }, /not found/);
   }
 
   async #nodes(): Promise<readonly NodeInfo[]> {
-    return (await this.#qmp.ask("query-named-block-nodes", { flat: true })) as readonly NodeInfo[];
+    return (await this.#daemon.ask("query-named-block-nodes", { flat: true })) as readonly NodeInfo[];
   }
 
   async #exports(): Promise<readonly ExportInfo[]> {
-    return (await this.#qmp.ask("query-block-exports")) as readonly ExportInfo[];
+    return (await this.#daemon.ask("query-block-exports")) as readonly ExportInfo[];
   }
 
   /** Resolves once they are gone: only then may there be others of their names. */
   async #cutOff(ids: readonly string[]): Promise<void> {
-    for (const id of ids) await this.#unlessDone("block-export-del", { id, mode: "hard" }, /not found|shutting down/);
+    for (const id of ids)
+      await this.#daemon.unlessDone("block-export-del", { id, mode: "hard" }, /not found|shutting down/);
     const deadline = performance.now() + CLOSE_LIMIT_MS;
     while (ids.length > 0 && (await this.#exports()).some(({ id }) => ids.includes(id))) {
       if (performance.now() > deadline) throw new RingsteadError("daemon-lost", "connections do not close");
@@ -411,7 +327,7 @@ export class ExportDaemon {
       if (names.length === before) throw new RingsteadError("daemon-lost", `${names.join(", ")} do not close`);
       before = names.length;
       for (const name of names)
-        await this.#unlessDone(
+        await this.#daemon.unlessDone(
           "blockdev-del",
           { "node-name": name },
           /in use|is busy|not owned|Cannot find|Failed to find/,
@@ -420,7 +336,7 @@ export class ExportDaemon {
   }
 
   #addTop(chain: readonly PlacedLayer[]): Promise<void> {
-    return this.#inSomeCacheMode((mode) => this.#qmp.ask("blockdev-add", topNode(chain, mode)));
+    return this.#inSomeCacheMode((mode) => this.#daemon.ask("blockdev-add", topNode(chain, mode)));
   }
 
   /** Not every kernel lets one use io_uring, not every file system passes its page cache by. */
@@ -432,14 +348,6 @@ export class ExportDaemon {
       } catch (error) {
         if (mode === CACHE_MODES.at(-1) || !isRefused(error, /io_uring|O_DIRECT/)) throw error;
       }
-    }
-  }
-
-  async #unlessDone(command: string, parameters: object, done: RegExp): Promise<void> {
-    try {
-      await this.#qmp.ask(command, parameters);
-    } catch (error) {
-      if (!isRefused(error, done)) throw error;
     }
   }
 }

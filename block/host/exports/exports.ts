@@ -3,12 +3,24 @@ import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { RunningExport, VolumeExport, WantedExport } from "../../volume-host.ts";
 import type { LayerId, Merge } from "../core/chains.ts";
+import type { VolumeLimits } from "../../core/qos-limits.ts";
 import type { HostPaths } from "../paths.ts";
-import { type ExportRecord, ExportRecords } from "../store/export-records.ts";
+import { ensureChapSecret } from "../iscsi/chap-secret.ts";
+import { DISK_NUMBER, IscsiExports, targetNameOf, type WantedDisk } from "../iscsi/iscsi-exports.ts";
+import { type AttachmentRecord, type ExportRecord, ExportRecords } from "../store/export-records.ts";
 import type { PlacedLayer } from "./block-graph.ts";
 import { ensureCredential, removeCredential, writeServerKeys } from "./credentials.ts";
-import { type DaemonFiles, ExportDaemon, type Listening, type MergeProgress } from "./export-daemon.ts";
+import {
+  type DaemonFiles,
+  ExportDaemon,
+  type Listening,
+  type MergeProgress,
+  type ServedAttachment,
+} from "./export-daemon.ts";
+import { refuseMixture } from "./refuse-mixture.ts";
 
+/** What a volume's daemon serves to the front of its iSCSI disk. */
+const DISK_EXPORT = "iscsi-disk";
 /** Volumes that one host can export over TCP, each at a port of its own. */
 const PORTS_LIMIT = 1000;
 
@@ -19,9 +31,13 @@ export type ExportsOptions = {
   /** What clients are told to connect to. */
   readonly publicHost: string;
   readonly firstPort: number;
+  /** Where all volumes are served that are over iSCSI. */
+  readonly iscsiPort: number;
   readonly log: Log;
   /** What a volume reads through now, its top first, as far as `top`. */
   chainOf(this: void, volumeId: string, top?: LayerId, sizeBytes?: number): Promise<readonly PlacedLayer[]>;
+  /** What the volume may do in a second. */
+  limitsOf(this: void, volumeId: string): VolumeLimits;
   /** Called when a daemon is gone that nobody ended. */
   onLost(this: void, volumeId: string): void;
 };
@@ -35,6 +51,7 @@ export class Exports {
   readonly #options: ExportsOptions;
   readonly #records: ExportRecords;
   readonly #daemons = new Map<string, ExportDaemon>();
+  readonly #iscsi: IscsiExports;
   /** Those whose daemon serves all that it should. */
   readonly #served = new Set<string>();
 
@@ -42,6 +59,13 @@ export class Exports {
   constructor(options: ExportsOptions) {
     this.#options = options;
     this.#records = new ExportRecords(options.paths.exportRecords);
+    this.#iscsi = new IscsiExports({
+      ...options,
+      port: options.iscsiPort,
+      onLost: (volumeIds) => {
+        for (const volumeId of volumeIds) options.onLost(volumeId);
+      },
+    });
   }
 
   /** Volumes that have a daemon, or should. */
@@ -55,7 +79,8 @@ export class Exports {
 
   /** Whether its daemon does all that it should; one that is not exported needs none. */
   isServed(volumeId: string): boolean {
-    return this.#served.has(volumeId) && this.#daemons.get(volumeId)?.isRunning === true;
+    if (!this.#served.has(volumeId) || this.#daemons.get(volumeId)?.isRunning !== true) return false;
+    return !hasDisk(this.#records.of(volumeId)) || this.#iscsi.isServed(volumeId);
   }
 
   running(): readonly RunningExport[] {
@@ -89,22 +114,35 @@ export class Exports {
     const { pid, startTime } = daemon.identity;
     if (record.pid !== pid || record.startTime !== startTime) this.#records.set({ ...record, pid, startTime });
     if (record.port !== undefined) this.#writeKeys(record);
-    await daemon.open(await this.#options.chainOf(volumeId));
+    const chain = await this.#options.chainOf(volumeId);
+    await daemon.open(chain);
+    await daemon.limit(this.#options.limitsOf(volumeId));
     if (record.attachments.length > 0) await this.#listen(daemon, volumeId);
-    await daemon.serve(record.attachments);
+    await daemon.serve(servedOf(record));
+    const disk = this.#diskOf(record, sizeOf(chain));
+    if (disk === undefined) await this.#iscsi.remove(volumeId);
+    else await this.#iscsi.ensure(disk);
     this.#served.add(volumeId);
     daemon.boundLog();
   }
 
   /** Errors: "port-unavailable", "daemon-failed". Requires: there is such a volume. */
   async export(wanted: WantedExport): Promise<VolumeExport> {
-    const { volumeId, attachmentId, transport, isReadOnly, isWriteThrough = false } = wanted;
+    const { volumeId, attachmentId, transport, initiator, isReadOnly, isWriteThrough = false } = wanted;
     const before = this.#records.of(volumeId);
     const own = before?.attachments.find((one) => one.attachmentId === attachmentId);
-    if (before !== undefined && before.attachments.length > 0) refuseMixture(before, wanted, own !== undefined);
+    if (before !== undefined && before.attachments.length > 0) refuseMixture(before, wanted);
     if (own === undefined) {
-      if (transport === "tcp") ensureCredential(this.#options.paths.credentialFolder(attachmentId), attachmentId);
-      const added = { attachmentId, isReadOnly, ...(isWriteThrough ? { isWriteThrough } : {}) };
+      const folder = this.#options.paths.credentialFolder(attachmentId);
+      if (transport === "tcp") ensureCredential(folder, attachmentId);
+      if (transport === "iscsi") ensureChapSecret(folder);
+      const added: AttachmentRecord = {
+        attachmentId,
+        isReadOnly,
+        ...(isWriteThrough ? { isWriteThrough } : {}),
+        ...(transport === "iscsi" ? { isIscsi: true } : {}),
+        ...(initiator === undefined ? {} : { initiator }),
+      };
       const attachments = [...(before?.attachments ?? []), added];
       this.#records.set({
         ...(before ?? { role: `export:${volumeId}`, volumeId, pid: 0, startTime: 0 }),
@@ -134,6 +172,11 @@ export class Exports {
       return;
     }
     await this.#endWithRecord(volumeId);
+  }
+
+  /** Has the volume's daemon keep what limits it has now; clients go on. Errors: "daemon-refused", "daemon-lost". */
+  async limit(volumeId: string): Promise<void> {
+    if (this.isServed(volumeId)) await this.#running(volumeId)?.limit(this.#options.limitsOf(volumeId));
   }
 
   /** Begins to copy layers for a merge, upon a daemon that does nothing else where the volume is not exported. Errors: "daemon-refused". */
@@ -193,8 +236,12 @@ export class Exports {
     const record = this.#records.of(volumeId);
     if (daemon === undefined || record === undefined) return;
     const chain = await this.#options.chainOf(volumeId, top, sizeBytes);
+    const disk = this.#diskOf(record, sizeOf(chain));
     try {
-      await daemon.reopen(chain, record.attachments);
+      const reopen = (): Promise<void> => daemon.reopen(chain, servedOf(record));
+      if (disk === undefined) return await reopen();
+      await this.#iscsi.held(volumeId, reopen);
+      await this.#iscsi.grown(disk);
     } catch (error) {
       // Half of it may be closed: one that is started anew has all of it.
       if (codeOf(error) === "daemon-refused") await this.#end(volumeId);
@@ -208,6 +255,7 @@ export class Exports {
       this.#daemons.delete(volumeId);
       daemon.release();
     }
+    this.#iscsi.release();
   }
 
   #filesOf(volumeId: string): DaemonFiles {
@@ -257,6 +305,8 @@ export class Exports {
 
   async #endWithRecord(volumeId: string): Promise<void> {
     await this.adopt(volumeId);
+    // What has the volume open goes first: it would wait for a daemon that does not come back.
+    await this.#iscsi.remove(volumeId);
     await this.#end(volumeId);
     // Not before: as long as a daemon runs, the record leads to it.
     this.#records.delete(volumeId);
@@ -304,37 +354,43 @@ export class Exports {
     );
   }
 
+  #diskOf(record: ExportRecord, sizeBytes: number): WantedDisk | undefined {
+    const own = record.attachments.filter(({ isIscsi }) => isIscsi === true);
+    const [first] = own;
+    if (first === undefined) return undefined;
+    const attachments = own.map(({ attachmentId, initiator }) => {
+      const secret = ensureChapSecret(this.#options.paths.credentialFolder(attachmentId));
+      return { attachmentId, secret, initiator };
+    });
+    const { volumeId } = record;
+    return { volumeId, exportName: DISK_EXPORT, isReadOnly: first.isReadOnly, sizeBytes, attachments };
+  }
+
   #describe(volumeId: string, attachmentId: string): VolumeExport {
-    const { paths, publicHost: host } = this.#options;
-    const port = this.#records.of(volumeId)?.port;
+    const { paths, publicHost: host, iscsiPort } = this.#options;
+    const record = this.#records.of(volumeId);
+    const credentialFolder = paths.credentialFolder(attachmentId);
+    if (record?.attachments.find((one) => one.attachmentId === attachmentId)?.isIscsi === true) {
+      const where = { host, port: iscsiPort, targetName: targetNameOf(volumeId), diskNumber: DISK_NUMBER };
+      return { kind: "iscsi", ...where, username: attachmentId, secret: ensureChapSecret(credentialFolder) };
+    }
+    const port = record?.port;
     if (port === undefined)
       return { kind: "nbd-unix", socketPath: paths.nbdSocket(volumeId), exportName: attachmentId };
-    const credentialFolder = paths.credentialFolder(attachmentId);
     return { kind: "nbd-tls", host, port, exportName: attachmentId, credentialFolder };
   }
 }
 
-/**
- * One daemon listens at one place, and over TCP whoever has one of its keys may open any of its exports: attachments of one volume that differ
- * in that are refused rather than served less strictly than they should be. Errors: "port-unavailable".
- */
-const refuseMixture = (record: ExportRecord, wanted: WantedExport, isThere: boolean): void => {
-  const isTcp = record.port !== undefined;
-  const refuse = (why: string): never => {
-    throw new RingsteadError("port-unavailable", `volume ${wanted.volumeId} ${why}`);
-  };
-  if (isTcp !== (wanted.transport === "tcp"))
-    refuse(`is exported ${isTcp ? "over TCP" : "on a Unix socket"} already: unexport that first`);
-  const differing = record.attachments.find(({ isReadOnly }) => isReadOnly !== wanted.isReadOnly);
-  const own = record.attachments.find(({ attachmentId }) => attachmentId === wanted.attachmentId);
-  if (isThere && own?.isReadOnly !== wanted.isReadOnly)
-    refuse(
-      `is exported ${own?.isReadOnly === true ? "read-only" : "for writing"} to this attachment: unexport that first`,
-    );
-  if (isThere && (own?.isWriteThrough ?? false) !== (wanted.isWriteThrough ?? false))
-    refuse(`is exported ${own?.isWriteThrough === true ? "with" : "without"} write-through: unexport that first`);
-  if (isTcp && differing !== undefined)
-    refuse(
-      `is exported over TCP ${differing.isReadOnly ? "read-only" : "for writing"}: attachments must not differ in that`,
-    );
+const sizeOf = (chain: readonly PlacedLayer[]): number => chain[0]?.layer.virtualBytes ?? 0;
+
+const hasDisk = (record: ExportRecord | undefined): boolean =>
+  record?.attachments.some(({ isIscsi }) => isIscsi === true) === true;
+
+/** What the volume's daemon serves: its clients over NBD, and one export for all that come over iSCSI. */
+const servedOf = (record: ExportRecord): readonly ServedAttachment[] => {
+  const { attachments } = record;
+  const overNbd = attachments.filter(({ isIscsi }) => isIscsi !== true);
+  const isWriteThrough = attachments.some((one) => one.isIscsi === true && one.isWriteThrough === true);
+  // Whether it may be written to the disk upon it says.
+  return hasDisk(record) ? [...overNbd, { attachmentId: DISK_EXPORT, isReadOnly: false, isWriteThrough }] : overNbd;
 };

@@ -39,14 +39,14 @@ export class QmpClient implements Disposable {
     socket.setEncoding("utf8").on("data", (text: string) => this.#read(text));
   }
 
-  /** Errors: "daemon-lost" where nobody listens or another client has the monitor. */
-  static async connected(path: string): Promise<QmpClient> {
+  /** Errors: "daemon-lost" where nobody listens, another client has the monitor, or nothing is said within `patienceMs`. */
+  static async connected(path: string, patienceMs = GREETING_TIMEOUT_MS): Promise<QmpClient> {
     const socket = await new Promise<Socket>((resolve, reject) => {
       const connecting = createConnection({ path }, () => resolve(connecting));
       connecting.once("error", () => reject(lost()));
     });
     const client = new QmpClient(socket);
-    const timer = setTimeout(() => socket.destroy(), GREETING_TIMEOUT_MS);
+    const timer = setTimeout(() => socket.destroy(), patienceMs);
     try {
       await new Promise<unknown>((resolve, reject) => client.#waiting.push({ resolve, reject }));
       await client.ask("qmp_capabilities");

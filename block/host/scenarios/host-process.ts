@@ -8,9 +8,7 @@ import { runtimePaths } from "../../../common/runtime-paths.ts";
 import { createVolumeHostClient } from "../../client.ts";
 import type { VolumeHost } from "../../volume-host.ts";
 import { BLOCK_HOST_SOCKET } from "../../wire.ts";
-import { endProcesses, startTimeOf } from "../../../common/process-identity.ts";
-import { hostPaths } from "../paths.ts";
-import { ExportRecords } from "../store/export-records.ts";
+import { endFromAbove, exportProcesses } from "../../../scripts/export-processes.ts";
 
 const MAIN = join(import.meta.dirname, "..", "main.ts");
 const READY_LIMIT_MS = 30_000;
@@ -76,8 +74,7 @@ export class HostProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     this.#rpc[Symbol.dispose]();
-    for (const { pid, startTime } of new ExportRecords(hostPaths(this.runtime).exportRecords).all)
-      if (pid > 0 && startTimeOf(pid) === startTime) await endProcesses([{ pid, startTime }], 5000);
+    await endFromAbove(exportProcesses(this.runtime), 5000);
     for (const path of [this.folder, this.runtime.socketDir]) rmSync(path, { recursive: true, force: true });
   }
 

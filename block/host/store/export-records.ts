@@ -18,11 +18,21 @@ const exportSchema = Type.Object({
   port: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
   /** None while the daemon merges layers of a volume that is not exported. */
   attachments: Type.Array(
-    Type.Object({ attachmentId: id, isReadOnly: Type.Boolean(), isWriteThrough: Type.Optional(Type.Boolean()) }),
+    Type.Object({
+      attachmentId: id,
+      isReadOnly: Type.Boolean(),
+      isWriteThrough: Type.Optional(Type.Boolean()),
+      /** Over iSCSI; else over NBD. */
+      isIscsi: Type.Optional(Type.Literal(true)),
+      /** The only initiator that may log in for it. */
+      initiator: Type.Optional(Type.String()),
+    }),
   ),
 });
 
 const recordsSchema = Type.Object({ version: Type.Literal(VERSION), daemons: Type.Array(exportSchema) });
+
+export type AttachmentRecord = ExportRecord["attachments"][number];
 
 /** A volume that is to be served, and by which daemon it was last (FORMAT.md). */
 export type ExportRecord = Readonly<Static<typeof exportSchema>>;

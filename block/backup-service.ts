@@ -1,0 +1,79 @@
+import { readFile } from "node:fs/promises";
+import type { Clock } from "../common/clock.ts";
+import { type ClusterConfig, publicEndpoint } from "../common/config.ts";
+import type { Log } from "../common/log.ts";
+import type { Metrics } from "../common/metrics.ts";
+import type { Worker } from "../common/worker.ts";
+import type { IdentityClient } from "../identity/client.ts";
+import { openBackupSecret } from "./backup/keys.ts";
+import type { ObjectStore } from "./backup/object-store.ts";
+import { SwiftObjectStore } from "./backup/swift-object-store.ts";
+import { backupStoreOf, createBackupWork } from "./backup-work.ts";
+import type { BackupConfig } from "./config.ts";
+import { createBackupRunner } from "./daemons/backup-runner.ts";
+import { createBackupSweeper } from "./daemons/backup-sweeper.ts";
+import type { Hosts } from "./hosts.ts";
+import type { BlockDatabase } from "./store/schema.ts";
+
+/** What the API needs of it. */
+export type Backups = {
+  /** There may be something to do. */
+  wake(): void;
+};
+
+export type BackupServiceOptions = {
+  readonly database: BlockDatabase;
+  readonly hosts: Hosts;
+  readonly objects: ObjectStore;
+  readonly keyFile: string;
+  readonly clusterKey: Buffer;
+  readonly config: BackupConfig;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly giveUpMs?: number;
+};
+
+/** Disposal ends the steps under way. Requires: the workers are stopped. */
+export type BackupService = AsyncDisposable & { readonly backups: Backups; readonly workers: readonly Worker[] };
+
+/** Makes, deletes and restores backups, and sweeps what they leave. Errors: "backup-key-damaged". */
+export const openBackups = (options: BackupServiceOptions): BackupService => {
+  const { database, config, clock, log, metrics, giveUpMs } = options;
+  const secret = openBackupSecret(options.keyFile, options.clusterKey);
+  const read = metrics.counter("ringstead_block_backup_read_bytes_total", "Bytes of volumes that backups read.");
+  const sent = metrics.counter(
+    "ringstead_block_backup_sent_bytes_total",
+    "Bytes that backups sent to the object store.",
+  );
+  const work = createBackupWork({
+    ...options,
+    secret,
+    onCopied: (backup, figures) => {
+      read.inc(figures.readBytes);
+      sent.inc(figures.sentBytes);
+      log.info("a volume was copied", { backup, ...figures });
+    },
+  });
+  const limit = giveUpMs === undefined ? {} : { giveUpMs };
+  const runner = createBackupRunner({ database, work, clock, log, ...limit });
+  const storeOf = (projectId: string) => backupStoreOf({ ...options, secret }, projectId);
+  const sweeper = createBackupSweeper({ database, storeOf, graceMs: config.graceMs, clock, log });
+  return {
+    backups: runner,
+    workers: [runner.worker, sweeper],
+    [Symbol.asyncDispose]: () => runner[Symbol.asyncDispose](),
+  };
+};
+
+/** The object service of this installation, as the block service may use it; undefined where it has none. */
+export const objectStoreOf = async (
+  config: ClusterConfig,
+  identity: IdentityClient,
+): Promise<SwiftObjectStore | undefined> => {
+  if (!config.services.includes("object")) return undefined;
+  // The certificate that the public ports show may be nobody's but the installation's own.
+  const ca = config.tlsCert === undefined ? undefined : await readFile(config.tlsCert);
+  const access = () => identity.serviceToken("block");
+  return new SwiftObjectStore({ endpoint: publicEndpoint(config, "object"), ca, access });
+};

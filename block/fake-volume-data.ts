@@ -1,0 +1,130 @@
+import { hash } from "node:crypto";
+import { RingsteadError } from "../common/errors.ts";
+import type { FakeContent, FakeVolumeHost } from "./fake-volume-host.ts";
+import type { VolumeData } from "./volume-data.ts";
+
+/** The bytes of a fake host's volumes, for tests; its promises are those of the real one (`volume-data.contract.ts`). */
+export type FakeVolumeData = VolumeData & {
+  /** Called at the beginning of each call, and with `after` when it was done; what it throws, or waits for, the caller sees. */
+  intercept: (method: keyof VolumeData, moment: "before" | "after") => Promise<void> | void;
+  /** Bytes that were read of snapshots. */
+  readBytes: number;
+  /** As a client of the volume would: whole blocks. */
+  put(volumeId: string, offset: number, bytes: Buffer): void;
+  /** All that the volume has: where, and what. */
+  content(volumeId: string): Readonly<Record<number, string>>;
+  bytes(volumeId: string, offset: number, length: number): Buffer;
+  /** What a host that ends forgets. */
+  loseWriters(): void;
+};
+
+const BLOCK_BYTES = 64 * 1024;
+const ZEROS = Buffer.alloc(BLOCK_BYTES);
+
+const refuse = (code: string, message: string): never => {
+  throw new RingsteadError(code, message);
+};
+
+/** What a layer upon the base would have: a block that was written with what it held is not told from one that was not. */
+const differs = (one: Buffer | undefined, other: Buffer | undefined): boolean =>
+  one === undefined || other === undefined ? one !== other : !one.equals(other);
+
+export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
+  const writers = new Map<string, string>();
+
+  const volumeOf = (volumeId: string) =>
+    host.volumes.get(volumeId) ?? refuse("no-such-volume", `there is no volume ${volumeId}`);
+  const frozen = (volumeId: string, snapshotId: string): FakeContent =>
+    volumeOf(volumeId).frozen.get(snapshotId) ?? refuse("no-such-snapshot", `there is no snapshot ${snapshotId}`);
+  const bytesOf = (content: FakeContent, offset: number, length: number): Buffer => {
+    const bytes = Buffer.alloc(length);
+    for (let at = 0; at < length; ) {
+      const block = Math.floor((offset + at) / BLOCK_BYTES);
+      const within = offset + at - block * BLOCK_BYTES;
+      const count = Math.min(BLOCK_BYTES - within, length - at);
+      content.get(block)?.copy(bytes, at, within, within + count);
+      at += count;
+    }
+    return bytes;
+  };
+  const put = (volumeId: string, offset: number, bytes: Buffer): void => {
+    const { content } = volumeOf(volumeId);
+    for (let at = 0; at < bytes.length; ) {
+      const block = Math.floor((offset + at) / BLOCK_BYTES);
+      const within = offset + at - block * BLOCK_BYTES;
+      const count = Math.min(BLOCK_BYTES - within, bytes.length - at);
+      const next = Buffer.from(content.get(block) ?? Buffer.alloc(BLOCK_BYTES));
+      bytes.copy(next, within, at, at + count);
+      if (next.equals(ZEROS)) content.delete(block);
+      else content.set(block, next);
+      at += count;
+    }
+  };
+  const assertWriter = (volumeId: string, writerId: string): void => {
+    if (writers.get(writerId) !== volumeId) refuse("writer-lost", "the volume is not open");
+  };
+
+  const around = async <Result>(method: keyof VolumeData, work: () => Result): Promise<Result> => {
+    await data.intercept(method, "before");
+    const result = work();
+    await data.intercept(method, "after");
+    return result;
+  };
+  const data: FakeVolumeData = {
+    intercept: () => {},
+    readBytes: 0,
+    put,
+    content: (volumeId) =>
+      Object.fromEntries([...volumeOf(volumeId).content].map(([block, bytes]) => [block, hash("sha256", bytes)])),
+    bytes: (volumeId, offset, length) => bytesOf(volumeOf(volumeId).content, offset, length),
+    loseWriters: () => writers.clear(),
+    changes: ({ volumeId, snapshotId, baseId, offset, length }) =>
+      around("changes", () => {
+        const content = frozen(volumeId, snapshotId);
+        const base = baseId === undefined ? undefined : volumeOf(volumeId).frozen.get(baseId);
+        if (baseId !== undefined && base === undefined)
+          return { isRecorded: false, coveredBytes: length, extents: [{ offset, length, isZero: false }] };
+        const blocks = new Set([...content.keys(), ...(base?.keys() ?? [])]);
+        const extents = [...blocks]
+          .filter((block) => differs(content.get(block), base?.get(block)))
+          .map((block) => ({ offset: block * BLOCK_BYTES, length: BLOCK_BYTES, isZero: !content.has(block) }))
+          .filter((extent) => extent.offset < offset + length && extent.offset + BLOCK_BYTES > offset);
+        return { isRecorded: base !== undefined, coveredBytes: length, extents };
+      }),
+    read: ({ volumeId, snapshotId, offset, length }) =>
+      around("read", () => {
+        data.readBytes += length;
+        return bytesOf(frozen(volumeId, snapshotId), offset, length);
+      }),
+    release: () => around("release", () => undefined),
+    begin: ({ volumeId, writerId }) =>
+      around("begin", () => {
+        const { exports } = volumeOf(volumeId);
+        const opened = { kind: "nbd-unix", socketPath: `/run/${volumeId}.sock`, exportName: writerId } as const;
+        exports.set(writerId, opened);
+        writers.set(writerId, volumeId);
+      }),
+    write: ({ volumeId, writerId }, offset, bytes) =>
+      around("write", () => {
+        assertWriter(volumeId, writerId);
+        put(volumeId, offset, bytes);
+      }),
+    zero: ({ volumeId, writerId }, offset, length) =>
+      around("zero", () => {
+        assertWriter(volumeId, writerId);
+        const { content } = volumeOf(volumeId);
+        for (const block of content.keys()) {
+          const from = Math.max(offset, block * BLOCK_BYTES);
+          const to = Math.min(offset + length, (block + 1) * BLOCK_BYTES);
+          if (to > from) put(volumeId, from, Buffer.alloc(to - from));
+        }
+      }),
+    flush: ({ volumeId, writerId }) => around("flush", () => assertWriter(volumeId, writerId)),
+    end: ({ volumeId, writerId }) =>
+      around("end", () => {
+        writers.delete(writerId);
+        host.volumes.get(volumeId)?.exports.delete(writerId);
+      }),
+  };
+  return data;
+};
