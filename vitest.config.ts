@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config";
 import { whyNoPostgres } from "./common/sql/postgres-fixture.ts";
+import { LongestFirst } from "./scripts/longest-first.ts";
 
 const exclude = ["node_modules/**", ".ringstead/**"];
 
@@ -12,6 +13,7 @@ const onPostgres = whyNoPostgres() === undefined ? ["identity/api/**/*.test.ts"]
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {

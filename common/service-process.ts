@@ -8,6 +8,7 @@ import { type DeviceGroups, parseDeviceGroups } from "./device-groups.ts";
 import { messageOf } from "./errors.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMetrics, type Metrics } from "./metrics.ts";
+import { watchOpenFiles } from "./open-files.ts";
 import { serveMetrics } from "./metrics-server.ts";
 import { PeerRefusals } from "./rpc/peer-refusals.ts";
 import { type RuntimePaths, runtimePaths } from "./runtime-paths.ts";
@@ -100,6 +101,7 @@ export const runServiceProcess = async (
     await untilTold();
     const metrics = createMetrics({ role });
     const refusals = new PeerRefusals(log);
+    watchOpenFiles(log, metrics);
     const context: ServiceContext = {
       role,
       config: loadConfig(paths.dataDir, values.node ?? LOCAL_NODE),

@@ -295,7 +295,7 @@ longScenario(
   },
 );
 
-scenario(
+longScenario(
   "without a disk that can be read it does not start and says why; with one it starts and says that writes are refused, until more are back",
   { timeout: TEST_LIMIT_MS },
   async () => {

@@ -31,6 +31,58 @@ test("a large file that the swift client stores reads back byte for byte, whole 
   expect(part.bytes.equals(bytes.subarray(600_000, 1_200_001))).toBe(true);
 });
 
+test("a download goes on with the version that it began with, however often the object is overwritten meanwhile", async () => {
+  await client.request("PUT", "/overwritten");
+  const versions = Array.from({ length: 4 }, () => randomBytes(12 * 1024 * 1024));
+  expect((await client.request("PUT", "/overwritten/large", { body: versions[0]! })).status).toBe(201);
+  const response = await fetch(`${client.url}/overwritten/large`, { headers: { "x-auth-token": client.token } });
+  const reader = (response.body ?? new ReadableStream<Uint8Array>()).getReader();
+  const chunks: Uint8Array[] = [];
+  const read = async (): Promise<boolean> => {
+    const { done, value } = await reader.read();
+    if (value !== undefined) chunks.push(value);
+    return !done;
+  };
+  await read();
+  for (const body of versions.slice(1)) {
+    expect((await client.request("PUT", "/overwritten/large", { body })).status).toBe(201);
+    await read();
+  }
+  while (await read());
+  expect(Buffer.concat(chunks).equals(versions[0]!)).toBe(true);
+  expect((await client.request("GET", "/overwritten/large")).bytes.equals(versions[3]!)).toBe(true);
+});
+
+test("objects of any size are read whole while others overwrite them", async () => {
+  const sizes = [4096, 100_000, 300_000, 3_000_000];
+  let isOver = false;
+  const [bad, whole]: [string[], number[]] = [[], []];
+  const write = async (size: number): Promise<void> => {
+    while (!isOver) {
+      const body = Buffer.alloc(size, randomBytes(1));
+      const { status } = await client.request("PUT", `/overwritten/${size}`, { body });
+      if (status !== 201) bad.push(`PUT ${size}: ${status}`);
+    }
+  };
+  const get = async (size: number): Promise<void> => {
+    for (let count = 0; count < 60; count++) {
+      const { status, bytes } = await client.request("GET", `/overwritten/${size}`);
+      const [first] = bytes;
+      if (status !== 200 || bytes.length !== size || !bytes.equals(Buffer.alloc(size, first)))
+        bad.push(`GET ${size}: ${status}, ${bytes.length} bytes: ${bytes.subarray(0, 100).toString("latin1")}`);
+      else whole.push(size);
+    }
+  };
+  await client.request("PUT", "/overwritten");
+  for (const size of sizes) await client.request("PUT", `/overwritten/${size}`, { body: Buffer.alloc(size) });
+  const writers = sizes.flatMap((size) => [write(size), write(size)]);
+  await Promise.all(sizes.flatMap((size) => [get(size), get(size)]));
+  isOver = true;
+  await Promise.all(writers);
+  expect(bad).toEqual([]);
+  expect(whole).toHaveLength(60 * 2 * sizes.length);
+});
+
 test("a listing shows every acknowledged PUT and DELETE at once, with exact counts", async () => {
   await client.request("PUT", "/lists");
   for (const name of ["a/1", "a/2", "b", "c/x/y"])

@@ -20,6 +20,7 @@ import type { ReadyFile } from "../ready-file.ts";
 import { RING_NAMES } from "../rings.ts";
 import { CHECKOUT } from "../up-options.ts";
 import { freePortOffset, freePorts } from "./installation.ts";
+import type { NodeNetwork } from "./node-network.ts";
 import { ObjectClient } from "./object-client.ts";
 import { type CommandRun, runCommand } from "./run-command.ts";
 
@@ -34,44 +35,77 @@ const ring = async (...words: string[]): Promise<void> => {
   if ((await ringCommand(words, { out: () => {}, error: fail })) !== 0) fail(`ringstead ring ${words.join(" ")}`);
 };
 
+/** Where and how the nodes of a cluster run, where that is not one network, the checkout, and a folder for each device. */
+export type ClusterPlaces = {
+  /** Each node has an address of its own in it. */
+  readonly network?: NodeNetwork;
+  /** The folder that is a node's one device. */
+  readonly device?: Readonly<Record<string, string>>;
+  /** What a node's processes find in their environment beside what is in this one. */
+  readonly environment?: (node: string) => Readonly<Record<string, string>>;
+};
+
 /** Several nodes on this machine, each run by `ringstead serve` in a folder of its own, that talk over TCP. */
 export class TestCluster implements AsyncDisposable {
   readonly folder = mkdtempSync(join(tmpdir(), "ringstead-cluster-"));
   readonly nodes: readonly string[];
   readonly #roles: Readonly<Record<string, string>>;
+  readonly #places: ClusterPlaces;
+  /** Whose code a node runs. */
+  readonly #checkouts = new Map<string, string>();
   readonly #running = new Map<string, ChildProcess>();
   readonly #stopped = new Set<number>();
 
-  private constructor(roles: Readonly<Record<string, string>>) {
+  private constructor(roles: Readonly<Record<string, string>>, places: ClusterPlaces) {
     this.#roles = roles;
+    this.#places = places;
     this.nodes = Object.keys(roles);
   }
 
   /** `roles` of each node, joined by commas; one has identity. Writes cluster.toml and the cluster key, and starts nothing. */
-  static async make(roles: Readonly<Record<string, string>>): Promise<TestCluster> {
-    const cluster = new TestCluster(roles);
-    const { nodes } = cluster;
-    const offsets = [await freePortOffset()];
-    const proxies = nodes.filter((node) => cluster.#has(node, "proxy"));
-    // The catalog names one address for objects: that of the first.
-    while (offsets.length < proxies.length) offsets.push(await freePortOffset(offsets));
-    const ports = await freePorts(2 * nodes.length);
-    const tables = nodes.map((node, index) =>
-      [
-        `[node.${node}]`,
-        'address = "127.0.0.1"',
-        // Identity listens one port above its rpc_port: two free ports in a row are not promised, so it is the one below a free one.
-        `rpc_port = ${(ports[index] ?? 0) - (cluster.#has(node, "identity") ? 1 : 0)}`,
-        `metrics_bind = "127.0.0.1:${ports[nodes.length + index]}"`,
-        `port_offset = ${offsets[Math.max(0, proxies.indexOf(node))]}`,
-        "devices = 1",
-      ].join("\n"),
-    );
+  static async make(roles: Readonly<Record<string, string>>, places: ClusterPlaces = {}): Promise<TestCluster> {
+    const cluster = new TestCluster(roles, places);
+    const { network } = places;
+    const tables = network === undefined ? await cluster.#localTables() : cluster.#networkTables(network);
     const identityNode = cluster.#nodeOf("identity");
     const head = `partition_power = ${PARTITION_POWER}\nidentity_node = "${identityNode}"\n`;
     writeFileSync(cluster.configFile, `${head}${tables.join("\n")}\n`);
     writeFileSync(cluster.keyFile, `${randomBytes(32).toString("hex")}\n`, { mode: 0o600 });
     return cluster;
+  }
+
+  /** All nodes at one address, on ports that are free. */
+  async #localTables(): Promise<string[]> {
+    const { nodes } = this;
+    const offsets = [await freePortOffset()];
+    const proxies = nodes.filter((node) => this.#has(node, "proxy"));
+    // The catalog names one address for objects: that of the first.
+    while (offsets.length < proxies.length) offsets.push(await freePortOffset(offsets));
+    const ports = await freePorts(2 * nodes.length);
+    return nodes.map((node, index) =>
+      [
+        `[node.${node}]`,
+        'address = "127.0.0.1"',
+        // Identity listens one port above its rpc_port: two free ports in a row are not promised, so it is the one below a free one.
+        `rpc_port = ${(ports[index] ?? 0) - (this.#has(node, "identity") ? 1 : 0)}`,
+        `metrics_bind = "127.0.0.1:${ports[nodes.length + index]}"`,
+        `port_offset = ${offsets[Math.max(0, proxies.indexOf(node))]}`,
+        this.#deviceLine(node),
+      ].join("\n"),
+    );
+  }
+
+  /** Each node at its own address, on the ports that it has by default. */
+  #networkTables(network: NodeNetwork): string[] {
+    return this.nodes.map((node) => {
+      const address = network.addressOf(node);
+      return [`[node.${node}]`, `address = "${address}"`, `bind = "${address}"`, this.#deviceLine(node)].join("\n");
+    });
+  }
+
+  #deviceLine(node: string): string {
+    const folder = this.#places.device?.[node];
+    return folder === undefined ? "devices = 1" : `device = ["${folder}"]`;
   }
 
   /** Three storage nodes and a door with proxy and identity, with rings; nothing runs yet. */
@@ -166,8 +200,11 @@ export class TestCluster implements AsyncDisposable {
   async start(node: string): Promise<void> {
     // That of a killed node says nothing of the new one.
     rmSync(join(this.dataOf(node), "ready.json"), { force: true });
-    const words = [...this.serveWords(node), "--key-file", this.keyFile];
-    const child = spawn(join(CHECKOUT, "scripts/ringstead"), words, { stdio: ["ignore", "ignore", "pipe"] });
+    const { network, environment } = this.#places;
+    const serve = [...this.#ringsteadOf(node), ...this.serveWords(node), "--key-file", this.keyFile];
+    const [command = "", ...words] = network === undefined ? serve : [...network.on(node), ...serve];
+    const env = { ...process.env, ...environment?.(node) };
+    const child = spawn(command, words, { stdio: ["ignore", "ignore", "pipe"], env });
     let said = "";
     child.stderr.on("data", (chunk: Buffer) => {
       said += chunk.toString();
@@ -214,8 +251,28 @@ export class TestCluster implements AsyncDisposable {
     }
   }
 
+  /** From its next start on a node runs the code of this checkout, and so do the commands that it is told. */
+  useCheckout(node: string, checkout: string): void {
+    this.#checkouts.set(node, checkout);
+  }
+
+  /** Another checkout's own command would look after its packages first, which are those of this one. */
+  #ringsteadOf(node: string): readonly string[] {
+    const checkout = this.#checkouts.get(node);
+    if (checkout === undefined) return [join(CHECKOUT, "scripts/ringstead")];
+    return [process.execPath, "--disable-warning=ExperimentalWarning", join(checkout, "scripts/ringstead.ts")];
+  }
+
+  /** `ringstead COMMAND` on a node. */
+  command(node: string, ...words: readonly string[]): Promise<CommandRun> {
+    const told = [...this.#ringsteadOf(node), ...words, "--data", this.dataOf(node)];
+    const [command = "", ...rest] =
+      this.#places.network === undefined ? told : [...this.#places.network.on(node), ...told];
+    return runCommand(command, rest);
+  }
+
   down(node: string): Promise<CommandRun> {
-    return runCommand(join(CHECKOUT, "scripts/ringstead"), ["down", "--data", this.dataOf(node)]);
+    return this.command(node, "down");
   }
 
   /** Logs in as admin at the proxy of `node`, the first one where it is not given. */
