@@ -22,6 +22,7 @@ describe("cluster.toml", () => {
       block: {},
       revocationGraceSeconds: 300,
       scrubDays: 7,
+      reclaimDays: 0,
     });
   });
 

@@ -97,6 +97,11 @@ const fileSchema = Type.Object(
      */
     revocation_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 86_400 })),
     /** Days in which every byte of every device is read and checked once; 0: only when an operator asks for it. */
+    /**
+     * Days after which a deletion may be forgotten, once all replicas have it; 0: never. Long enough for whoever was away to come back: as long as one of them is
+     * away nothing is forgotten there.
+     */
+    reclaim_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
     scrub_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
     /** Checked by the identity service: identity/config.ts. */
     identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
@@ -143,6 +148,7 @@ export type ClusterConfig = {
   readonly database?: DatabaseServer;
   readonly revocationGraceSeconds: number;
   readonly scrubDays: number;
+  readonly reclaimDays: number;
   /** The table `[identity]` as it stands in the file. */
   readonly identity: Readonly<Record<string, unknown>>;
   readonly block: Readonly<Record<string, unknown>>;
@@ -256,6 +262,8 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     ...(file.database === undefined ? {} : { database: databaseServerOf(file.database) }),
     revocationGraceSeconds: merged.revocation_grace_seconds ?? 300,
     scrubDays: merged.scrub_days ?? 7,
+    // A disk that lost a deletion which all others have forgotten would bring back what was deleted.
+    reclaimDays: merged.reclaim_days ?? 0,
     identity: merged.identity ?? {},
     block: merged.block ?? {},
     ...(cluster === undefined ? {} : { cluster }),

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../common/clock.ts";
 import { portOf } from "../common/config.ts";
+import { RingsteadError } from "../common/errors.ts";
 import { drain } from "../common/http/drain.ts";
 import { hybridClock } from "../common/hybrid-clock.ts";
 import { bindServer } from "../common/listeners.ts";
@@ -10,12 +11,13 @@ import type { ServiceContext } from "../common/service-process.ts";
 import { version } from "../common/version.ts";
 import { runWorkers } from "../common/worker.ts";
 import { createRevocationFollower, createTokenVerifier, openAccessKeys } from "../identity/client.ts";
-import { loadBaseRing } from "../ring/base-ring.ts";
-import { type MoveStatus, writeMoveStatus } from "../ring/move-status.ts";
+import { loadBaseRing, OTHER_BASE_REMEDY } from "../ring/base-ring.ts";
+import { type MoveStatus, moveStatusText } from "../ring/move-status.ts";
 import type { Space } from "../storage-node/wire.ts";
 import { accountReporter } from "./daemons/account-reporter.ts";
 import { expirer } from "./daemons/expirer.ts";
 import { type MoveProgress, Mover, type RingProgress } from "./daemons/mover.ts";
+import { LatestFile } from "./daemons/latest-file.ts";
 import { settler } from "./daemons/settler.ts";
 import { NodePeers } from "./node-peers.ts";
 import { Accounts } from "./object-service/accounts.ts";
@@ -37,6 +39,9 @@ import { createSwiftServer } from "./swift-api/swift-server.ts";
 /** How long a stopping proxy lets requests end. */
 const DRAIN_LIMIT_MS = 25_000;
 
+/** How far moves are is no secret, and operators look at it as themselves. */
+const STATUS_MODE = 0o644;
+
 /** Connections that wait to be accepted while many clients come at once. */
 const LISTEN_BACKLOG = 4096;
 
@@ -49,8 +54,12 @@ const moveStatusOf = ({ isMover, rings }: MoveProgress): MoveStatus => ({
   isMover,
   rings: Object.fromEntries(
     SPACES.map((space) => {
-      const { refusal, ...said } = rings[space];
-      return [RING_OF[space], refusal === undefined ? said : { ...said, refusal }];
+      const { otherBase, refusal, ...said } = rings[space];
+      const known = {
+        ...(refusal === undefined ? {} : { refusal }),
+        ...(otherBase === undefined ? {} : { otherBase }),
+      };
+      return [RING_OF[space], { ...said, ...known }];
     }),
   ),
 });
@@ -73,6 +82,18 @@ const showMoves = (metrics: Metrics, mover: Mover): void => {
       (ring) => ring.entriesToRelease,
     );
   }
+};
+
+/**
+ * A proxy that takes other devices for the first members gets no answer from those who are none, and finds none of what they keep. Where nobody can be asked
+ * yet the mover finds it out. Errors (thrown): "base-ring-other".
+ */
+const requireSameBase = ({ otherBase }: Pick<MoveIo, "otherBase">): void => {
+  if (otherBase === undefined) return;
+  throw new RingsteadError(
+    "base-ring-other",
+    `the ring of ${otherBase.space}s that this node has as its base is another one than that of ${otherBase.id}: ${OTHER_BASE_REMEDY}`,
+  );
 };
 
 /** Starts the object service: its Swift face and signed S3 requests on the object port, S3 alone on a port of its own. */
@@ -103,13 +124,16 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   const objects = new Objects(partitions, io, runner, containers, systemClock);
   const accounts = new Accounts(partitions, runner);
   const moves = new MoveIo(io, partitions);
+  const status = new LatestFile(join(paths.ringsDir, "moves.json"), STATUS_MODE, (error) =>
+    log.warn("how far the moves are could not be kept for ringstead ring status", { error }),
+  );
   const mover = new Mover({
     targets,
     partitions,
     moves,
     lease: new MoverLease(accounts, systemClock),
     log,
-    onProgress: (progress) => writeMoveStatus(join(paths.ringsDir, "moves.json"), moveStatusOf(progress)),
+    onProgress: (progress) => status.put(moveStatusText(moveStatusOf(progress))),
   });
   showMoves(metrics, mover);
   const services = { accounts, containers, objects, clock: systemClock };
@@ -118,7 +142,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     expirer(new DueIndex(partitions, runner), (...due) => objects.expire(...due), systemClock),
     settler(
       () => [...partitions.replicas().values()].map(({ client }) => unsettledAt(client)),
-      settleWith(services),
+      settleWith({ ...services, moves }),
       systemClock,
     ),
     mover,
@@ -164,6 +188,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
   const s3Server = createS3Server(s3Services, tls);
   // Who keeps what was moved is known before the first client asks, as far as devices are there.
   await moves.follow();
+  requireSameBase(moves);
   await bindServer(server, { host: config.bind, port: portOf(config, "object") }, LISTEN_BACKLOG);
   await bindServer(s3Server, { host: config.bind, port: portOf(config, "s3") }, LISTEN_BACKLOG);
   const workers = runWorkers([...backgroundWorkers, ...identity.workers, revocations.worker, keys.worker], { log });
@@ -173,6 +198,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
       await Promise.all([drain(server, DRAIN_LIMIT_MS), drain(s3Server, DRAIN_LIMIT_MS)]);
       await workers[Symbol.asyncDispose]();
       await mover[Symbol.asyncDispose]();
+      await status[Symbol.asyncDispose]();
       await keys[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.
       await Promise.allSettled(containers.takeChanged().map((container) => containers.report(container)));

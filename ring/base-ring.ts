@@ -1,4 +1,5 @@
 import { codeOf, RingsteadError } from "../common/errors.ts";
+import { xxh64, xxh64OfString } from "../common/hash.ts";
 import type { RingData } from "./device.ts";
 import { ringDifference } from "./ring-difference.ts";
 import { loadRing, saveRing } from "./ring-file.ts";
@@ -66,4 +67,16 @@ export const checkTarget = (base: RingData, target: RingData): void => {
       `the ring has ${target[what]} ${words}, and the installation began with ${base[what]}: that stays while data has moved or is to move`,
     );
   }
+};
+
+/** What to do where nodes have different bases. */
+export const OTHER_BASE_REMEDY = "copy DIR/rings/*.base from a node that served before";
+
+/** Tells rings apart by who keeps which partition, whatever their versions, weights and devices that keep nothing: 16 hexadecimal digits. */
+export const placementIdentity = ({ assignments, devices, hashSeed, partitionPower, replicas }: RingData): string => {
+  const used = [...new Set(assignments)].toSorted((left, right) => left - right);
+  const names = used.map((id) => [id, devices[id]?.node ?? "", devices[id]?.device ?? ""]);
+  const seed = xxh64OfString(JSON.stringify([partitionPower, replicas, names]), hashSeed);
+  const table = new Uint8Array(assignments.buffer, assignments.byteOffset, assignments.byteLength);
+  return xxh64(table, seed).toString(16).padStart(16, "0");
 };

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { baseRingPath, keepBaseRing } from "./base-ring.ts";
+import { moveStatusText } from "./move-status.ts";
 import { loadBuilder } from "./builder-file.ts";
 import { ringCommand } from "./command.ts";
 import { loadRing } from "./ring-file.ts";
@@ -87,6 +88,28 @@ describe("ringstead ring", () => {
     expect((await run("rebalance", builder, "--force")).error).toContain(
       "the ring has 3 replicas, and the installation began with 2",
     );
+  });
+
+  it("says in its status where the base of this node is not that of others, and exits with 1", async () => {
+    mkdirSync(join(folder, "rings"));
+    for (const name of ["account", "container", "object-0"]) {
+      const builder = join(folder, `rings/${name}.builder`);
+      await run("create", builder, "--partition-power", "4", "--replicas", "1");
+      await run("add", builder, "--node", "n", "--device", "d1", "--weight", "1");
+      expect((await run("rebalance", builder)).code).toBe(0);
+    }
+    const ring = { version: loadRing(join(folder, "rings/account.ring")).version, toMove: 0, moving: 0, done: 0 };
+    const rings = Object.fromEntries(
+      ["account", "container", "object-0"].map((name) => [name, { ...ring, entriesToRelease: 0 }]),
+    );
+    const status = { at: "2026-01-01T00:00:00Z", isMover: false, rings };
+    writeFileSync(join(folder, "rings/moves.json"), moveStatusText(status));
+    expect(await run("status", "--data", folder)).toMatchObject({ code: 0 });
+    const other = { ...rings, container: { ...ring, entriesToRelease: 0, otherBase: "n2/d1" } };
+    writeFileSync(join(folder, "rings/moves.json"), moveStatusText({ ...status, rings: other }));
+    const { code, out } = await run("status", "--data", folder);
+    expect(code).toBe(1);
+    expect(out).toContain("the base of this node is another one than that of n2/d1: copy DIR/rings/*.base");
   });
 
   it("sets replicas, fractions too, and says how many partitions have how many", async () => {

@@ -1,13 +1,15 @@
 import { Type, type Static } from "typebox";
 import { Compile } from "typebox/compile";
 import { codeOf, RingsteadError } from "../common/errors.ts";
-import { readWholeFile, writeWholeFile } from "./whole-file.ts";
+import { readWholeFile } from "./whole-file.ts";
 
 const RingMoves = Type.Object({
   /** Of the ring that says where data is to be. */
   version: Type.Integer({ minimum: 0 }),
   /** Why the ring file that is there now is not that one. */
   refusal: Type.Optional(Type.String()),
+  /** A device that serves and began with another ring than this node has as its base. */
+  otherBase: Type.Optional(Type.String()),
   /** Partitions whose members are not those of the ring, those on their way among them. */
   toMove: Type.Integer({ minimum: 0 }),
   moving: Type.Integer({ minimum: 0 }),
@@ -29,9 +31,8 @@ const schema = Compile(MoveStatus);
 
 export type MoveStatus = Static<typeof MoveStatus>;
 
-/** Puts it in place of the one before. @throws RingsteadError `ring-file-unwritable` */
-export const writeMoveStatus = (path: string, status: MoveStatus): void =>
-  writeWholeFile(path, Buffer.from(`${JSON.stringify(status, undefined, 2)}\n`));
+/** What stands in the file then. */
+export const moveStatusText = (status: MoveStatus): string => `${JSON.stringify(status, undefined, 2)}\n`;
 
 /** Undefined where no proxy has said anything yet. @throws RingsteadError `move-status-damaged` */
 export const readMoveStatus = (path: string): MoveStatus | undefined => {

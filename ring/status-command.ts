@@ -1,5 +1,5 @@
 import { RingsteadError } from "../common/errors.ts";
-import { loadBaseRing } from "./base-ring.ts";
+import { loadBaseRing, OTHER_BASE_REMEDY } from "./base-ring.ts";
 import { type CommandOutput, type Subcommand, strings, table } from "./command-words.ts";
 import { type MoveStatus, readMoveStatus } from "./move-status.ts";
 import { ringDifference } from "./ring-difference.ts";
@@ -33,6 +33,8 @@ const statusOf = (folder: string, name: string, status: MoveStatus | undefined):
 const lineOf = ({ changesSinceTheBeginning, moves, name, partitions, version }: RingStatus): string[] => {
   const head = [name, `version ${version}`, `${partitions} partitions`];
   if (moves === undefined) return [...head, "no proxy has said anything of it yet"];
+  if (moves.otherBase !== undefined)
+    return [...head, `the base of this node is another one than that of ${moves.otherBase}: ${OTHER_BASE_REMEDY}`];
   if (moves.refusal !== undefined) return [...head, `refused, version ${moves.version} counts: ${moves.refusal}`];
   if (moves.version !== version) return [...head, `not taken yet, version ${moves.version} counts`];
   const freeing = moves.entriesToRelease === 0 ? "" : `, ${moves.entriesToRelease} entries to give back`;
@@ -43,7 +45,7 @@ const lineOf = ({ changesSinceTheBeginning, moves, name, partitions, version }: 
   return [...head, `${state} (${changesSinceTheBeginning} changes since the beginning)`];
 };
 
-/** `ring status`: exit code 1 where a ring file is refused. */
+/** `ring status`: exit code 1 where a ring file is refused, or the base is another one than that of others. */
 export const statusCommand = (output: CommandOutput, defaultDir: string): Subcommand => ({
   options: { ...strings("data"), json: { type: "boolean" } },
   words: [0, 0],
@@ -62,6 +64,6 @@ export const statusCommand = (output: CommandOutput, defaultDir: string): Subcom
     if (options["json"] === true)
       output.out(`${JSON.stringify({ at: status?.at, isMover: status?.isMover, rings }, undefined, 2)}\n`);
     else output.out(`${table(rings.map(lineOf))}moved by ${mover}${status === undefined ? "" : `, at ${status.at}`}\n`);
-    return rings.some(({ moves }) => moves?.refusal !== undefined) ? 1 : 0;
+    return rings.some(({ moves }) => moves?.refusal !== undefined || moves?.otherBase !== undefined) ? 1 : 0;
   },
 });

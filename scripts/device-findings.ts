@@ -10,7 +10,7 @@ const ONE_LESS =
   "what it holds lives on one replica less; reads and writes go on as long as a quorum of the others is there";
 const RESTART = "then ./scripts/ringstead down and up";
 
-const stateFindings = ({ device, path, state, failure, figures }: DeviceStatus): Finding[] => {
+const stateFindings = ({ device, path, state, failure, figures, repairFailure }: DeviceStatus): Finding[] => {
   const why = failure === undefined ? "" : ` since ${failure.at}: ${failure.reason}`;
   switch (state) {
     case "served":
@@ -21,7 +21,9 @@ const stateFindings = ({ device, path, state, failure, figures }: DeviceStatus):
         problem(
           catchingUp(device, path, figures),
           "until it has caught up its partitions live on one replica less, and the loss of another one may stop writes there",
-          "it goes on by itself: see ./scripts/ringstead repair status",
+          repairFailure === undefined
+            ? "it goes on by itself: see ./scripts/ringstead repair status"
+            : `it goes on by itself, unless it says otherwise (${repairFailure.at}): ${repairFailure.reason}`,
         ),
       ];
     case "missing":

@@ -19,6 +19,8 @@ export type DeviceStatus = {
   readonly damagedReads: number | undefined;
   /** Why and since when it is failed or read-only, in its storage node's words. */
   readonly failure: { readonly reason: string; readonly at: string } | undefined;
+  /** Why it could not pull or vote, the last time that this was so. */
+  readonly repairFailure: RepairFailure | undefined;
   /** Number of the file system; devices with the same one share a disk. */
   readonly fileSystem: number | undefined;
   readonly figures: Readonly<Record<string, number>>;
@@ -106,6 +108,7 @@ export const devicesOf = async (
   const page = await pagesOf(paths, storageNodes);
   const figures = deviceFigures(page);
   const failures = deviceFailures(page);
+  const repairs = lastRepairFailures(page);
   return devices.map((path, index) => {
     const device = deviceName(index);
     const found = figures.get(device);
@@ -129,6 +132,7 @@ export const devicesOf = async (
       usedBytes: found?.["used_bytes"],
       damagedReads: found?.["damaged_reads"],
       failure: failures.get(device),
+      repairFailure: repairs.get(device),
       fileSystem: disk?.fileSystem,
       figures: found ?? {},
     };

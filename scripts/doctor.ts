@@ -5,6 +5,7 @@ import { type ClusterConfig, LOCAL_NODE, loadConfig } from "../common/config.ts"
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { type RuntimePaths, runtimePaths } from "../common/runtime-paths.ts";
 import { examineIdentity } from "../identity/doctor.ts";
+import { OTHER_BASE_REMEDY } from "../ring/base-ring.ts";
 import { loadBuilder } from "../ring/builder-file.ts";
 import { readMoveStatus } from "../ring/move-status.ts";
 import { loadRing } from "../ring/ring-file.ts";
@@ -95,6 +96,20 @@ const refusedRings = ({ paths }: Subject): Finding[] =>
     },
   );
 
+/** A node that was given rings and not what the installation began with. */
+const otherBases = ({ paths }: Subject): Finding[] =>
+  Object.entries(readMoveStatus(`${paths.ringsDir}/moves.json`)?.rings ?? {}).flatMap(([name, { otherBase }]) =>
+    otherBase === undefined
+      ? []
+      : [
+          problem(
+            `ring ${name}: the installation began with another ring, as ${otherBase} has it, than DIR/rings/${name}.base says here`,
+            "this node looks for what was never moved at the wrong devices, which do not answer it",
+            `${OTHER_BASE_REMEDY}, then ./scripts/ringstead down and up, or serve again`,
+          ),
+        ],
+  );
+
 const scrubFindings = ({ config, status }: Subject): Finding[] => {
   const remedy = "./scripts/ringstead scrub start; scrub_days in cluster.toml says how often it is done by itself";
   const consequence = "damage of what nobody reads is found late, when another replica may be damaged too";
@@ -137,6 +152,7 @@ const CHECKS: readonly Check[] = [
   { name: "certificates are valid", run: certificateFindings },
   { name: "rings are right", run: ringFindings },
   { name: "rings that were put in place count", run: refusedRings },
+  { name: "nodes began with the same rings", run: otherBases },
   { name: "devices are read from end to end in time", run: scrubFindings },
   { name: "there is space for the control plane", run: spaceFindings },
   { name: "identity's rows and keys are right", run: identityFindings },

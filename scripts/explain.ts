@@ -3,8 +3,10 @@ import { runtimePaths } from "../common/runtime-paths.ts";
 import { millisecondsOf } from "../common/hybrid-clock.ts";
 import { type Ballot, isBallot, timestampIn } from "../common/ballot.ts";
 import type { ReplicaReport } from "../storage-node/daemons/scrubber-operations.ts";
-import type { Name, Space } from "../storage-node/wire.ts";
-import { InstallationDevices } from "./scrub-devices.ts";
+import { TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
+import type { Configuration, Member, Name, Space } from "../storage-node/wire.ts";
+import { newestConfiguration } from "./partition-members.ts";
+import { InstallationDevices, placeOfId } from "./scrub-devices.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
 const HELP = `ringstead explain /ACCOUNT[/CONTAINER[/OBJECT]] [--read] [--data DIR] [--json]
@@ -20,11 +22,17 @@ type Replica = {
   readonly error: string | undefined;
 };
 
+const FIRST_EPOCH: Configuration = { epoch: 0, old: [], next: undefined, floor: TIMESTAMP_ZERO };
+
 /** What `explain --json` prints. */
 export type Explanation = {
   readonly name: string;
   readonly space: Space;
   readonly partition: number;
+  /** How often its members were to change, by one each time: even where that is over. */
+  readonly epoch: number;
+  /** Who is to come and to go, in words. */
+  readonly way?: string;
   readonly hash: string;
   readonly replicas: readonly Replica[];
   /** In words. */
@@ -115,30 +123,66 @@ const replicaLines = ({ device, report, error }: Replica): string[] => {
   return lines;
 };
 
-const lines = ({ name, space, partition, hash, replicas, verdict }: Explanation): string[] => [
+const lines = ({ epoch, name, space, partition, hash, replicas, verdict, way }: Explanation): string[] => [
   `${space} ${name}`,
-  `partition ${partition}, hash ${hash}…, ${replicas.length} replicas`,
+  `partition ${partition}, hash ${hash}…, ${replicas.length} replicas, ${epoch === 0 ? "never moved" : `epoch ${epoch}`}`,
+  ...(way === undefined ? [] : [way]),
   ...replicas.flatMap(replicaLines),
   verdict,
 ];
 
+const SHOWN_MEMBERS = " and ";
+
+/** Of a partition on its way to others. */
+const wayOf = (devices: InstallationDevices, { next, old }: Configuration): string | undefined => {
+  if (next === undefined) return undefined;
+  const named = (these: readonly Member[], without: readonly Member[]): string =>
+    these
+      .filter(({ id }) => !without.some((one) => one.id === id))
+      .map(({ id }) => devices.nameOfId(id))
+      .join(SHOWN_MEMBERS);
+  const [leaving, entering] = [named(old, next), named(next, old)];
+  if (leaving === "") return `${entering} is to keep it too, and copies it`;
+  return entering === ""
+    ? `${leaving} is to leave it`
+    : `${entering} is to keep it instead of ${leaving}, and copies it`;
+};
+
 const explanationOf = async (devices: InstallationDevices, path: string, readsBody: boolean): Promise<Explanation> => {
   const { space, parts } = spaceOf(path);
-  const ring = devices.rings[space];
-  const { partition, hash32 } = ring.placementOf(...parts);
+  const base = devices.bases[space];
+  const { partition, hash32 } = base.placementOf(...parts);
   const name: Name = { space, hash32, path };
+  const place = { space, partition, partitionPower: base.partitionPower };
+  const first = base.primaries(partition).map(({ device, node }) => ({ id: `${node}/${device}`, since: 0 }));
+  const known = (await newestConfiguration(place, devices.everybody())) ?? FIRST_EPOCH;
+  // Who was never a member knows nothing of its first ones.
+  const configuration = known.epoch === 0 ? { ...known, old: first } : known;
   const replicas = await Promise.all(
-    ring.primaries(partition).map(async (device): Promise<Replica> => {
-      const label = devices.nameOf(device);
+    configuration.old.map(async ({ id }): Promise<Replica> => {
+      const label = devices.nameOfId(id);
       try {
-        return { device: label, report: await devices.peer(device).explain(name, readsBody), error: undefined };
+        const peer = devices.peer(placeOfId(id));
+        return { device: label, report: await peer.explain(name, readsBody), error: undefined };
       } catch (error) {
         if (!(error instanceof RingsteadError)) throw error;
         return { device: label, report: undefined, error: messageOf(error) };
       }
     }),
   );
-  return { name: path, space, partition, hash: hash32.toString(16).padStart(8, "0"), replicas, ...judge(replicas) };
+  const { epoch } = configuration;
+  const way = wayOf(devices, configuration);
+  const hash = hash32.toString(16).padStart(8, "0");
+  return {
+    name: path,
+    space,
+    partition,
+    epoch,
+    ...(way === undefined ? {} : { way }),
+    hash,
+    replicas,
+    ...judge(replicas),
+  };
 };
 
 /** `ringstead explain NAME`: exit 0 where all is well, 1 where it is not. */

@@ -1,10 +1,12 @@
 import type { ClusterConfig } from "../common/config.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import { loadRing } from "../ring/ring-file.ts";
-import type { Ring } from "../ring/ring.ts";
+import type { Space } from "../storage-node/wire.ts";
 import type { DeviceStatus } from "./device-status.ts";
 import type { Unavailable } from "./ready-file.ts";
-import { RING_NAMES } from "./rings.ts";
+import { movedPartitions, partitionsWithoutQuorum } from "./partition-members.ts";
+import { InstallationDevices, placeOfId } from "./scrub-devices.ts";
+
+const SPACES: readonly Space[] = ["account", "container", "object"];
 
 /**
  * A full device answers for itself: 507 for what needs space, and it takes what frees some. One that catches up votes in more partitions each
@@ -12,35 +14,34 @@ import { RING_NAMES } from "./rings.ts";
  */
 const TAKES_WRITES: ReadonlySet<DeviceStatus["state"]> = new Set(["served", "full", "catching-up"]);
 
-/** In how many partitions fewer than W = floor(N/2)+1 replicas take writes. Devices of other nodes are taken to. */
-export const partitionsWithoutQuorum = (ring: Ring, node: string, writable: ReadonlySet<string>): number => {
-  let count = 0;
-  for (let partition = 0; partition < ring.partitionCount; partition++) {
-    const members = ring.primaries(partition);
-    const able = members.filter((one) => one.node !== node || writable.has(one.device)).length;
-    if (able < Math.floor(members.length / 2) + 1) count++;
-  }
-  return count;
-};
-
-/** Says that writes are refused for want of devices, as an entry of ready.json; undefined where each finds its quorum. */
-export const refusedWrites = (
+/**
+ * Says that writes are refused for want of devices, as an entry of ready.json; undefined where each finds its quorum. Devices of other nodes are taken to take
+ * writes. Who keeps what was moved is what those say that answer. Errors: "invalid-config", those of ring files and of the cluster key.
+ */
+export const refusedWrites = async (
   paths: RuntimePaths,
-  { node, replicas }: Pick<ClusterConfig, "node" | "replicas">,
+  config: ClusterConfig,
   devices: readonly Pick<DeviceStatus, "device" | "state">[],
-): Unavailable | undefined => {
+): Promise<Unavailable | undefined> => {
   const writable = devices.filter(({ state }) => TAKES_WRITES.has(state)).map(({ device }) => device);
   if (writable.length === devices.length) return undefined;
-  const able = new Set(writable);
-  const shares = RING_NAMES.map((name) => {
-    const ring = loadRing(paths.ringFile(name));
-    return { refused: partitionsWithoutQuorum(ring, node, able), of: ring.partitionCount };
-  });
+  const able = new Set(writable.map((device) => `${config.node}/${device}`));
+  const isAble = (id: string): boolean => able.has(id) || placeOfId(id).node !== config.node;
+  using asked = new InstallationDevices(paths, config);
+  const everybody = asked.everybody();
+  const shares = await Promise.all(
+    SPACES.map(async (space) => {
+      const base = asked.bases[space];
+      const moved = await movedPartitions(space, base.partitionPower, everybody);
+      return { refused: partitionsWithoutQuorum(base, moved, isAble), of: base.partitionCount };
+    }),
+  );
   // An object needs its container's partition as well as its own: the worst of the rings counts.
   const { refused, of } = shares.reduce((worst, one) =>
     one.refused / one.of > worst.refused / worst.of ? one : worst,
   );
   if (refused === 0) return undefined;
+  const { replicas } = config;
   const quorum = Math.floor(replicas / 2) + 1;
   const which = writable.length === 0 ? "none" : `only ${writable.join(", ")}`;
   return {

@@ -17,7 +17,7 @@ const HELP = `ringstead COMMAND [--data DIR] …
   explain   /ACCOUNT[/CONTAINER[/OBJECT]]: where its replicas lie, what each has, what was damaged: ringstead explain help
   doctor    names each present problem, what it costs and what to do; --json; exit 1 where there are any
   identity  keys and health of the identity service: ringstead identity help
-  volume    export ID | unexport ID: opens a volume to programs that speak NBD: ringstead volume help
+  volume    export ID | attach ID | unexport ID: opens a volume over NBD or iSCSI: ringstead volume help
   demo      store a file and read it back, step by step
   backup    DIR2: control database (a file, or on PostgreSQL), rings and keys, while running
   restore   DIR2: puts a backup into DIR, which is down, and its rows where its cluster.toml says; --config FILE: another cluster.toml

@@ -14,7 +14,8 @@ const HELP = `./scripts/test [KIND]
   scenario                   real processes and real clients
   tempest SERVICE            OpenStack's own tests against a service
   all                        everything that exists: quick, with the power cut at 200 points of a real file system instead of 20,
-                             64 uploads and downloads of 128 MiB at once, one of 5 GiB, more ways in which disks fill up and fail
+                             64 uploads and downloads of 128 MiB at once, one of 5 GiB, more ways in which disks fill up and fail and in which
+                             networks are cut, thousands of files by each client instead of hundreds
 `;
 
 /** Points at which `storage-node/scenarios/power-loss.test.ts` cuts the power in `all`: some six minutes. */

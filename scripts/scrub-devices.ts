@@ -3,30 +3,45 @@ import { type ClusterConfig, LOCAL_NODE, loadConfig } from "../common/config.ts"
 import { RingsteadError } from "../common/errors.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { RingDevice } from "../ring/device.ts";
+import { loadBaseRing } from "../ring/base-ring.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
-import { StorageNodeConnections } from "../storage-node/client.ts";
+import { DeviceClient, StorageNodeConnections } from "../storage-node/client.ts";
 import { OperatorPeer } from "../storage-node/daemons/scrubber-peer.ts";
 import type { Space } from "../storage-node/wire.ts";
 import { deviceGroupsOf } from "./installation.ts";
 import { readSupervisorState } from "./supervisor.ts";
 
+/** A device named as `node/device`. */
+export const placeOfId = (id: string): Pick<RingDevice, "device" | "node"> => {
+  const slash = id.indexOf("/");
+  return { node: id.slice(0, slash), device: id.slice(slash + 1) };
+};
+
 /** The devices of an installation, as commands ask them. Disposal closes the connections. */
 export class InstallationDevices implements Disposable {
   readonly config: ClusterConfig;
   readonly rings: Readonly<Record<Space, Ring>>;
+  /** Those by which partitions that were never moved are kept. */
+  readonly bases: Readonly<Record<Space, Ring>>;
   readonly #connections: StorageNodeConnections;
 
   /** Errors: "invalid-config", those of ring files and of the cluster key. */
-  constructor(paths: RuntimePaths) {
-    const known = readSupervisorState(paths);
-    this.config = loadConfig(paths.dataDir, known?.config.node ?? LOCAL_NODE);
+  constructor(
+    paths: RuntimePaths,
+    config = loadConfig(paths.dataDir, readSupervisorState(paths)?.config.node ?? LOCAL_NODE),
+  ) {
+    this.config = config;
     this.rings = {
       account: loadRing(paths.ringFile("account")),
       container: loadRing(paths.ringFile("container")),
       object: loadRing(paths.ringFile("object-0")),
     };
-    const { config } = this;
+    this.bases = {
+      account: loadBaseRing(paths.ringFile("account")),
+      container: loadBaseRing(paths.ringFile("container")),
+      object: loadBaseRing(paths.ringFile("object-0")),
+    };
     const deviceGroups = deviceGroupsOf(config);
     this.#connections = new StorageNodeConnections({ config, paths, clusterKey: readClusterKey(paths), deviceGroups });
     for (const ring of Object.values(this.rings)) this.#connections.checkKnown(ring.devices);
@@ -53,11 +68,24 @@ export class InstallationDevices implements Disposable {
     throw new RingsteadError("usage", `there is no device "${name}"; there are ${known.join(", ")}`);
   }
 
+  /** Takes `node/device`. */
+  nameOfId(id: string): string {
+    return this.nameOf(placeOfId(id));
+  }
+
   nameOf({ node, device }: Pick<RingDevice, "node" | "device">): string {
     return node === this.config.node ? device : `${node}/${device}`;
   }
 
-  peer(device: RingDevice): OperatorPeer {
+  /** Those that rings name, and those that they named at the beginning: who may know who keeps a partition. */
+  everybody(): DeviceClient[] {
+    const rings = [...Object.values(this.rings), ...Object.values(this.bases)];
+    const devices = rings.flatMap((ring) => ring.devices.filter((one) => one !== undefined));
+    const byId = new Map(devices.map((one) => [`${one.node}/${one.device}`, one]));
+    return [...byId.values()].map((one) => new DeviceClient(this.#connections.of(one), one.device));
+  }
+
+  peer(device: Pick<RingDevice, "device" | "node">): OperatorPeer {
     return new OperatorPeer(this.#connections.of(device), device.device);
   }
 

@@ -125,10 +125,14 @@ const CONSEQUENCE_OF: Readonly<Record<string, string>> = {
   "storage-node": "its devices answer nothing; reads and writes go on where a quorum of others is there",
 };
 
-const writeFindings = (paths: RuntimePaths, config: ClusterConfig, devices: readonly DeviceStatus[]): Finding[] => {
+const writeFindings = async (
+  paths: RuntimePaths,
+  config: ClusterConfig,
+  devices: readonly DeviceStatus[],
+): Promise<Finding[]> => {
   const consequence = "writes there are answered 503, and nothing of them is lost";
   try {
-    const refused = refusedWrites(paths, config, devices);
+    const refused = await refusedWrites(paths, config, devices);
     return refused === undefined ? [] : [problem(refused.reason, consequence, refused.remedy)];
   } catch (thrown) {
     return [problem(messageOf(thrown), "nobody knows where replicas lie", "ringstead restore a backup of the rings")];
@@ -168,7 +172,7 @@ export const statusOf = async (
   const services = config === undefined || !isCurrent ? [] : await servicesOf(config, processes);
   if (isCurrent) findings.push(...processes.flatMap(processFindings));
   findings.push(...deviceFindings(devices, config?.replicas ?? 1, otherNodes(paths, config?.node ?? LOCAL_NODE)));
-  if (isCurrent && config !== undefined) findings.push(...writeFindings(paths, config, devices));
+  if (isCurrent && config !== undefined) findings.push(...(await writeFindings(paths, config, devices)));
   for (const { service, reason } of services) {
     if (reason === undefined) continue;
     const log = `see DIR/logs/${service === "object" ? "proxy" : "control"}.log`;

@@ -11,11 +11,11 @@ import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder
 import { version } from "../common/version.ts";
 import { devicesOf } from "./device-status.ts";
 import { HeldListeners } from "./held-listeners.ts";
-import { exportProcesses, watchExports } from "./export-processes.ts";
+import { endFromAbove, exportProcesses, watchExports } from "./export-processes.ts";
 import { ALL_ROLES, isOptionalRole, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
-import { endProcesses, type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
+import { type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
 import { type ReadyFile, readyFile, type Unavailable, writeReadyFiles } from "./ready-file.ts";
 import { refusedWrites } from "./refused-writes.ts";
 import { serveRestarts } from "./rolling-restart.ts";
@@ -50,7 +50,7 @@ export type AdoptedProcess = ProcessIdentity & { readonly role: string };
 
 /** Asks a supervisor to stop as SIGTERM does, but to leave exports and guests running. */
 export const KEEP_RUNNING_SIGNAL = "SIGUSR2";
-const KEPT_ROLE = /^(?:export:.+|guest:.+|tgtd)$/;
+const KEPT_ROLE = /^(?:export:.+|iscsi:.+|guest:.+|tgtd)$/;
 
 /** Reads DIR/supervisor.json; undefined where there is none that can be read. */
 export const readSupervisorState = (paths: RuntimePaths): SupervisorState | undefined => {
@@ -80,7 +80,7 @@ export const keptProcesses = (paths: RuntimePaths): AdoptedProcess[] =>
 /** Stops what a killed supervisor left running; with `keep` not its exports and guests. Resolves with how many were stopped. */
 export const stopOrphans = async (paths: RuntimePaths, graceMs: number, keep: boolean): Promise<number> => {
   const orphans = livingProcesses(paths).filter(({ role }) => !keep || !KEPT_ROLE.test(role));
-  await endProcesses(orphans, graceMs);
+  await endFromAbove(orphans, graceMs);
   return orphans.length;
 };
 
@@ -124,7 +124,7 @@ const limitedServices = async ({ paths, prepared, processes }: Running): Promise
   const storageNodes = snapshots.filter(({ role }) => role === "storage-node");
   if (storageNodes.length === 0) return away;
   const names = storageNodes.flatMap(({ state, processRole }) => (state === "ready" ? [processRole] : []));
-  const refused = refusedWrites(paths, prepared.config, await devicesOf(paths, prepared.config.devices, names));
+  const refused = await refusedWrites(paths, prepared.config, await devicesOf(paths, prepared.config.devices, names));
   return refused === undefined ? away : [...away, refused];
 };
 
@@ -309,7 +309,7 @@ export const supervise = async (
     rmSync(paths.readyJson, { force: true });
     await stopAll(processes, log);
     if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL)
-      await endProcesses([...adopted, ...exportProcesses(paths)], DRAIN_MS);
+      await endFromAbove([...adopted, ...exportProcesses(paths)], DRAIN_MS);
     log.info("stopped");
   }
 };

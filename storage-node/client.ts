@@ -10,6 +10,7 @@ import {
   type AcceptReply,
   type Configuration,
   EPOCHS_LIMIT,
+  type EpochsPage,
   HeaderReader,
   LIST_LIMIT,
   type ListQuery,
@@ -31,7 +32,6 @@ import {
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
   METHOD_UNSETTLED,
-  type MovedPartition,
   type Name,
   packConfiguration,
   type PartitionPlace,
@@ -376,17 +376,15 @@ export class DeviceClient {
    * One page of the partitions of a ring that were ever moved, as the device knows them, from a number on; `next`: where the next page begins. Nothing where its
    * stamp is still the one that was `heard`.
    */
-  epochs(
-    space: Space,
-    partitionPower: number,
-    from: number,
-    heard: string,
-    timeoutMs: number,
-  ): Promise<{ readonly moved: readonly MovedPartition[]; readonly next: number | undefined; readonly stamp: string }> {
+  epochs(space: Space, partitionPower: number, from: number, heard: string, timeoutMs: number): Promise<EpochsPage> {
     const header = [METHOD_EPOCHS, this.device, spaceCode(space), partitionPower, from, heard];
     return this.#promise(header, undefined, timeoutMs, (reader) => {
       const moved = reader.list(EPOCHS_LIMIT).map(unpackMoved);
-      return { moved, next: reader.isNull() ? undefined : reader.count(), stamp: reader.text() };
+      const next = reader.isNull() ? undefined : reader.count();
+      const stamp = reader.text();
+      const identity = reader.any();
+      const baseIdentity = typeof identity === "string" ? identity : undefined;
+      return { moved, next, stamp, baseIdentity, isVoting: reader.flag() };
     });
   }
 

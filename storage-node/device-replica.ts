@@ -20,10 +20,14 @@ import {
 } from "./core/register.ts";
 import { admitToContainer } from "./core/row-admission.ts";
 import type { BodyReference, DeviceEngine, Entry, Mutation, NewBody } from "./engine/device-engine.ts";
+import { LentBodies } from "./lent-bodies.ts";
 import { type EpochState, type EpochUse, sinceOf } from "./core/partition-epoch.ts";
 import { decideInstall } from "./core/repair.ts";
 import type { PartitionPlace } from "./wire.ts";
+import { type Marks, ReclaimMarks } from "./reclaim-marks.ts";
+import { ReplicaReclaim } from "./replica-reclaim.ts";
 import { erasePartition } from "./partition-erasure.ts";
+import { PartitionArrivals } from "./partition-arrivals.ts";
 import { PartitionEpochs } from "./partition-epochs.ts";
 import { RowSpace } from "./row-space.ts";
 import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
@@ -80,11 +84,16 @@ type Confirmation = { readonly name: Name; readonly version: Ballot; readonly is
  * the engine shows applied mutations before they are synced.
  */
 export class DeviceReplica {
+  /** Bodies that are read piece by piece. */
+  readonly lent = new LentBodies();
   readonly engine: DeviceEngine;
   readonly votes: Votes;
   readonly epochs: PartitionEpochs;
+  readonly deletions: ReplicaReclaim;
   readonly #clock: Clock;
   readonly #rows: RowSpace;
+  readonly #arrivals: PartitionArrivals;
+  readonly #marks: ReclaimMarks;
   readonly #memory = new Map<string, VolatileRegister>();
   readonly #confirmed = new Map<string, Confirmation>();
   /** Names accepted here since the start and not confirmed, oldest first ([B7]); what does not fit is found by the scan. */
@@ -98,6 +107,7 @@ export class DeviceReplica {
   /**
    * @param votes where it answers as a replica; else only those ask it that repair
    * @param epochs who else keeps its partitions
+   * @param marks how late deletions were that it has removed
    */
   constructor(
     engine: DeviceEngine,
@@ -105,12 +115,23 @@ export class DeviceReplica {
     seeds: readonly [bigint, bigint],
     votes = Votes.recorded(engine, clock),
     epochs = PartitionEpochs.none(engine),
+    marks = new ReclaimMarks(),
   ) {
+    this.#marks = marks;
     this.engine = engine;
     this.votes = votes;
     this.epochs = epochs;
     this.#clock = clock;
     this.#rows = new RowSpace(engine, seeds);
+    this.deletions = new ReplicaReclaim({
+      engine,
+      marks,
+      rows: this.#rows,
+      stored: (key, id) => this.#stored(key, id)?.register,
+      forget: (id) => void this.#confirmed.delete(id),
+      enter: (place, epoch) => void this.#enter(nameIn(place), epoch, "vote"),
+    });
+    this.#arrivals = new PartitionArrivals(engine, epochs, (place) => this.#noteErased(place));
     const ceiling = engine.get(CEILING_KEY);
     this.#ceiling =
       ceiling === undefined ? TIMESTAMP_ZERO : (Buffer.from(ceiling.value).toString("latin1") as HybridTimestamp);
@@ -137,12 +158,12 @@ export class DeviceReplica {
       body: proposal.body === "none" || proposal.body === "keep" ? proposal.body : ("given" as const),
     };
     const epochFloor = partition?.configuration.floor;
-    const decision = decideAccept(stored?.register, memory, this.#floor, version, ballot, record, epochFloor);
+    const decision = decideAccept(stored?.register, memory, this.#ownFloor(name), version, ballot, record, epochFloor);
     switch (decision.kind) {
       case "refused": {
         await this.engine.durable(key);
-        const fates = this.#fates(id, key, own, partition);
-        return { kind: "refused", seen: decision.seen, floor: this.#floorIn(partition), fates };
+        const fates = this.#fates(name, id, key, own, partition);
+        return { kind: "refused", seen: decision.seen, floor: this.#floorIn(name, partition), fates };
       }
       case "nodata":
         return { kind: "nodata" };
@@ -183,9 +204,9 @@ export class DeviceReplica {
     this.#checkClock(ballot);
     const { key, id } = placeOf(name);
     const stored = this.#stored(key, id);
-    const floor = this.#floorIn(partition);
+    const floor = this.#floorIn(name, partition);
     const decision = decidePrepare(stored?.register, this.#memory.get(id), floor, ballot);
-    const fates = this.#fates(id, key, own, partition);
+    const fates = this.#fates(name, id, key, own, partition);
     if (decision.kind === "refused") {
       await this.engine.durable(key);
       return { kind: "refused", seen: decision.seen, floor, fates };
@@ -282,9 +303,12 @@ export class DeviceReplica {
     // It was asked for before the partition went elsewhere, and would stay here for nobody ([E3]).
     if (!this.#keeps(name)) return "skip";
     const partition = this.epochs.of(name.space, name.hash32);
+    // The others are about to remove it too ([E2]).
+    if (stored === undefined && pulled.isTombstone && timestampIn(pulled.ballot) <= this.#marksOf(name).registers)
+      return "skip";
     const isMember = partition === undefined || isVoter(partition, this.epochs.self);
     const isVoting = isMember && this.votes.votesIn(name.space, name.hash32);
-    const floor = this.#floorIn(partition);
+    const floor = this.#floorIn(name, partition);
     const decision = decideInstall(stored?.register, this.#memory.get(id), floor, pulled, isVoting);
     if (decision !== "install" || stored === undefined || stored.body.kind === "none") return decision;
     const isSameBody = !stored.register.isTombstone && stored.register.bodyVersion === pulled.bodyVersion;
@@ -368,8 +392,8 @@ export class DeviceReplica {
   }
 
   /** Takes rows that were pulled from another replica, if it keeps the partition still; `owner` names the life that they belong to. Resolves after the sync. */
-  async installRows(owner: Name, rows: readonly Row[]): Promise<void> {
-    if (this.#keeps(owner)) await this.#rows.putAll(owner, rows);
+  async installRows(owner: Name, rows: readonly Row[], check: () => void = () => {}): Promise<void> {
+    if (this.#keeps(owner)) await this.#rows.putAll(owner, rows, this.#marksOf(owner).rows, check);
   }
 
   /** Whether more confirmations wait than may. */
@@ -398,10 +422,11 @@ export class DeviceReplica {
 
   async row(owner: Name, incarnation: Incarnation, row: Row, epoch = 0): Promise<RowReply> {
     this.#enter(owner, epoch, "store");
-    if (owner.space !== "container") return this.#rows.put(owner, row);
+    const mark = this.#marksOf(owner).rows;
+    if (owner.space !== "container") return this.#rows.put(owner, row, mark);
     // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
     const admitted = this.#admit(owner, incarnation);
-    const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row) : undefined;
+    const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row, mark) : undefined;
     const durable = this.engine.durable(placeOf(owner).key);
     const [reply] = durable === undefined ? [stored] : await Promise.all([stored, durable]);
     return reply ?? { kind: admitted === "open" ? "moved" : admitted };
@@ -456,37 +481,56 @@ export class DeviceReplica {
     return { register, body: entry.body };
   }
 
-  #fates(id: string, key: Uint8Array, versions: readonly Ballot[], partition: EpochState | undefined): Fate[] {
+  #fates(
+    name: Name,
+    id: string,
+    key: Uint8Array,
+    versions: readonly Ballot[],
+    partition: EpochState | undefined,
+  ): Fate[] {
     const stored = this.#stored(key, id)?.register;
-    const floor = partition === undefined ? this.#floor : maxTimestamp(this.#floor, partition.fateFloor);
+    const own = this.#ownFloor(name);
+    const floor = partition === undefined ? own : maxTimestamp(own, partition.fateFloor);
     return versions.map((version) => fateOf(stored, this.#memory.get(id), floor, version));
   }
 
   /** Lets a message in where this device is a member in its epoch, and votes if that is asked for. Errors (thrown): those of `PartitionEpochs.admit`. */
   #enter(name: Name, epoch: number, use: EpochUse): EpochState | undefined {
+    if (this.#arrivals.isClearing(name)) throw new RingsteadError("device-joining", "this replica begins anew here");
     const partition = this.epochs.admit(name, epoch, use);
     if (partition === undefined || isVoter(partition, this.epochs.self)) this.votes.require(name.space, name.hash32);
     return partition;
   }
 
   /** Whether its partition was not moved away: what is left of it here is for nobody to finish. */
-  #keeps({ hash32, space }: Name): boolean {
-    const partition = this.epochs.of(space, hash32);
+  #keeps(name: Name): boolean {
+    if (this.#arrivals.isClearing(name)) return false;
+    const partition = this.epochs.of(name.space, name.hash32);
     return partition === undefined || sinceOf(partition.configuration, this.epochs.self) !== undefined;
   }
 
   /** Ballots at or below it are refused. */
-  #floorIn(partition: EpochState | undefined): HybridTimestamp {
-    return partition === undefined ? this.#floor : maxTimestamp(this.#floor, partition.configuration.floor);
+  #floorIn(name: Name, partition: EpochState | undefined): HybridTimestamp {
+    const floor = this.#ownFloor(name);
+    return partition === undefined ? floor : maxTimestamp(floor, partition.configuration.floor);
+  }
+
+  /** That of this device: of its restarts, of what it forgot, and of what it removed. */
+  #ownFloor({ hash32, space }: Name): HybridTimestamp {
+    return maxTimestamp(this.#floor, this.#marks.of(space, hash32).registers);
+  }
+
+  #marksOf({ hash32, space }: Name): Marks {
+    return this.#marks.of(space, hash32);
   }
 
   #leaveUnsettled(id: string, name: Name): void {
-    if (name.path !== CONFIGURATION_PATH && this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
+    if (this.#unsettled.size < UNSETTLED_NAMES_LIMIT) this.#unsettled.set(id, name);
   }
 
-  /** Takes a configuration that was decided, if it is a newer one. Resolves, when that is durable, with the one that it has then. */
+  /** Takes a configuration that was decided, if it is a newer one. Resolves, when that is durable, with the one that it has then. Errors: those of `PartitionArrivals`. */
   async configure(place: PartitionPlace, configuration: Configuration): Promise<Configuration> {
-    return (await this.epochs.change(place, { kind: "configure", configuration })).configuration;
+    return this.#arrivals.configure(place, configuration);
   }
 
   /**
@@ -494,7 +538,7 @@ export class DeviceReplica {
    * this epoch exceeds. Errors: "epoch-behind", "epoch-ahead", "device-joining".
    */
   async seal(place: PartitionPlace, epoch: number): Promise<HybridTimestamp> {
-    const name = configurationName(place.space, place.partition * 2 ** (32 - place.partitionPower));
+    const name = nameIn(place);
     this.#enter(name, epoch, "vote");
     await this.epochs.change(place, { kind: "seal", epoch });
     // Another epoch may have come meanwhile.
@@ -520,9 +564,13 @@ export class DeviceReplica {
     try {
       return await erasePartition(this.engine, place, check);
     } finally {
-      this.#rows.forget(place);
-      this.epochs.noteReleased();
+      this.#noteErased(place);
     }
+  }
+
+  #noteErased(place: PartitionPlace): void {
+    this.#rows.forget(place);
+    this.epochs.noteReleased();
   }
 
   #remember(id: string): VolatileRegister {
@@ -575,6 +623,10 @@ const lifeOf = (owner: Name, incarnation: Incarnation): Name => {
 
 let lastLife: { readonly owner: Name; readonly incarnation: Incarnation; readonly life: Name } | undefined;
 
+/** A name in a partition: that of its configuration. */
+const nameIn = ({ partition, partitionPower, space }: PartitionPlace): Name =>
+  configurationName(space, partition * 2 ** (32 - partitionPower));
+
 /** Where a register lies, as key and as text. One message asks several devices about one name, one after the other. */
 const placeOf = (name: Name): { readonly key: Buffer; readonly id: string } => {
   if (lastPlace?.name !== name) {
@@ -603,9 +655,9 @@ const isContainer = ({ path, space }: Name): boolean => space === "container" &&
 const isVoter = ({ configuration }: EpochState, self: string): boolean =>
   configuration.old.some(({ id }) => id === self);
 
-/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). Configurations are their mover's. */
+/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). */
 const isUnsettled = (name: Name, register: StoredRegister): boolean =>
-  (register.state === "accepted" && name.path !== CONFIGURATION_PATH) ||
+  register.state === "accepted" ||
   (isContainer(name) &&
     !register.isTombstone &&
     register.state === "confirmed" &&

@@ -1,7 +1,7 @@
 import type { Ballot } from "../common/ballot.ts";
 import { codeOf, RingsteadError } from "../common/errors.ts";
 import { PARTS_LIMIT } from "../common/rpc/frame.ts";
-import type { RpcHandler, RpcReply } from "../common/rpc/server.ts";
+import type { BegunWork, RpcHandler, RpcReply } from "../common/rpc/server.ts";
 import { explain, type OperatorAnswer, scrub } from "./daemons/scrubber-operations.ts";
 import type { DeviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import type { DeviceReplica } from "./device-replica.ts";
@@ -13,6 +13,7 @@ import {
   entries,
   epoch,
   fetch,
+  reclaim,
   type RepairAnswer,
   seal,
 } from "./repair/repair-operations.ts";
@@ -44,6 +45,7 @@ import {
   METHOD_CONFIGURE,
   METHOD_SEAL,
   METHOD_RELEASE,
+  METHOD_RECLAIM,
   METHOD_SCRUB,
   METHOD_EXPLAIN,
   packFates,
@@ -309,6 +311,7 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_SEAL]: repairing(seal),
   [METHOD_EPOCHS]: repairing(epochs),
   [METHOD_RELEASE]: repairing(release),
+  [METHOD_RECLAIM]: repairing(reclaim),
   [METHOD_SCRUB]: operating(scrub),
   [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:
@@ -334,6 +337,19 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
     };
   },
 };
+
+const UPLOAD_METHODS: ReadonlySet<unknown> = new Set([
+  METHOD_STAGE_WRITE,
+  METHOD_STAGE_SEAL,
+  METHOD_STAGE_ABANDON,
+  METHOD_ACCEPT,
+]);
+
+/** Uploads of large bodies, which nobody can begin anew but the client. */
+export const begunUploads = (devices: ReadonlyMap<string, ServedDevice>): BegunWork => ({
+  isUnderWay: () => [...devices.values()].some(({ staging }) => staging.count > 0),
+  admits: ([method]) => UPLOAD_METHODS.has(method),
+});
 
 /**
  * Routes a message to its devices: `[method, device or devices, …]`; each answers with its part.

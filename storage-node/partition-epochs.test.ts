@@ -6,7 +6,14 @@ import { DeviceReplica } from "./device-replica.ts";
 import { MemoryDevice } from "./engine/memory-device.ts";
 import { type FirstMembers, PartitionEpochs } from "./partition-epochs.ts";
 import { EPOCH_KEYS } from "./store/keys.ts";
-import { type Configuration, HeaderReader, type Name, type Proposal, unpackConfiguration } from "./wire.ts";
+import {
+  type Configuration,
+  configurationName,
+  HeaderReader,
+  type Name,
+  type Proposal,
+  unpackConfiguration,
+} from "./wire.ts";
 
 const NOW_MS = 1_700_000_000_000;
 const SELF = "n/b";
@@ -127,6 +134,19 @@ test("what is left where a partition was moved away is for nobody to finish", as
   await replica.configure(PLACE, away);
   expect(replica.lately(NOW_MS + 1).registers).toEqual([]);
   expect((await replica.unsettled(new Uint8Array(), NOW_MS + 1)).registers).toEqual([]);
+});
+
+test("a configuration that nobody confirmed is reported to be finished, like any other register [B7]", async () => {
+  const device = new MemoryDevice(queueMicrotask);
+  const replica = await opened(device);
+  const name = configurationName("object", 0x3000_0000);
+  expect((await accept(replica, ballot(0), 0, name)).kind).toBe("accepted");
+  expect(replica.lately(NOW_MS + 1).registers.map((one) => one.name)).toEqual([name]);
+  // And after a restart.
+  const again = await opened(device.afterCrash());
+  expect((await again.unsettled(new Uint8Array(), NOW_MS + 1)).registers.map((one) => one.name)).toEqual([name]);
+  again.confirm(name, ballot(0), false);
+  expect((await again.unsettled(new Uint8Array(), NOW_MS + 1)).registers).toEqual([]);
 });
 
 const ROW = { name: "r", version: ballot(0), isDeleted: false, objects: 1, bytes: 5, payload: new Uint8Array() };

@@ -13,12 +13,15 @@ import {
 import type { DeviceEngine, ScannedEntry } from "./engine/device-engine.ts";
 import type { PartitionPlace } from "./wire.ts";
 import { decodeEpochState, encodeEpochState } from "./store/epoch-format.ts";
-import { EPOCH_KEYS, epochKey, placeOfEpochKey } from "./store/keys.ts";
+import { EPOCH_KEYS, epochKey, placeOfPartitionKey } from "./store/keys.ts";
 import { CONFIGURATION_PATH, type Configuration, type Name, packConfiguration, type Space } from "./wire.ts";
 
-/** Who keeps partitions that were never moved: `node/device` of each. */
+/** Who keeps partitions that were never moved: `node/device` of each; `identity` tells that ring from others. */
 export type FirstMembers = Readonly<
-  Record<Space, { readonly partitionPower: number; idsOf(partition: number): readonly string[] }>
+  Record<
+    Space,
+    { readonly partitionPower: number; idsOf(partition: number): readonly string[]; readonly identity?: string }
+  >
 >;
 
 /** Entries that are read at once when a device is opened. */
@@ -77,7 +80,7 @@ export class PartitionEpochs {
   ): PartitionEpochs {
     const epochs = new PartitionEpochs(engine, self, first);
     for (const { key, value } of entries) {
-      const place = placeOfEpochKey(key);
+      const place = placeOfPartitionKey(key);
       epochs.#requirePower(place);
       epochs.#set(place, decodeEpochState(value));
     }
@@ -143,6 +146,11 @@ export class PartitionEpochs {
     return first[partition] === IS_FIRST;
   }
 
+  /** The partition in which a name lies. */
+  partitionOf(space: Space, hash32: number): number {
+    return hash32 >>> this.#spaces[space].shift;
+  }
+
   /** The partition's state, that of the ring where it was never moved. */
   stateOf({ partition, space }: PartitionPlace): EpochState {
     return this.#spaces[space].states.get(partition) ?? firstState(this.self, this.#firstOf(space, partition));
@@ -163,6 +171,18 @@ export class PartitionEpochs {
     if (place.partitionPower !== this.#first[place.space].partitionPower) return false;
     const { configuration } = this.stateOf(place);
     return configuration.old.length > 0 && sinceOf(configuration, id) === undefined;
+  }
+
+  /** Tells the ring by which this device knows who kept partitions at the beginning from others. */
+  baseIdentityOf(space: Space): string | undefined {
+    return this.#first[space].identity;
+  }
+
+  /** Whether this device is, was or is to be a member of a partition, by what it knows or by that configuration. */
+  concerns(place: PartitionPlace, told: Configuration): boolean {
+    const known = this.stateOf(place).configuration;
+    const first = this.#firstOf(place.space, place.partition);
+    return [known, first, told].some((one) => sinceOf(one, this.self) !== undefined);
   }
 
   /** Partitions that were ever moved. */

@@ -41,6 +41,7 @@ const nodeOf = async (node: string, rings: SpaceRings, isNew: boolean, nodes: Ma
     device: "d1",
     replica,
     rings,
+    circle: () => ({ required: [...nodes.keys()].map((name) => `${name}/d1`), others: [] }),
     peerOf: (place) => new LocalSource(nodes.get(place.node)!.replica),
     pace: UNPACED,
     clock,

@@ -1,5 +1,7 @@
 import { RingsteadError, codeOf } from "../common/errors.ts";
+import { type Ballot, maxTimestamp, timestampIn } from "../common/ballot.ts";
 import { xxh64OfString } from "../common/hash.ts";
+import { type HybridTimestamp, TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
 import { decideRow } from "./core/row-admission.ts";
 import type { DeviceEngine, Mutation, ScanRange, ScannedEntry } from "./engine/device-engine.ts";
 import { COUNTERS_BYTES, type Counters, decodeCounters, encodeCounters, noCounters } from "./store/counters-format.ts";
@@ -46,11 +48,13 @@ export class RowSpace {
   /**
    * Stores a row and the statistics it changes in one commit. Resolves after the sync; a refused commit leaves the statistics as they
    * were. The counters' record is written once per batch of the log, however many rows of the batch change it.
+   *
+   * @param mark [E5]: at or below it a row is taken only where one of its name is held
    */
-  async put(owner: Name, row: Row): Promise<RowReply> {
+  async put(owner: Name, row: Row, mark: HybridTimestamp = TIMESTAMP_ZERO): Promise<RowReply> {
     const id = idOf(owner);
     const statistics = this.#statisticsOf(owner, id);
-    const { reply, stored, mutations, count } = this.#change(owner, id, statistics.counters, row);
+    const { reply, stored, mutations, count } = this.#change(owner, id, statistics.counters, row, mark);
     if (count === undefined) {
       const durable = this.#durable(stored);
       if (durable !== undefined) await durable;
@@ -63,11 +67,19 @@ export class RowSpace {
 
   /**
    * Stores rows of one owner, some hundred in a commit; each is decided in the turn in which it is applied. Resolves when all of them
-   * are synced.
+   * are synced. They are another replica's, and come late where this one lacks them: live ones are taken whatever the `mark`, deleted ones are about to go there.
+   *
+   * @param check called in the turn of each commit; what it throws ends it there
    */
-  async putAll(owner: Name, rows: readonly Row[]): Promise<void> {
+  async putAll(
+    owner: Name,
+    rows: readonly Row[],
+    mark: HybridTimestamp = TIMESTAMP_ZERO,
+    check: () => void = () => {},
+  ): Promise<void> {
     const id = idOf(owner);
     for (let at = 0; at < rows.length; ) {
+      check();
       const statistics = this.#statisticsOf(owner, id);
       const mutations: Mutation[] = [];
       const counts: (() => void)[] = [];
@@ -79,7 +91,7 @@ export class RowSpace {
         at += 1;
         names.add(row.name);
         bytes += row.payload.length + row.name.length + ROW_OVERHEAD_BYTES;
-        const change = this.#change(owner, id, statistics.counters, row);
+        const change = this.#change(owner, id, statistics.counters, row, row.isDeleted ? mark : TIMESTAMP_ZERO);
         if (change.count === undefined) durable = this.#durable(change.stored) ?? durable;
         else {
           mutations.push(...change.mutations);
@@ -109,13 +121,14 @@ export class RowSpace {
     id: string,
     counters: Counters,
     row: Row,
+    mark: HybridTimestamp,
   ): { reply: RowReply; stored: readonly Uint8Array[]; mutations: Mutation[]; count: (() => void) | undefined } {
     const liveKey = rowKey(owner, row.name, false);
     const deletedKey = row.isDeleted || counters.deletedRows > 0 ? rowKey(owner, row.name, true) : undefined;
     const live = this.#rowAt(liveKey, row.name, false);
     const deleted =
       deletedKey !== undefined && counters.deletedRows > 0 ? this.#rowAt(deletedKey, row.name, true) : undefined;
-    const change = decideRow(live, deleted, row);
+    const change = decideRow(live, deleted, row, mark);
     const mutations: Mutation[] = [];
     if (!change.stores) {
       const stored = deletedKey === undefined ? [liveKey] : [liveKey, deletedKey];
@@ -133,6 +146,38 @@ export class RowSpace {
       if (row.isDeleted !== (deleted !== undefined)) counters.deletedRows += row.isDeleted ? 1 : -1;
     };
     return { reply: change.reply, stored: [], mutations, count };
+  }
+
+  /** The version of the later one of the two rows of a name; undefined where there is none. */
+  versionOf(owner: Name, name: string): Ballot | undefined {
+    const versions = [false, true].flatMap((isDeleted) => {
+      const row = this.#rowAt(rowKey(owner, name, isDeleted), name, isDeleted);
+      return row === undefined ? [] : [row.version];
+    });
+    return versions.toSorted().at(-1);
+  }
+
+  /** What takes deleted rows away that are still there in that version: to be applied in this turn. `highest` of their timestamps. */
+  removal(rows: readonly { readonly owner: Name; readonly name: string; readonly ballot: Ballot }[]): {
+    readonly mutations: readonly Mutation[];
+    readonly count: number;
+    readonly highest: HybridTimestamp;
+  } {
+    const deletions: Mutation[] = [];
+    const counts = new Map<Statistics, number>();
+    let highest = TIMESTAMP_ZERO;
+    for (const { ballot, name, owner } of rows) {
+      const key = rowKey(owner, name, true);
+      if (this.#rowAt(key, name, true)?.version !== ballot) continue;
+      const statistics = this.#statisticsOf(owner, idOf(owner));
+      counts.set(statistics, (counts.get(statistics) ?? 0) + 1);
+      highest = maxTimestamp(highest, timestampIn(ballot));
+      deletions.push({ kind: "delete", key });
+    }
+    const late = [...counts].map(([statistics, count]) =>
+      lateOf(statistics, () => (statistics.counters.deletedRows -= count)),
+    );
+    return { mutations: [...deletions, ...late], count: deletions.length, highest };
   }
 
   /** The first live row, if there is one. */

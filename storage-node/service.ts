@@ -8,7 +8,7 @@ import { RpcServer } from "../common/rpc/server.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import type { ServiceContext } from "../common/service-process.ts";
 import { runWorkers, sleep } from "../common/worker.ts";
-import { loadBaseRing } from "../ring/base-ring.ts";
+import { loadBaseRing, placementIdentity } from "../ring/base-ring.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
 import { StorageNodeConnections } from "./client.ts";
@@ -16,18 +16,21 @@ import { requireBaseRings } from "./base-rings.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
 import { type DevicePlace, Replicator } from "./daemons/replicator.ts";
+import { Reclaimer } from "./daemons/reclaimer.ts";
 import { deviceUpkeep } from "./daemons/scrubber-upkeep.ts";
 import { DeviceReplica } from "./device-replica.ts";
-import { dispatcher, type ServedDevice } from "./dispatch.ts";
+import { begunUploads, dispatcher, type ServedDevice } from "./dispatch.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { openDevice } from "./engine/open-device.ts";
+import { circleOfRings } from "./hearing-circle.ts";
 import { requireMountedDisk } from "./mounted-disk.ts";
 import { type FirstMembers, PartitionEpochs } from "./partition-epochs.ts";
+import { ReclaimMarks } from "./reclaim-marks.ts";
 import { Foreground } from "./repair/foreground.ts";
 import { LocalSource } from "./repair/local-source.ts";
 import { RepairPace } from "./repair/pace.ts";
 import { recountRows } from "./repair/recount-rows.ts";
-import { noteRepairFailures, showRepair } from "./repair/repair-metrics.ts";
+import { noteRepairFailures, showReclaim, showRepair } from "./repair/repair-metrics.ts";
 import { RepairPeer, type RepairSource } from "./repair/repair-peer.ts";
 import { WatchedRepairSettings } from "./repair/repair-settings.ts";
 import { Staging } from "./staging.ts";
@@ -68,8 +71,21 @@ const firstMembersOf = (rings: Readonly<Record<Space, Ring>>): FirstMembers => {
   const of = (ring: Ring): FirstMembers["object"] => ({
     partitionPower: ring.partitionPower,
     idsOf: (partition) => ring.primaries(partition).map(({ device, node }) => `${node}/${device}`),
+    identity: placementIdentity(ring),
   });
   return { account: of(rings.account), container: of(rings.container), object: of(rings.object) };
+};
+
+const powersOf = ({ account, container, object }: Readonly<Record<Space, Ring>>): Readonly<Record<Space, number>> => ({
+  account: account.partitionPower,
+  container: container.partitionPower,
+  object: object.partitionPower,
+});
+
+/** A device named as `node/device`. */
+const placeOf = (id: string): DevicePlace => {
+  const slash = id.indexOf("/");
+  return { node: id.slice(0, slash), device: id.slice(slash + 1) };
 };
 
 /** A node of a cluster that begins has its votes in a moment, if the others are there: whoever waits for it to be ready finds them. */
@@ -105,7 +121,8 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       await requireBaseRings(engine, rings);
       const votes = await Votes.opened(engine, systemClock, isFounding);
       if (votes.isNewcomer) await recountRows(engine, seeds);
-      const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs);
+      const marks = await ReclaimMarks.opened(engine);
+      const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs, marks);
       if (votes.isNewcomer)
         log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
       devices.set(device, { replica, staging: new Staging(engine) });
@@ -134,6 +151,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       dispatch(header, body, foreground.watched(header, reply));
     },
     log,
+    { begunWork: begunUploads(devices) },
   );
   await server.listen(paths.socket(context.role));
   const forOthers = rpcListenAddress(config, "storage-node");
@@ -146,9 +164,13 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     const own = peer.node === config.node ? devices.get(peer.device) : undefined;
     return own === undefined ? new RepairPeer(connections.of(peer), peer.device) : new LocalSource(own.replica);
   };
+  const circle = circleOfRings(
+    RING_NAMES.map((name) => paths.ringFile(name)),
+    Object.values(rings),
+  );
   const replicators = [...devices].map(([device, { replica }]) => {
     const onFailure = noteRepairFailures(metrics, device, systemClock);
-    const parts = { node: config.node, device, replica, rings, peerOf, clock: systemClock, log, onFailure };
+    const parts = { node: config.node, device, replica, rings, circle, peerOf, clock: systemClock, log, onFailure };
     const replicator = new Replicator({ ...parts, pace: pace.ofDevice() });
     showRepair(metrics, device, replicator);
     return replicator;
@@ -173,6 +195,19 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     });
     return [served.upkeep.healer, served.upkeep.scrubber];
   });
+  const reclaimers = [...devices].map(([device, { replica }]) => {
+    const reclaimer = new Reclaimer({
+      device,
+      replica,
+      powers: powersOf(rings),
+      reclaimDays: config.reclaimDays,
+      peerOf: (id) => peerOf(placeOf(id)),
+      pace: pace.ofDevice(),
+      clock: systemClock,
+    });
+    showReclaim(metrics, device, reclaimer);
+    return reclaimer;
+  });
   // Nodes that only the base names may be gone by now.
   for (const name of RING_NAMES) {
     try {
@@ -186,6 +221,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     [
       ...replicators,
       ...upkeepWorkers,
+      ...reclaimers,
       housekeeper(devices, () => {
         const count = requestCount;
         requestCount = 0;

@@ -31,6 +31,9 @@ export const METHOD_SEAL = 21;
 export const METHOD_EPOCHS = 22;
 export const METHOD_RELEASE = 23;
 
+/** Between storage nodes: whether old deletions may go (PROTOCOL section 7). */
+export const METHOD_RECLAIM = 24;
+
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
 
@@ -63,6 +66,19 @@ export type MovedPartition = {
   readonly isSealed: boolean;
   /** What it holds of the partition, be it a member or not. */
   readonly entries: number;
+};
+
+/** One page of what a device knows of partitions that were ever moved. */
+export type EpochsPage = {
+  readonly moved: readonly MovedPartition[];
+  /** Where the next page begins. */
+  readonly next: number | undefined;
+  /** Another one after each change. */
+  readonly stamp: string;
+  /** Of the ring that says who kept the partitions of this space at the beginning (`ring/base-ring.ts`); an older Ringstead does not tell. */
+  readonly baseIdentity: string | undefined;
+  /** Whether the device votes wherever it keeps something: others believe what it began with then. */
+  readonly isVoting: boolean;
 };
 
 /** Most partitions of one answer to EPOCHS. */

@@ -104,3 +104,31 @@ test("once closing was proposed a retry decides on the base alone: what was prop
   expect(statusOf(decided(first.mode, OPEN, [promise(), promise()]))).toBe("closing");
   expect(statusOf(decided(first.mode, OPEN, [promise(ROW), promise(ROW)]))).toBe("closing");
 });
+
+const ended = (closedBy: Ballot, incarnation = LIFE): Register => ({
+  ...OPEN,
+  version: ballot(20),
+  ballot: ballot(20),
+  isTombstone: true,
+  metadata: encodeContainerRecord({ status: "closing", incarnation, headers: { ".closed-by": closedBy } }),
+});
+
+test.each([
+  ["its own closing was ended by somebody else", ended(ballot(9)), "deleted"],
+  ["its closing was reopened, and another deletion came after it", ended(ballot(12)), "not-empty"],
+  ["a later life was deleted meanwhile", ended(ballot(12), "2".repeat(24) as Incarnation), "unknown"],
+  ["the deletion was forgotten meanwhile", undefined, "unknown"],
+] as const)("a deletion says what became of its own closing [B3]: %s", (_title, found, answer) => {
+  const script = deleteContainer(place);
+  const first = script.next().value;
+  if (typeof first !== "object" || first.kind !== "write") throw new Error("a write comes first");
+  decided(first.mode, OPEN, [promise(), promise()]);
+  expect(script.next(established(ballot(9))).value).toMatchObject({ kind: "confirm" });
+  const end = script.next().value;
+  if (typeof end !== "object" || end.kind !== "write") throw new Error("the end is a write");
+  const tombstone = decided(end.mode, { ...OPEN, version: ballot(9) }, []);
+  if (tombstone === "stop") throw new Error("the closing stands");
+  expect(decodeContainerRecord(tombstone.metadata).headers).toEqual({ ".closed-by": ballot(9) });
+  expect(script.next({ kind: "stopped", base: found }).value).toMatchObject({ kind: "read" });
+  expect(script.next({ register: found, isSettled: true })).toEqual({ done: true, value: answer });
+});

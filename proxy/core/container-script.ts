@@ -71,6 +71,12 @@ export const accountRow = (name: string, version: Ballot, summary: RowSummary): 
 });
 
 /** With the stamp of the making, lower than every version that carries figures: where it is listed already, nothing changes. */
+/** What became of a closing. */
+type ClosingEnd = "gone" | "reopened" | "unclear" | Unavailable;
+
+/** In a tombstone's headers, where no client's are: the version of *closing* that it ends. */
+const CLOSED_BY = ".closed-by";
+
 const firstAccountRow = (name: string, incarnation: Incarnation): Row =>
   accountRow(name, (incarnation + incarnation) as Ballot, EMPTY);
 
@@ -198,7 +204,7 @@ export function* deleteContainer<S>(
     if (outcome.kind === "established" && closing !== undefined) {
       yield* confirm(place.container, outcome.version);
       const end = yield* finishClosing(place, registerOf(outcome, recordOf(closing)), outcome.liveRows);
-      if (end === "unavailable") return "unknown";
+      if (end === "unavailable" || end === "unclear") return "unknown";
       return end === "gone" ? "deleted" : "not-empty";
     }
     if (outcome.kind === "no-space") return "no-space";
@@ -216,7 +222,9 @@ function* showLiveRow<S>(
   if (found === "again" || found === "unavailable") return found;
   if (found === undefined) return "none";
   const outcome = yield* row(place.container, incarnation, found);
-  return outcome === "stored" ? "shown" : outcome === "unavailable" ? "unavailable" : "again";
+  if (outcome === "stored") return "shown";
+  // [E5]: those that lack it cannot take it from a proxy; their repair brings it.
+  return outcome === "unavailable" || outcome === "old" ? "unavailable" : "again";
 }
 
 /** The first row that is live after merging: one replica alone may have missed its deletion. */
@@ -239,33 +247,36 @@ function* finishClosing<S>(
   place: ContainerPlace<S>,
   register: Register,
   liveRows?: readonly Row[],
-): Script<S, "gone" | "reopened" | Unavailable> {
+): Script<S, ClosingEnd> {
   const closing = decodeContainerRecord(register.metadata);
   let told = liveRows;
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
     if (told === undefined) {
       const look = yield* write(place.container, finishMode(register, register.ballot), NO_INCARNATION);
       if (look.kind === "unknown") return "unavailable";
-      if (look.kind === "superseded") return yield* endOf(place, closing.incarnation);
+      if (look.kind === "superseded") return yield* endOf(place, closing.incarnation, register.version);
       if (look.kind !== "established") continue;
       yield* confirm(place.container, register.version);
       told = look.liveRows;
-      if (told === undefined) return yield* endOf(place, closing.incarnation);
+      if (told === undefined) return yield* endOf(place, closing.incarnation, register.version);
     }
     let live: Row | undefined;
     if (told.length > 0) {
       const found = yield* firstLiveRow(place, closing.incarnation);
       if (found === "unavailable") return "unavailable";
-      if (found === "again") return yield* endOf(place, closing.incarnation);
+      if (found === "again") return yield* endOf(place, closing.incarnation, register.version);
       live = found;
     }
-    const next = live === undefined ? recordOf(closing, true) : recordOf({ ...closing, status: "open" });
+    const next =
+      live === undefined
+        ? recordOf({ ...closing, headers: { ...closing.headers, [CLOSED_BY]: register.version } }, true)
+        : recordOf({ ...closing, status: "open" });
     const outcome = yield* write(
       place.container,
       { kind: "conditional", decide: (base) => (base?.version === register.version ? next : "stop") },
       NO_INCARNATION,
     );
-    if (outcome.kind === "stopped") return yield* endOf(place, closing.incarnation);
+    if (outcome.kind === "stopped") return yield* endOf(place, closing.incarnation, register.version);
     if (outcome.kind === "established") {
       if (live === undefined && !(yield* removeFromAccount(place, closing.incarnation))) return "unavailable";
       yield* confirm(place.container, outcome.version);
@@ -279,8 +290,11 @@ function* finishClosing<S>(
   return "unavailable";
 }
 
-/** Somebody else ended this closing: how? */
-function* endOf<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, "gone" | "reopened" | Unavailable> {
+/**
+ * Somebody else ended this closing: how? A tombstone says which closing it ends: of another one of the same life the container was deleted after it had been
+ * reopened, by somebody who answers for that. Where a later life, or nothing, stands there nobody knows any more.
+ */
+function* endOf<S>(place: ContainerPlace<S>, incarnation: Incarnation, version: Ballot): Script<S, ClosingEnd> {
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
     const found = yield* read(place.container);
     if (found === undefined) return "unavailable";
@@ -289,11 +303,13 @@ function* endOf<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S
       if ((yield* finishContainer(place, register)) === "unavailable") return "unavailable";
       continue;
     }
-    const record = liveRecord(register);
-    if (record === undefined || record.incarnation !== incarnation) return "gone";
+    if (register === undefined) return "unclear";
+    const record = decodeContainerRecord(register.metadata);
+    if (record.incarnation !== incarnation) return "unclear";
+    if (register.isTombstone) return record.headers[CLOSED_BY] === version ? "gone" : "reopened";
     if (record.status === "open") return "reopened";
     // Closed once more by another deletion: whoever met it first goes on with it; here it only has to be waited for.
-    if (register !== undefined && (yield* finishClosing(place, register)) === "unavailable") return "unavailable";
+    if ((yield* finishClosing(place, register)) === "unavailable") return "unavailable";
   }
   return "unavailable";
 }
@@ -365,7 +381,13 @@ function* afterFailure<S>(place: ContainerPlace<S>, outcome: WriteOutcome): Scri
 }
 
 function* listInAccount<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, boolean> {
-  return (yield* row(place.account, NO_INCARNATION, firstAccountRow(place.name, incarnation))) === "stored";
+  const outcome = yield* row(place.account, NO_INCARNATION, firstAccountRow(place.name, incarnation));
+  if (outcome !== "old") return outcome === "stored";
+  // [E5]: a version of now is none of those that may have been deleted since; what is reported later is later still.
+  const seen = yield* write(place.container, { kind: "inspect", version: undefined }, NO_INCARNATION);
+  if (seen.kind !== "inspected") return false;
+  const version = (incarnation + incarnationMadeBy(seen.ballot)) as Ballot;
+  return (yield* row(place.account, NO_INCARNATION, accountRow(place.name, version, EMPTY))) === "stored";
 }
 
 function* removeFromAccount<S>(place: ContainerPlace<S>, incarnation: Incarnation): Script<S, boolean> {

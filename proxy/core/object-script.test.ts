@@ -188,3 +188,29 @@ test("a version with a due time is in the index of due times before it is confir
   ]);
   expect(asked).toEqual(["plain object", "row container", "row due", "confirm"]);
 });
+
+test("a version whose row is too old to be told from a deleted one is written once more, the same, and shown under the new version [E5]", () => {
+  const left: Register = {
+    ...openContainer(LIFE),
+    version: VERSION,
+    ballot: VERSION,
+    state: "accepted",
+    bodyLength: 3,
+  };
+  const script = finishObject(place, left, true);
+  expect(script.next().value).toMatchObject({ kind: "row", row: { version: VERSION } });
+  const renewal = script.next("old").value;
+  if (typeof renewal !== "object" || renewal.kind !== "write") throw new Error("it is not written once more");
+  const { mode } = renewal;
+  if (mode.kind !== "conditional") throw new Error("it is written under no condition");
+  expect(mode.over).toBe(VERSION);
+  expect(mode.decide({ ...left, version: ballot(6) }, ballot(60), [])).toBe("stop");
+  expect(mode.decide(left, ballot(60), [])).toMatchObject({
+    body: "keep",
+    bodyVersion: left.bodyVersion,
+    bodyLength: 3,
+  });
+  expect(script.next(established(ballot(60))).value).toMatchObject({ kind: "row", row: { version: ballot(60) } });
+  expect(script.next("stored").value).toMatchObject({ kind: "confirm", version: ballot(60), isVoid: false });
+  expect(script.next()).toEqual({ done: true, value: "shown" });
+});

@@ -138,13 +138,14 @@ const proposalOf = (
 
 /**
  * [R2] for an object: the version found is accepted at W, its rows are written, then it is confirmed, or void where its container is
- * gone ([B5]). `isEstablished`: W replicas were seen to hold it; only its rows may be missing. The caller then looks again.
+ * gone ([B5]). `isEstablished`: W replicas were seen to hold it; only its rows may be missing. "shown": a reader that found it the highest may give it, or
+ * else it would run after writers who do not rest; "again": the caller looks again.
  */
 export function* finishObject<S>(
   place: ObjectPlace<S>,
   register: Register,
   isEstablished: boolean,
-): Script<S, "again" | "unavailable"> {
+): Script<S, "shown" | "again" | "unavailable"> {
   const { version } = register;
   if (!isEstablished) {
     const hasBody = register.bodyLength > 0 && !register.isTombstone;
@@ -161,10 +162,11 @@ export function* finishObject<S>(
     if (outcome.kind !== "established") return "again";
     if (outcome.isConfirmed) {
       yield* confirm(place.object, version);
-      return "again";
+      return "shown";
     }
   }
   const end = yield* showVersion(place, register);
+  if (end === "shown") return end;
   return end === "unknown" ? "unavailable" : "again";
 }
 
@@ -172,7 +174,10 @@ export function* finishObject<S>(
  * Brings replicas that lag to what the others hold: what is the highest is accepted once more under a ballot that no floor or promise
  * refuses, at all replicas. For workers: a reader has no need of it.
  */
-export function* settleObject<S>(place: ObjectPlace<S>, incarnation: Incarnation): Script<S, "again" | "unavailable"> {
+export function* settleObject<S>(
+  place: ObjectPlace<S>,
+  incarnation: Incarnation,
+): Script<S, "shown" | "again" | "unavailable"> {
   const outcome = yield* inspect(place.object, undefined, incarnation);
   if (outcome === "unavailable") return "unavailable";
   const { highest, ballot } = outcome;
@@ -187,6 +192,7 @@ function* showVersion<S>(
   const { version } = shown;
   const end = yield* placeRow(place.container, incarnationIn(version), place.rowOf(shown));
   if (end === "unavailable") return "unknown";
+  if (end === "old") return yield* renewVersion(place, version);
   if (end !== "stored" && !shown.isTombstone) {
     const verdict = yield* judgeVersion(place, version, end.present ?? incarnationIn(version));
     if (verdict === "unavailable") return "unknown";
@@ -197,9 +203,34 @@ function* showVersion<S>(
     }
   } else {
     const due = place.dueRowOf(shown);
-    if (due !== undefined && (yield* row(due.set, NO_INCARNATION, due.row)) !== "stored") return "unknown";
+    const dueEnd = due === undefined ? "stored" : yield* row(due.set, NO_INCARNATION, due.row);
+    if (dueEnd === "old") return yield* renewVersion(place, version);
+    if (dueEnd !== "stored") return "unknown";
   }
   yield* confirm(place.object, version);
+  return "shown";
+}
+
+/**
+ * [E5]: a live version so old that replicas cannot tell its row from one that was deleted and forgotten is written once more, the same under a new version,
+ * whose row is none of those. That the old one is not confirmed is no matter: whether it took effect makes no difference to what is there then.
+ */
+function* renewVersion<S>(place: ObjectPlace<S>, version: Ballot): Script<S, "shown" | "superseded" | "unknown"> {
+  let renewed: WriteRecord | undefined;
+  const decide = (base: Register | undefined): WriteRecord | "stop" => {
+    if (base?.version !== version) return "stop";
+    const { bodyLength, bodyVersion, metadata } = base;
+    renewed = { isTombstone: false, bodyLength, metadata, body: bodyLength > 0 ? "keep" : "none", bodyVersion };
+    return renewed;
+  };
+  const outcome = yield* write(place.object, { kind: "conditional", decide, over: version }, incarnationIn(version));
+  if (outcome.kind === "stopped" || outcome.kind === "unfinished" || outcome.kind === "outdated") return "superseded";
+  if (outcome.kind !== "established" || renewed === undefined) return "unknown";
+  const shown = { version: outcome.version, ...renewed };
+  if ((yield* placeRow(place.container, incarnationIn(version), place.rowOf(shown))) !== "stored") return "unknown";
+  const due = place.dueRowOf(shown);
+  if (due !== undefined && (yield* row(due.set, NO_INCARNATION, due.row)) !== "stored") return "unknown";
+  yield* confirm(place.object, outcome.version);
   return "shown";
 }
 
@@ -208,10 +239,10 @@ function* placeRow<S>(
   place: ContainerPlace<S>,
   incarnation: Incarnation,
   given: Row,
-): Script<S, "stored" | "unavailable" | { readonly present: Incarnation | undefined }> {
+): Script<S, "stored" | "old" | "unavailable" | { readonly present: Incarnation | undefined }> {
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
     const outcome = yield* row(place.container, incarnation, given);
-    if (outcome === "stored" || outcome === "unavailable") return outcome;
+    if (outcome === "stored" || outcome === "old" || outcome === "unavailable") return outcome;
     const present = yield* presentContainer(place);
     if (present === "unavailable") return "unavailable";
     if (present === "absent") return { present: undefined };

@@ -1,7 +1,13 @@
 import { expect, test } from "vitest";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
-import { type Configuration, decodeConfiguration } from "../../storage-node/wire.ts";
-import { type MoveAnswer, type MoveEffect, movePartition, nextJoint } from "./partition-move.ts";
+import {
+  type Configuration,
+  decodeConfiguration,
+  encodeConfiguration,
+  type Register,
+} from "../../storage-node/wire.ts";
+import { finishConfiguration, type MoveAnswer, type MoveEffect, movePartition, nextJoint } from "./partition-move.ts";
+import type { WriteOutcome } from "./register-write.ts";
 
 const ZERO = "0".repeat(16) as HybridTimestamp;
 const stable = (epoch: number, ...ids: readonly string[]): Configuration => ({
@@ -81,4 +87,44 @@ test("a mover waits for the newcomer to copy, with everybody told and nobody sea
   expect(partition.move(["d", "b", "c"])).toBe("copying");
   expect(idsOf(partition.configuration)).toEqual(["d", "b", "c"]);
   expect(partition.effects).not.toContain("seal");
+});
+
+const LEFT: Register = {
+  version: "1".repeat(48) as never,
+  ballot: "2".repeat(48) as never,
+  state: "accepted",
+  bodyVersion: "1".repeat(48) as never,
+  isTombstone: false,
+  bodyLength: 0,
+  metadata: encodeConfiguration(stable(2, "d", "b", "c")),
+};
+
+/** What a settler does with a configuration that a mover left, and what it says. */
+const finish = (outcome: WriteOutcome): readonly [boolean, ...string[]] => {
+  const effects: string[] = [];
+  const script = finishConfiguration("epoch", LEFT);
+  let step = script.next();
+  while (step.done !== true) {
+    const effect = step.value;
+    effects.push(effect.kind === "configure" ? `configure ${effect.ids.join(" ")}` : effect.kind);
+    if (effect.kind === "write")
+      expect(effect.mode).toMatchObject({ kind: "finish", version: LEFT.version, ballot: LEFT.ballot });
+    step = script.next(effect.kind === "write" ? outcome : effect.kind === "configure" ? { devices: [] } : undefined);
+  }
+  return [step.value, ...effects];
+};
+
+test("a configuration that a dead mover left is finished, confirmed and told; one that was overtaken is left alone [B7]", () => {
+  const { ballot, version } = LEFT;
+  const established = {
+    kind: "established",
+    version,
+    ballot,
+    base: undefined,
+    isConfirmed: false,
+    liveRows: [],
+  } as const;
+  expect(finish(established)).toEqual([true, "write", "confirm", "configure d b c"]);
+  expect(finish({ kind: "superseded" } as never)).toEqual([true, "write"]);
+  expect(finish({ kind: "unknown" })).toEqual([false, "write"]);
 });

@@ -129,6 +129,19 @@ export function* movePartition<S>(
   return "unavailable";
 }
 
+/**
+ * [B7]: finishes a configuration that a mover left accepted, as the next mover would: else it lies unconfirmed with some members for ever, and those whose
+ * floor is above it never take it over. False where too few devices answer.
+ */
+export function* finishConfiguration<S>(set: S, { ballot, metadata, version }: Register): MoveScript<S, boolean> {
+  const finished = yield* written(set, { kind: "finish", version, ballot, record: { ...NO_RECORD, metadata } });
+  if (finished.kind !== "established") return finished.kind !== "unknown";
+  yield { kind: "confirm", set, version, isVoid: false };
+  const configuration = decodeConfiguration(metadata);
+  yield* asked<S>({ kind: "configure", configuration, ids: allOf(configuration) });
+  return true;
+}
+
 /** Back to the old members, who have everything: nothing needs to be sealed. */
 const givenUp = ({ epoch, floor, old }: Configuration): Configuration => ({
   epoch: epoch + 1,

@@ -83,6 +83,20 @@ test("a version accepted somewhere is accepted again without its body, which the
   expect(again?.kind === "accept" && again.record).toMatchObject({ body: "keep", bodyVersion: ballot(10) });
 });
 
+test("where two have refused a version and the third accepts it, its fate is asked for: a write always ends [W2]", () => {
+  for (const order of [
+    [0, 1, 2],
+    [0, 2, 1],
+    [2, 0, 1],
+  ]) {
+    const { machine } = start({ kind: "plain", record: GIVEN });
+    const effects = order.map((replica) =>
+      machine.onAccept(1, replica === 2 ? ACCEPTED : refused(ballot(12)), replica),
+    );
+    expect(effects.map((effect) => effect?.kind)).toEqual([undefined, undefined, "prepare"]);
+  }
+});
+
 test("a write of an earlier life never covers one of a later: it ends as outdated [B6]", () => {
   const { machine } = start({ kind: "plain", record: GIVEN });
   const later = ballot(1, LATER_LIFE);

@@ -162,6 +162,8 @@ type State =
   | { readonly kind: "waiting" }
   | { readonly kind: "done" };
 
+type Accepting = Extract<State, { readonly kind: "accepting" }>;
+
 export class RegisterWrite {
   #quorum: Quorum;
   readonly #mode: WriteMode;
@@ -253,6 +255,8 @@ export class RegisterWrite {
     if (reply?.kind === "accepted") {
       state.accepted += weight;
       if (reply.liveRow !== undefined) state.liveRows = [...state.liveRows, reply.liveRow];
+      // Too many had refused it already, and this answer was waited for to see whether anybody has it.
+      if (!quorum.survives(state.missing)) return this.#afterLoss(state);
       // Of a stable quorum a tally is the number of its members; in a joint phase both sets are looked at [M1].
       if (state.accepted < this.#writeQuorum) return undefined;
       if (quorum.isJoint && !quorum.suffices(state.accepted)) return undefined;
@@ -288,7 +292,12 @@ export class RegisterWrite {
       this.#attempts += 1;
       if (this.#attempts < ROUND_LIMIT) return this.#propose(this.#newBallot(), this.#mode.record);
     }
-    this.#lacksSpace = quorum.survives(state.missing - state.withoutSpace);
+    return this.#afterLoss(state);
+  }
+
+  /** W is impossible for the present ACCEPT, and somebody has it or may have it. */
+  #afterLoss(state: Accepting): WriteEffect {
+    this.#lacksSpace = this.#quorum.survives(state.missing - state.withoutSpace);
     // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
     if (state.failed + state.unsent > 0 || this.#hasLost) return this.#waitAndRetry();
     this.#hasLost = true;
@@ -350,6 +359,9 @@ export class RegisterWrite {
       }
     }
     if (isOwnHighest) return this.#accept(highest.version, ballot);
+    // Who finishes what is not the highest any more need not know what became of it: he looks again, and meets what is later.
+    if (this.#mode.kind === "finish" && highest !== undefined && highest.ballot > this.#mode.ballot)
+      return this.#done({ kind: "superseded" });
     const cannotTakeEffect = this.#own.every(
       (_, index) =>
         promises.filter((promise) => promise.fates[index] === "never" || promise.fates[index] === "void").length >=

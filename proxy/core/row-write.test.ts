@@ -58,7 +58,11 @@ describe("one row at three replicas", () => {
 
   it.each([
     [["behind", "moved"], "moved"],
-    [["old", "behind"], "moved"],
+    [["old", "behind"], "old"],
+    [["behind", "old"], "old"],
+    [["old", "moved"], "moved"],
+    [["closing", "old"], "closing"],
+    [["old", undefined], "old"],
     [["closing", "moved"], "moved"],
     [["behind", "closing"], "closing"],
     [["behind", undefined], "behind"],

@@ -6,9 +6,9 @@ import { seededRandom } from "../../common/random.ts";
 import { addDevice, buildRing, createBuilder } from "../../ring/builder.ts";
 import { rebalance } from "../../ring/rebalance.ts";
 import { createRing, type Ring } from "../../ring/ring.ts";
-import type { Configuration, Space } from "../../storage-node/wire.ts";
+import type { Configuration, MovedPartition, Space } from "../../storage-node/wire.ts";
 import type { MoveOutcome } from "../core/partition-move.ts";
-import type { DeviceEpoch } from "../object-service/move-io.ts";
+import { DeviceEpochs } from "../object-service/device-epochs.ts";
 import type { LeaseAnswer } from "../object-service/mover-lease.ts";
 import { Partition } from "../object-service/partition.ts";
 import { Mover, type MoveProgress } from "./mover.ts";
@@ -29,6 +29,9 @@ const ringsOf = (...counts: readonly number[]): Ring[] => {
   });
 };
 
+/** What a device says of one partition. */
+type Told = MovedPartition & { readonly id: string; readonly space: Space };
+
 const idsOf = (ring: Ring, partition: number): string[] => ring.primaries(partition).map(({ node }) => `${node}/d1`);
 
 /** Partitions that move at once, or copy first; what devices were told to give back. */
@@ -46,7 +49,7 @@ class World {
   readonly asked: { readonly partition: Partition; readonly target: readonly string[] }[] = [];
   readonly released: string[] = [];
   readonly informed: string[] = [];
-  leftovers: DeviceEpoch[] = [];
+  leftovers: Told[] = [];
   readonly told: MoveProgress[] = [];
   readonly #partitions = new Map<string, Partition>();
   readonly #copying = new Set<Partition>();
@@ -115,7 +118,8 @@ class World {
         this.informed.push(`${place.space} ${place.partition} ${id}`);
         return true;
       },
-      follow: async () => this.leftovers,
+      follow: async () => this.leftovers.map((one) => new DeviceEpochs(one.id, one.space, [one])),
+      otherBase: undefined,
     },
     lease: {
       take: async () => {

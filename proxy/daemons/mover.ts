@@ -1,11 +1,13 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
+import { OTHER_BASE_REMEDY } from "../../ring/base-ring.ts";
 import type { Ring } from "../../ring/ring.ts";
 import { ringDifference } from "../../ring/ring-difference.ts";
 import type { Configuration, Space } from "../../storage-node/wire.ts";
 import type { MoveOutcome } from "../core/partition-move.ts";
-import type { DeviceEpoch } from "../object-service/move-io.ts";
+import type { DeviceEpochs } from "../object-service/device-epochs.ts";
+import { type Left, surveyOf, type Unaware } from "./move-survey.ts";
 import type { LeaseAnswer } from "../object-service/mover-lease.ts";
 import type { Partition } from "../object-service/partition.ts";
 
@@ -44,7 +46,9 @@ type Moves = {
   release(partition: Partition, id: string): Promise<boolean>;
   /** Tells a member who keeps the partition; whether it has heard. */
   inform(partition: Partition, id: string): Promise<boolean>;
-  follow(): Promise<readonly DeviceEpoch[]>;
+  follow(): Promise<readonly DeviceEpochs[]>;
+  /** A device that votes, and takes others for the first members than this process does. */
+  readonly otherBase: { readonly id: string; readonly space: Space } | undefined;
 };
 
 export type MoverParts = {
@@ -67,6 +71,8 @@ export type MoverParts = {
 export type RingProgress = {
   readonly version: number;
   readonly refusal: string | undefined;
+  /** A device that serves and began with another ring than this process has as its base. */
+  readonly otherBase: string | undefined;
   /** Partitions whose members are not those of the ring, those on their way among them. */
   readonly toMove: number;
   /** Those that are on their way to other members. */
@@ -91,14 +97,11 @@ type Job = {
   copyingSinceMs: number | undefined;
 };
 
-/** A member that does not know that it is one. */
-type Unaware = { readonly partition: Partition; readonly id: string };
-
 const idsOf = (ring: Ring, partition: number): readonly string[] =>
   ring.primaries(partition).map(({ device, node }) => `${node}/${device}`);
 
 const enteringOf = ({ partition, target }: Job): readonly string[] =>
-  target.filter((id) => !partition.members.configuration.old.some((member) => member.id === id));
+  target.filter((id) => !partition.configuration.old.some((member) => member.id === id));
 
 const isAt = ({ next, old }: Configuration, target: readonly string[]): boolean =>
   next === undefined && old.length === target.length && old.every(({ id }) => target.includes(id));
@@ -112,7 +115,7 @@ export class Mover implements Worker {
   readonly #parts: MoverParts;
   #jobs: Job[] = [];
   /** What devices hold of partitions that are elsewhere: they were away when that was said, or died in the middle. */
-  #left: DeviceEpoch[] = [];
+  #left: Left[] = [];
   /** Devices that lost their disk after they became members. */
   #unaware: Unaware[] = [];
   /** Partitions that are sealed somewhere, as devices said last. */
@@ -128,6 +131,7 @@ export class Mover implements Worker {
   #seenChanges = -1;
   #isMover = false;
   #outdated: Extract<LeaseAnswer, { readonly kind: "outdated" }> | undefined;
+  #otherBase: Moves["otherBase"];
   #moved = 0;
   #releasedDevices = 0;
   #told = "";
@@ -156,6 +160,7 @@ export class Mover implements Worker {
       return {
         version: this.#parts.targets.ringOf(space).version,
         refusal: this.#parts.targets.refusalOf(space) ?? this.#outdatedIn(space),
+        otherBase: this.#otherBase?.space === space ? this.#otherBase.id : undefined,
         toMove: jobs.length,
         moving: jobs.filter(({ state }) => state === "moving").length,
         done: ever.size - jobs.filter(({ partition }) => ever.has(partition.place.partition)).length,
@@ -237,7 +242,7 @@ export class Mover implements Worker {
         if (++looked % YIELD_COUNT === 0) await sleep(0);
         const target = idsOf(ring, number);
         const partition = partitions.partition(space, number);
-        const { configuration } = partition.members;
+        const { configuration } = partition;
         if (isAt(configuration, target)) continue;
         const former = before.find((job) => job.partition === partition)?.former ?? new Set<string>();
         // What is half done is finished first: it may have been sealed.
@@ -296,7 +301,7 @@ export class Mover implements Worker {
    */
   async #finishBegun(): Promise<void> {
     for (const job of this.#jobs) {
-      if (job.partition.members.configuration.next === undefined) continue;
+      if (job.partition.configuration.next === undefined) continue;
       if (await this.#step(job)) this.#jobs = this.#jobs.filter((other) => other !== job);
     }
   }
@@ -313,10 +318,10 @@ export class Mover implements Worker {
   async #step(job: Job): Promise<boolean> {
     const { moves } = this.#parts;
     const { partition, target } = job;
-    for (const { id } of partition.members.configuration.old) job.former.add(id);
+    for (const { id } of partition.configuration.old) job.former.add(id);
     job.state = "moving";
     const outcome = await moves.move(partition, target);
-    for (const { id } of partition.members.configuration.old) job.former.add(id);
+    for (const { id } of partition.configuration.old) job.former.add(id);
     switch (outcome) {
       case "copying": {
         const nowMs = performance.now();
@@ -324,7 +329,7 @@ export class Mover implements Worker {
         job.copyingSinceMs ??= nowMs;
         if (!this.#sealed.has(partition) || nowMs - job.copyingSinceMs < SEALED_LIMIT_MS) return false;
         // Its newcomer went after the sealing: those that it had serve again, and it begins anew.
-        const { configuration } = partition.members;
+        const { configuration } = partition;
         await moves.move(
           partition,
           configuration.old.map(({ id }) => id),
@@ -361,25 +366,24 @@ export class Mover implements Worker {
 
   async #ask(): Promise<void> {
     const { moves, partitions } = this.#parts;
-    const said = await moves.follow();
-    const known = new Map<Partition, Set<string>>();
-    const sealed = new Set<Partition>();
-    for (const { configuration, id, isSealed, partition: number, space } of said) {
-      const partition = partitions.partition(space, number);
-      this.#ever[space].add(number);
-      const ids = known.get(partition) ?? new Set();
-      known.set(partition, ids.add(id));
-      if (isSealed && configuration.epoch === partition.members.epoch) sealed.add(partition);
-    }
+    const { ever, left, sealed, unaware } = surveyOf(await moves.follow(), partitions);
+    for (const space of SPACES) for (const number of ever[space]) this.#ever[space].add(number);
     this.#sealed = sealed;
-    this.#unaware = [...known].flatMap(([partition, ids]) =>
-      partition.members.configuration.old.filter(({ id }) => !ids.has(id)).map(({ id }) => ({ partition, id })),
-    );
-    this.#left = said.filter(({ entries, id, partition, space }) => {
-      if (entries === 0) return false;
-      const { configuration } = partitions.partition(space, partition).members;
-      return configuration.next === undefined && !configuration.old.some((member) => member.id === id);
-    });
+    this.#left = left;
+    this.#unaware = unaware;
+    this.#noteOtherBase();
+  }
+
+  #noteOtherBase(): void {
+    const { log, moves } = this.#parts;
+    const other = moves.otherBase;
+    if (other !== undefined && this.#otherBase?.id !== other.id)
+      log.error("this node has another ring as its base than devices that serve: nobody answers it where they differ", {
+        ring: other.space,
+        device: other.id,
+        remedy: OTHER_BASE_REMEDY,
+      });
+    this.#otherBase = other;
   }
 
   /** Where it is not done now, it is found again when devices are asked. */
@@ -396,11 +400,7 @@ export class Mover implements Worker {
     const text = JSON.stringify(progress);
     if (text === this.#told) return;
     this.#told = text;
-    try {
-      this.#parts.onProgress(progress);
-    } catch (error) {
-      this.#parts.log.warn("how far the moves are could not be kept for ringstead ring status", { error });
-    }
+    this.#parts.onProgress(progress);
   }
 
   /** Gives the lease back, so that the next one need not wait. */

@@ -72,13 +72,6 @@ export const meets = (phase: Phase, error: RingsteadError, replica: Replica, att
 
 /** What a machine of `core/` makes of an error. */
 export const failureOf = (error: RingsteadError | undefined): NoSpace | Unsent | undefined => {
-  switch (error?.code) {
-    case "device-full":
-    case "device-read-only":
-      return NO_SPACE;
-    case "rpc-unsent":
-      return UNSENT;
-    default:
-      return undefined;
-  }
+  if (error?.code === "rpc-unsent") return UNSENT;
+  return error?.code === "device-full" || error?.code === "device-read-only" ? NO_SPACE : undefined;
 };

@@ -101,8 +101,8 @@ export class Objects {
       const read = await this.#io.read(set, withBody ? READ_BODY_LIMIT_BYTES : 0);
       const { register } = read;
       if (register !== undefined && !isFinal(read)) {
-        await this.#finish(this.#placeOf(account, containerName, name, set), register, read.isSettled);
-        continue;
+        const place = this.#placeOf(account, containerName, name, set);
+        if ((await this.#finish(place, register, read.isSettled)) === "again") continue;
       }
       const metadata = metadataAt(register, this.#clock.nowMs());
       if (register === undefined || metadata === undefined) throw notFound();
@@ -214,8 +214,14 @@ export class Objects {
     }
   }
 
-  async #finish(place: ObjectPlace<ReplicaSet>, register: Register, isEstablished: boolean): Promise<void> {
-    if ((await this.#runner.run(finishObject(place, register, isEstablished))) === "unavailable") throw unavailable();
+  async #finish(
+    place: ObjectPlace<ReplicaSet>,
+    register: Register,
+    isEstablished: boolean,
+  ): Promise<"shown" | "again"> {
+    const end = await this.#runner.run(finishObject(place, register, isEstablished));
+    if (end === "unavailable") throw unavailable();
+    return end;
   }
 
   async #writeIf(

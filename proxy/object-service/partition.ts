@@ -46,6 +46,12 @@ const membersOf = (configuration: Configuration, replicaOf: ReplicaOf): Members 
   return { ...shared, quorum: Quorum.joint(voters.length, isNext), replicas, groups: groupByNode(replicas) };
 };
 
+/** Errors (thrown): those of `replicaOf`. */
+const requireKnown = ({ next = [], old }: Configuration, replicaOf: ReplicaOf): void => {
+  for (const { id } of old) replicaOf(id);
+  for (const { id } of next) replicaOf(id);
+};
+
 /** What an answer's error says of the partition that was asked for. */
 export type EpochWord =
   /** It has other members by now, and they are known. */
@@ -65,7 +71,9 @@ export class Partition {
   readonly place: PartitionPlace;
   readonly #replicaOf: ReplicaOf;
   readonly #onLearn: (configuration: Configuration) => void;
-  #members: Members;
+  /** Who keeps it. Of most partitions a process only hears, so that the rest is made for those that are asked for. */
+  #configuration: Configuration;
+  #members: Members | undefined;
 
   /** Errors (thrown): those of `replicaOf`. */
   constructor(
@@ -77,18 +85,27 @@ export class Partition {
     this.place = place;
     this.#replicaOf = replicaOf;
     this.#onLearn = onLearn;
-    this.#members = membersOf(first, replicaOf);
+    requireKnown(first, replicaOf);
+    this.#configuration = first;
+  }
+
+  /** The newest one that this process has heard of. */
+  get configuration(): Configuration {
+    return this.#configuration;
   }
 
   /** Another object in each epoch. */
   get members(): Members {
+    this.#members ??= membersOf(this.#configuration, this.#replicaOf);
     return this.#members;
   }
 
   /** A configuration that was decided: a newer one is what counts from now on. Errors (thrown): "ring-names-unknown-node". */
   learn(configuration: Configuration): void {
-    if (configuration.epoch <= this.#members.epoch) return;
-    this.#members = membersOf(configuration, this.#replicaOf);
+    if (configuration.epoch <= this.#configuration.epoch) return;
+    requireKnown(configuration, this.#replicaOf);
+    this.#configuration = configuration;
+    this.#members = undefined;
     this.#onLearn(configuration);
   }
 
@@ -101,7 +118,7 @@ export class Partition {
         } catch (thrown) {
           if (!(thrown instanceof RingsteadError)) throw thrown;
         }
-        return this.#members === asked ? "none" : "moved";
+        return this.members === asked ? "none" : "moved";
       case "epoch-ahead":
         return "untold";
       case "epoch-sealed":

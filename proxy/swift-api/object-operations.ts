@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import type { OutgoingHttpHeaders } from "node:http";
-import { RingsteadError } from "../../common/errors.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
 import { releaseMemory } from "../../common/release-memory.ts";
 import { type HybridTimestamp, swiftTimestamp } from "../../common/hybrid-clock.ts";
 import { INLINE_BODY_LIMIT_BYTES } from "../../storage-node/wire.ts";
@@ -98,11 +98,28 @@ const objectHeaders = (object: StoredObject): OutgoingHttpHeaders => {
   return headers;
 };
 
+/** Versions that may be overwritten between the look at them and their first byte, one after the other. */
+const OVERWRITTEN_LIMIT = 8;
+
 /** GET and HEAD. */
 export const readObject = async (services: SwiftServices, exchange: Exchange, path: ObjectPath): Promise<void> => {
   if (needsAcl(exchange, path.account, "read-object")) await admittedContainer(services, exchange, path, "read-object");
   const isGet = exchange.method === "GET";
-  const object = await services.objects.get(path.account, path.container, path.object, isGet);
+  let seen: StoredObject | undefined;
+  for (let attempt = 1; ; attempt++) {
+    const object = await services.objects.get(path.account, path.container, path.object, isGet);
+    try {
+      return await sendObject(exchange, object);
+    } catch (error) {
+      const isOver = exchange.response.headersSent || attempt === OVERWRITTEN_LIMIT || seen?.version === object.version;
+      if (codeOf(error) !== "body-unavailable" || isOver) throw error;
+      seen = object;
+    }
+  }
+};
+
+const sendObject = async (exchange: Exchange, object: StoredObject): Promise<void> => {
+  const isGet = exchange.method === "GET";
   const headers = objectHeaders(object);
   const validators = { etag: object.metadata.etag, modifiedSeconds: lastModifiedSeconds(object.changed) };
   switch (judgeRead(conditionsOf(exchange), validators)) {

@@ -28,6 +28,7 @@ beforeEach(async () => {
       publicKeys: unbuilt,
       revocations: unbuilt,
       tokenState: unbuilt,
+      serviceToken: unbuilt,
     },
     version: "0",
     log,

@@ -119,7 +119,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     title: "a condition is judged on a version that may never take effect [C1]",
     file: REGISTER_WRITE,
-    from: 'if (highest !== undefined && highest.state === "accepted")',
+    from: 'if (highest !== undefined && highest.state === "accepted" && highest.version !== this.#mode.over)',
     to: "if (highest === null)",
     simulation: "register",
     firstSeed: 1,
@@ -186,6 +186,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: REPLICA,
     from: 'await this.engine.apply(mutations);\n    return {\n      kind: "accepted"',
     to: 'const isGone = decision.register.isTombstone && name.space === "object";\n    await this.engine.apply(isGone ? [{ kind: "delete", key }, ...mutations.slice(1)] : mutations);\n    return {\n      kind: "accepted"',
+    simulation: "long-life",
+    firstSeed: 1,
+  },
+  {
+    title: "a tombstone is reclaimed before all members have it [E2]",
+    file: "storage-node/core/reclaim.ts",
+    from: "held === undefined ? timestampIn(asked) <= mark : held >= asked",
+    to: "held === undefined || held >= asked || timestampIn(asked) >= mark",
     simulation: "long-life",
     firstSeed: 1,
   },

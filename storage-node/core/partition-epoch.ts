@@ -59,6 +59,16 @@ export const membersOf = ({ old, next }: Configuration): readonly Member[] =>
 export const isMember = ({ caughtUp, configuration }: EpochState, self: string): boolean =>
   memberOf(configuration.old, self)?.since === caughtUp;
 
+/**
+ * Whether a configuration makes a device one that is to come, and the device has not heard of it: nobody has counted on what it holds since it left, if it
+ * ever was a member. One that is a member already is none that comes, whatever it forgot.
+ */
+export const arrives = ({ caughtUp, configuration }: EpochState, self: string, told: Configuration): boolean => {
+  const since = memberOf(told.next, self)?.since;
+  const isMember = memberOf(told.old, self) !== undefined;
+  return told.epoch > configuration.epoch && since !== undefined && !isMember && since !== caughtUp;
+};
+
 /** The state after an event; the same one where it changes nothing. */
 export const step = (state: EpochState, self: string, event: EpochEvent): EpochState => {
   const { configuration } = state;

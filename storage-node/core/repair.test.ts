@@ -92,5 +92,17 @@ test.each([
   ["nor where one is away", 3, 0, [fresh], false, "pulling"],
   ["nor where this replica holds something", 3, 1, [fresh, fresh], false, "waiting"],
 ] as const)("a replica gets its vote back: %s [M4]", (_title, count, entries, members, isSafe, verdict) => {
-  expect(judgeJoin(count, entries, members, isSafe).kind).toBe(verdict);
+  expect(judgeJoin(count, entries, members, isSafe, true).kind).toBe(verdict);
 });
+
+test.each([
+  ["two voters of three know that it is theirs", 3, 7, [voting, voting], "joined"],
+  ["of three one that votes may have been left out of what the others forgot", 3, 7, [voting, other], "unheard"],
+  ["all three may have been emptied", 3, 0, [fresh, fresh], "unheard"],
+  ["one that kept it alone too", 1, 0, [], "unheard"],
+] as const)(
+  "who has not asked everybody relies on a quorum of votes: %s [M4]",
+  (_title, count, entries, members, verdict) => {
+    expect(judgeJoin(count, entries, members, true, false).kind).toBe(verdict);
+  },
+);

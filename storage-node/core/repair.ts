@@ -66,6 +66,8 @@ export type MemberAnswer = {
 export type JoinVerdict =
   /** Too few members have been read since this replica lost its vote. */
   | { readonly kind: "pulling" }
+  /** All is here that the other members have; they are too few who vote to know that the partition was not moved to others. */
+  | { readonly kind: "unheard" }
   /** All is here; promises that were forgotten may still be out. */
   | { readonly kind: "waiting" }
   /** `isFounding`: nobody has ever voted on anything. */
@@ -73,22 +75,26 @@ export type JoinVerdict =
 
 /**
  * [M4] Whether a replica that does not vote may begin to: after it has pulled from R members that vote, or from all others, whatever they
- * are, since more than that exists nowhere; and not before every promise that it may have forgotten is too old to be kept. Where nobody has
- * ever held anything nobody has promised anything either: that is how an installation begins.
+ * are, since more than that exists nowhere among them; and not before every promise that it may have forgotten is too old to be kept. Where nobody has
+ * ever held anything nobody has promised anything either: that is how an installation begins. Members of whom too few vote may all have lost that
+ * the partition has others by now: then all devices there are must have been asked first.
  *
  * @param pulledFrom the members that everything was pulled from
  * @param isSafe the time for forgotten promises is over
+ * @param hasHeardAll every device there is was asked whether it knows of later members
  */
 export const judgeJoin = (
   replicaCount: number,
   ownEntries: number,
   pulledFrom: readonly MemberAnswer[],
   isSafe: boolean,
+  hasHeardAll: boolean,
 ): JoinVerdict => {
   const readQuorum = replicaCount - Math.floor(replicaCount / 2);
   const voting = pulledFrom.filter(({ isVoting }) => isVoting).length;
   const isWhole = pulledFrom.length >= replicaCount - 1;
   if (voting < readQuorum && !isWhole) return { kind: "pulling" };
+  if (voting < readQuorum && !hasHeardAll) return { kind: "unheard" };
   const isFounding = isWhole && ownEntries === 0 && pulledFrom.every((one) => one.entries === 0 && !one.hasPromised);
   // One that began when nobody had voted, this replica neither: since then it has not voted either.
   const hasNeverVoted = isFounding || pulledFrom.some(({ isFounder }) => isFounder);

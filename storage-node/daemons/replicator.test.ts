@@ -16,6 +16,7 @@ test("a device that has everything says how long it waits for the end of its pro
     device: "d1",
     replica,
     rings: { account: ring, container: ring, object: ring },
+    circle: () => ({ required: [], others: [] }),
     peerOf: () => {
       throw new Error("it has no peers");
     },

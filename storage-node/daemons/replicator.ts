@@ -6,6 +6,7 @@ import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
 import type { Ring } from "../../ring/ring.ts";
 import { firstConfiguration, hasCaughtUp, membersOf, sinceOf } from "../core/partition-epoch.ts";
+import { EpochHearing, type HearingCircle, wordsOf } from "./epoch-hearing.ts";
 import { judgeJoin, type MemberAnswer } from "../core/repair.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
@@ -42,6 +43,8 @@ export type ReplicatorParts = {
   readonly device: string;
   readonly replica: DeviceReplica;
   readonly rings: SpaceRings;
+  /** Who may know of later members of a partition than this device does. */
+  readonly circle: () => HearingCircle;
   /** Called once for each device. */
   readonly peerOf: (device: DevicePlace) => RepairSource;
   readonly pace: Pace;
@@ -122,9 +125,23 @@ export class Replicator implements Worker {
   #nextRoundMs = 0;
   /** The next round is about those partitions alone that the device enters. */
   #isForEntering = false;
+  readonly #hearing: EpochHearing;
+  /** Some partition waits for what all devices know. */
+  #isUnheard = false;
 
   constructor(parts: ReplicatorParts) {
     this.#parts = parts;
+    const { account, container, object } = parts.rings;
+    this.#hearing = new EpochHearing({
+      replica: parts.replica,
+      circle: parts.circle,
+      powers: {
+        account: account.partitionPower,
+        container: container.partitionPower,
+        object: object.partitionPower,
+      },
+      peerOf: (id) => this.#peer(id),
+    });
     this.name = `replicator ${parts.device}`;
     this.#first = SPACES.map((space) => ({ space, partitions: [...this.#partitionsOf(space)] }));
     this.#own = this.#ownNow();
@@ -169,6 +186,7 @@ export class Replicator implements Worker {
     const waiting = await this.#repairAll([...joining, ...differing], signal);
     this.figures.waitingPartitions = waiting;
     this.figures.entriesLeft = 0;
+    if (this.#isUnheard) await this.#hearAll();
     if (wasNewcomer) await this.#finishJoining();
     this.figures.rounds += 1;
     return "idle";
@@ -377,8 +395,10 @@ export class Replicator implements Worker {
       const { entries } = partitionSum(replica.engine, place);
       const voters = configuration.old.length + (isOld(this.#self) ? 0 : 1);
       const answers = pulled.map(({ answer }) => answer);
-      verdict = judgeJoin(voters, entries, answers, votes.isSafe);
+      const hasHeardAll = this.#hearing.verdict.kind === "heard";
+      verdict = judgeJoin(voters, entries, answers, votes.isSafe, hasHeardAll);
     }
+    if (verdict.kind === "unheard") this.#isUnheard = true;
     if (verdict.kind !== "joined") return verdict.kind === "waiting";
     if (epochs.of(place.space, hash32) !== undefined) {
       const { epoch } = configuration;
@@ -390,6 +410,24 @@ export class Replicator implements Worker {
     replica.join(place);
     this.figures.joiningPartitions -= 1;
     return false;
+  }
+
+  /** All who may know of later members of some partition. What is still missing then is for the next round. */
+  async #hearAll(): Promise<void> {
+    this.#isUnheard = false;
+    await this.#hearing.listen();
+    const { verdict } = this.#hearing;
+    if (verdict.kind === "heard") return;
+    const words = wordsOf(verdict);
+    if (words !== this.#lastError)
+      this.#parts.log.error("a device cannot vote yet", { device: this.#parts.device, why: words });
+    this.#fail(words);
+  }
+
+  #fail(words: string): void {
+    this.#lastError = words;
+    this.figures.failures += 1;
+    this.#parts.onFailure?.(words);
   }
 
   #progressed(entries: number, bytes: number): void {
@@ -422,9 +460,7 @@ export class Replicator implements Worker {
       return await work();
     } catch (error) {
       if (!(error instanceof RingsteadError)) throw error;
-      this.#lastError = `${codeOf(error)}: ${messageOf(error)}`;
-      this.figures.failures += 1;
-      this.#parts.onFailure?.(this.#lastError);
+      this.#fail(`${codeOf(error)}: ${messageOf(error)}`);
       return undefined;
     }
   }

@@ -74,6 +74,64 @@ test("a range is read without the blocks beside it", async () => {
   }
 });
 
+test("a superseded body that was read lately is readable until nobody has read it for some time, and holds up nobody who needs its space", async () => {
+  const { disk } = await simulated();
+  let nowMs = 0;
+  let due: (() => void)[] = [];
+  const timer = { nowMs: () => nowMs, after: (_delayMs: number, run: () => void) => void due.push(run) };
+  let reservedBytes = 0;
+  const files = new BodyFiles(
+    alteredDisk(disk, { freeBytes: async () => (reservedBytes === 0 ? 2 ** 40 : 0) }),
+    paths,
+    SEED,
+    1,
+    1,
+    timer,
+  );
+  const whole = bytesOf(3 * BLOCK_BYTES, 5);
+  const stored = async (): Promise<number> => {
+    const body = await files.stage();
+    await body.write(whole);
+    return files.adopt(body.file, await body.seal());
+  };
+  const isReadable = (fileId: number): Promise<boolean> =>
+    files.read(fileId, whole.length, BLOCK_BYTES, 100).then(
+      (bytes) => Buffer.compare(bytes, whole.subarray(BLOCK_BYTES, BLOCK_BYTES + 100)) === 0,
+      (error: unknown) => (codeOf(error) === "body-gone" ? false : Promise.reject(error)),
+    );
+  const pass = (ms: number): void => {
+    nowMs += ms;
+    const running = due;
+    due = [];
+    for (const run of running) run();
+  };
+  const [begun, unread, forgotten] = [await stored(), await stored(), await stored()];
+  expect(await isReadable(begun)).toBe(true);
+  expect(await isReadable(forgotten)).toBe(true);
+  for (const fileId of [begun, unread, forgotten]) {
+    files.supersede(fileId);
+    await files.remove(fileId);
+  }
+  expect(files.looseFiles()).toEqual([]);
+  expect(await isReadable(unread)).toBe(false);
+  for (let count = 0; count < 5; count++) {
+    pass(20_000);
+    expect(await isReadable(begun)).toBe(true);
+  }
+  expect(await isReadable(forgotten)).toBe(false);
+  pass(40_000);
+  expect(await isReadable(begun)).toBe(false);
+
+  const last = await stored();
+  expect(await isReadable(last)).toBe(true);
+  files.supersede(last);
+  await files.remove(last);
+  reservedBytes = 1;
+  // Looked at after so many bytes; the space of who reads is given up before anybody is refused.
+  for (let count = 0; count < 1000 && (await isReadable(last)); count++) await stored().catch(() => {});
+  expect(await isReadable(last)).toBe(false);
+});
+
 test("bodies whose clients send nothing hold up nobody, however many they are", async () => {
   const { disk: inner } = await simulated();
   let taken = 0;

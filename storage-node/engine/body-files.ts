@@ -13,6 +13,7 @@ import { DIRECT_UNIT_BYTES, type Disk, type DiskFile } from "../../common/disk.t
 import { DirectSlots, upToUnit } from "./direct-slots.ts";
 import type { Region } from "./format.ts";
 import type { DamagedPiece } from "./quarantine.ts";
+import { type EngineTimer, systemTimer } from "./engine-timer.ts";
 import { type DevicePaths, fileIdOfName, nameOfFileId } from "./paths.ts";
 
 /** Blocks that go to the disk or come from it at once. */
@@ -29,6 +30,11 @@ const CHECKED_AT_ONCE = 8;
 const MAX_DAMAGED_BLOCKS = 64;
 /** Files kept open for the next read. */
 const MAX_OPEN_FILES = 128;
+/** A superseded body that was read within this time stays open, for whoever is in the middle of it, until nobody has read it for so long. */
+const LEASE_MS = 30_000;
+/** Beyond either the one whose last read is longest ago goes, but for the last. Their space is not free before. */
+const LEASES_LIMIT = 64;
+const LEASED_LIMIT_BYTES = 16 * 1024 * 1024 * 1024;
 /** A body is synced piece by piece while it arrives: at its end little is left to wait for. */
 const SYNC_BYTES = 8 * 1024 * 1024;
 /** Bytes staged between two looks at the free space. */
@@ -39,7 +45,13 @@ const RESERVED_BYTES = 128 * 1024 * 1024;
 /** Blocks of a body of `total` bytes, from `first` up to and without `end`. */
 type BlockRange = { readonly fileId: number; readonly total: number; readonly first: number; readonly end: number };
 
-type OpenFile = { readonly file: Promise<DiskFile>; readers: number; isDoomed: boolean };
+type OpenFile = {
+  readonly file: Promise<DiskFile>;
+  readonly total: number;
+  readers: number;
+  lastReadMs: number;
+  isDoomed: boolean;
+};
 
 /**
  * The large bodies of a device, a file each, written and read past the page cache.
@@ -58,7 +70,10 @@ export class BodyFiles {
   readonly #deviceSeed: bigint;
   readonly #reservedBytes: number;
   readonly #slots: DirectSlots;
+  readonly #timer: EngineTimer;
   readonly #open = new Map<number, OpenFile>();
+  /** Unlinked, and open still. */
+  readonly #leased = new Map<number, OpenFile>();
   /** Sealed and not yet named in a commit. */
   readonly #sealed = new Map<number, number>();
   /** Staged and not committed, or superseded and not yet unlinked. */
@@ -68,8 +83,16 @@ export class BodyFiles {
   #folderSync: Promise<void> | undefined;
   #nextFolderSync: Promise<void> | undefined;
 
-  constructor(disk: Disk, paths: DevicePaths, deviceSeed: bigint, nextFileId: number, reservedBytes = RESERVED_BYTES) {
+  constructor(
+    disk: Disk,
+    paths: DevicePaths,
+    deviceSeed: bigint,
+    nextFileId: number,
+    reservedBytes = RESERVED_BYTES,
+    timer = systemTimer,
+  ) {
     this.#disk = disk;
+    this.#timer = timer;
     this.#paths = paths;
     this.#deviceSeed = deviceSeed;
     this.#nextFileId = nextFileId;
@@ -105,12 +128,43 @@ export class BodyFiles {
     this.#loose.add(fileId);
   }
 
-  /** Unlinks a superseded file; reads under way go on. */
+  /** Unlinks a superseded file. Reads under way go on, and for a time those who have read of it lately may read more. */
   async remove(fileId: number): Promise<void> {
     const open = this.#open.get(fileId);
-    if (open !== undefined) await this.#doom(fileId, open);
+    if (open !== undefined) {
+      if (this.#isFresh(open)) this.#lease(fileId, open);
+      else await this.#doom(fileId, open);
+    }
     await this.#disk.unlink(this.#paths.body(fileId));
     this.#loose.delete(fileId);
+  }
+
+  #isFresh({ lastReadMs, readers }: OpenFile): boolean {
+    return readers > 0 || this.#timer.nowMs() - lastReadMs < LEASE_MS;
+  }
+
+  #lease(fileId: number, open: OpenFile): void {
+    this.#open.delete(fileId);
+    this.#leased.set(fileId, open);
+    if (this.#leased.size === 1) this.#timer.after(LEASE_MS, () => this.#endLeases());
+    const byAge = [...this.#leased].toSorted(([, left], [, right]) => left.lastReadMs - right.lastReadMs);
+    let bytes = byAge.reduce((sum, [, { total }]) => sum + total, 0);
+    for (const [oldId, old] of byAge.slice(0, -1)) {
+      if (this.#leased.size <= LEASES_LIMIT && bytes <= LEASED_LIMIT_BYTES) break;
+      bytes -= old.total;
+      this.#endLease(oldId, old);
+    }
+  }
+
+  #endLeases(): void {
+    for (const [fileId, open] of this.#leased) if (!this.#isFresh(open)) this.#endLease(fileId, open);
+    if (this.#leased.size > 0) this.#timer.after(LEASE_MS, () => this.#endLeases());
+  }
+
+  #endLease(fileId: number, open: OpenFile): void {
+    this.#leased.delete(fileId);
+    open.isDoomed = true;
+    if (open.readers === 0) void closeQuietly(open);
   }
 
   async stage(): Promise<StagedBody> {
@@ -130,6 +184,8 @@ export class BodyFiles {
     this.#bytesToProbe -= bytes;
     if (this.#bytesToProbe > 0) return;
     if ((await this.#disk.freeBytes(this.#paths.root)) < this.#reservedBytes) {
+      // What is new is worth more than who still reads what is old.
+      for (const [fileId, open] of this.#leased) this.#endLease(fileId, open);
       throw new RingsteadError("device-full", "the device has no space for large bodies");
     }
     this.#bytesToProbe = PROBE_BYTES;
@@ -177,7 +233,7 @@ export class BodyFiles {
   /** Errors: "body-gone" (no such file), "body-damaged". Requires: 0 ≤ offset, offset + length ≤ total. */
   async read(fileId: number, total: number, offset: number, length: number): Promise<Uint8Array> {
     if (length === 0) return new Uint8Array(0);
-    const open = this.#acquire(fileId);
+    const open = this.#acquire(fileId, total);
     try {
       return await this.#readBlocks(await open.file, fileId, total, offset, length);
     } catch (error) {
@@ -197,7 +253,7 @@ export class BodyFiles {
     const damaged: number[] = [];
     const count = Math.ceil(total / BLOCK_BYTES);
     const pieces: Promise<void>[] = [];
-    const open = this.#acquire(fileId);
+    const open = this.#acquire(fileId, total);
     try {
       const file = await open.file;
       for (let first = 0; first < count; first += BLOCKS_PER_SLOT) {
@@ -310,10 +366,16 @@ export class BodyFiles {
     }
   }
 
-  #acquire(fileId: number): OpenFile {
+  #acquire(fileId: number, total: number): OpenFile {
+    const leased = this.#leased.get(fileId);
+    if (leased !== undefined) {
+      leased.readers++;
+      return leased;
+    }
     let open = this.#open.get(fileId);
     if (open === undefined) {
-      open = { file: this.#disk.open(this.#paths.body(fileId), "direct"), readers: 0, isDoomed: false };
+      const file = this.#disk.open(this.#paths.body(fileId), "direct");
+      open = { file, total, readers: 0, lastReadMs: Number.NEGATIVE_INFINITY, isDoomed: false };
     } else this.#open.delete(fileId);
     this.#open.set(fileId, open);
     open.readers++;
@@ -322,6 +384,7 @@ export class BodyFiles {
 
   async #release(fileId: number, open: OpenFile): Promise<void> {
     open.readers--;
+    open.lastReadMs = this.#timer.nowMs();
     const failed = await open.file.then(
       () => false,
       () => true,
@@ -343,8 +406,9 @@ export class BodyFiles {
   }
 
   async close(): Promise<void> {
-    for (const open of this.#open.values()) await closeQuietly(open);
+    for (const open of [...this.#open.values(), ...this.#leased.values()]) await closeQuietly(open);
     this.#open.clear();
+    this.#leased.clear();
   }
 }
 

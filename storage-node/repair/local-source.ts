@@ -1,8 +1,10 @@
 import type { Ballot } from "../../common/ballot.ts";
+import type { Doomed } from "../core/reclaim.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
 import type { Life } from "../votes.ts";
-import type { Configuration, Name, Space } from "../wire.ts";
+import { epochsPage } from "../move-operations.ts";
+import type { Configuration, EpochsPage, Name, Space } from "../wire.ts";
 import type { CarriedEntry, CarriedPage } from "./carried-entries.ts";
 import { stampOf } from "./entry-list.ts";
 import { type DeviceDigests, digestsOf } from "./repair-operations.ts";
@@ -33,6 +35,14 @@ export class LocalSource implements RepairSource {
 
   async configuration(place: PartitionPlace): Promise<Configuration> {
     return this.#replica.epochs.configurationOf(place);
+  }
+
+  async epochs(space: Space, partitionPower: number, from: number): Promise<EpochsPage> {
+    return epochsPage(this.#replica, space, partitionPower, from, "");
+  }
+
+  confirmReclaims(place: PartitionPlace, epoch: number, doomed: readonly Doomed[]): Promise<readonly boolean[]> {
+    return this.#replica.deletions.confirm(place, epoch, doomed);
   }
 
   async buckets(place: PartitionPlace): Promise<Buffer> {

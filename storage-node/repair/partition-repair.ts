@@ -80,6 +80,7 @@ export class PartitionRepair {
   /** Entries whose stamp is later than this are still on their way to all replicas. */
   readonly #isYoung: (stamp: string) => boolean;
   #isWhole = true;
+  readonly #removals: number;
 
   constructor(
     replica: DeviceReplica,
@@ -100,6 +101,13 @@ export class PartitionRepair {
     this.#isYoung = isYoung;
     this.#signal = signal;
     this.#progress = progress;
+    this.#removals = replica.deletions.removalsIn(place);
+  }
+
+  /** [E3]: what a peer answered before something was removed here may bring that back. Errors (thrown): "reclaimed-meanwhile"; the next round asks anew. */
+  #checkRemovals(): void {
+    if (this.#replica.deletions.removalsIn(this.#place) === this.#removals) return;
+    throw new RingsteadError("reclaimed-meanwhile", "deletions were removed here since the peer was asked");
   }
 
   /**
@@ -207,6 +215,7 @@ export class PartitionRepair {
       else if (wish === "install") this.#isWhole = false;
     }
     if (settled.length === 0) return;
+    this.#checkRemovals();
     const { length } = await this.#replica.install(settled);
     this.#progress(length, bytes);
     this.#pace.account(settled.length, bytes);
@@ -243,6 +252,7 @@ export class PartitionRepair {
     if (wish === "skip") return;
     if (wish !== "install" || register.isTombstone) {
       // In the turn in which it was found that no body is wanted.
+      this.#checkRemovals();
       const { length } = await this.#replica.install([{ name, register, body: { kind: "none" } }]);
       this.#progress(length, entry.value.length * length);
       return;
@@ -256,6 +266,7 @@ export class PartitionRepair {
   async #commitStaged(pulled: PulledRegister, valueBytes: number, abandon: () => Promise<void>): Promise<void> {
     let isTaken = false;
     try {
+      this.#checkRemovals();
       isTaken = (await this.#replica.install([pulled])).length > 0;
     } finally {
       if (!isTaken) await abandon();
@@ -266,7 +277,10 @@ export class PartitionRepair {
   async #commit(pulled: Pulled): Promise<void> {
     const { registers, rows, entries, bytes } = pulled.take();
     if (entries === 0) return;
-    const installs = [...rows].map(([owner, some]) => this.#replica.installRows(owner, some));
+    this.#checkRemovals();
+    const installs = [...rows].map(([owner, some]) =>
+      this.#replica.installRows(owner, some, () => this.#checkRemovals()),
+    );
     const [installed] = await Promise.all([this.#replica.install(registers), ...installs]);
     this.#progress(entries - registers.length + installed.length, bytes);
     this.#pace.account(entries, bytes);

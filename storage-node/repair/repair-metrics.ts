@@ -1,5 +1,6 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Metrics } from "../../common/metrics.ts";
+import type { Reclaimer, ReclaimFigures } from "../daemons/reclaimer.ts";
 import type { RepairFigures, RepairRate, Replicator } from "../daemons/replicator.ts";
 
 /** Different reasons that are remembered of one device. */
@@ -26,6 +27,15 @@ export const showRepair = (metrics: Metrics, device: string, replicator: Replica
   rate("bytesPerSecond", "Bytes pulled each second, over the last five.");
   rate("bytesLeft", "Bytes still to be pulled, by what entries had so far.");
   rate("secondsLeft", "When the device will have caught up and vote, at this rate; NaN where that cannot be told.");
+};
+
+/** What became of old deletions, on the metrics page. */
+export const showReclaim = (metrics: Metrics, device: string, { figures }: Pick<Reclaimer, "figures">): void => {
+  const figure = (name: keyof ReclaimFigures, help: string): void =>
+    metrics.gauge(`ringstead_device_${snakeOf(name)}`, help, () => figures[name], { device });
+  figure("reclaimedEntries", "Deletions that were old enough, and that all replicas had, and are forgotten.");
+  figure("unreclaimedEntries", "Deletions that are old enough, and stay since not all replicas confirm them.");
+  figure("reclaimRounds", "Rounds over all partitions in which old deletions were looked for.");
 };
 
 /** What shows on the metrics page why something could not be pulled, and when last: to be called with each reason. */

@@ -2,13 +2,18 @@ import { RingsteadError } from "../../common/errors.ts";
 import { isMember } from "../core/partition-epoch.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
+import type { Ballot } from "../../common/ballot.ts";
+import type { Doomed } from "../core/reclaim.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
+import { spaceOfReplicated } from "../store/key-space.ts";
 import { CEILING_KEY } from "../store/keys.ts";
 import { isLife, type Life, NO_LIFE } from "../votes.ts";
 import { type Configuration, type HeaderReader, packConfiguration, type Space, unpackConfiguration } from "../wire.ts";
 import { packCarried } from "./carried-entries.ts";
 import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
 
+/** Deletions of one RECLAIM. */
+export const RECLAIM_LIMIT = 512;
 /** Partitions of one DIGESTS. */
 const DIGESTS_LIMIT = 4096;
 /** u8 bits (1 votes here, 2 sealed, 4 the asker is a stranger), u32 entries, u64 sum, u32 epoch: of each partition in an answer to DIGESTS. */
@@ -138,6 +143,28 @@ export const seal = (reader: HeaderReader) => {
     header: [await replica.seal(place, epochNumber)],
   });
 };
+
+/** Whether some deletions may go, as far as this replica is concerned: one byte each. */
+export const reclaim = (reader: HeaderReader) => {
+  const place = placeOf(reader);
+  const epochNumber = reader.count();
+  const keys = reader.list(RECLAIM_LIMIT).map((item) => item.bytes());
+  const ballots = reader.list(RECLAIM_LIMIT).map((item) => item.ballot());
+  const doomed = keys.map((key, index) => doomedOf(place, key, ballots[index]));
+  return async (replica: DeviceReplica): Promise<RepairAnswer> => {
+    const confirmed = await replica.deletions.confirm(place, epochNumber, doomed);
+    return { header: [], body: Uint8Array.from(confirmed, Number) };
+  };
+};
+
+const doomedOf = (place: PartitionPlace, key: Uint8Array, ballot: Ballot | undefined): Doomed => {
+  const isHere = spaceOfReplicated(key) === place.space && bucketsHave(place, key);
+  if (!isHere || ballot === undefined) throw new RingsteadError("bad-message", "a deletion of another partition");
+  return { key, ballot };
+};
+
+const bucketsHave = ({ partition, partitionPower }: PartitionPlace, key: Uint8Array): boolean =>
+  key.length > 4 && Buffer.from(key.buffer, key.byteOffset, 4).readUInt32BE(0) >>> (32 - partitionPower) === partition;
 
 /** The sums of a partition's buckets. */
 export const buckets = (reader: HeaderReader) => {

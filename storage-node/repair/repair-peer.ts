@@ -6,17 +6,20 @@ import type { EntryStamp } from "../core/repair.ts";
 import type { PartitionPlace } from "../wire.ts";
 import {
   type Configuration,
+  type EpochsPage,
   HeaderReader,
   METHOD_BUCKETS,
   METHOD_DIGESTS,
   METHOD_ENTRIES,
   METHOD_EPOCH,
   METHOD_FETCH,
+  METHOD_RECLAIM,
   type Name,
   type Space,
   spaceCode,
   unpackConfiguration,
 } from "../wire.ts";
+import type { Doomed } from "../core/reclaim.ts";
 import { isLife, type Life } from "../votes.ts";
 import { type CarriedEntry, type CarriedPage, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
@@ -31,9 +34,14 @@ import type { KeyRange } from "./repair-source.ts";
 
 /** Nobody waits for a repair: a busy replica is given time. */
 const TIMEOUT_MS = 30_000;
+/** All devices are asked at once, and the slowest is waited for. */
+const EPOCHS_TIMEOUT_MS = 5000;
 
 /** What a replica that repairs itself asks of another one. Its implementations: `RepairPeer`, `LocalSource`, and the simulation's. */
-export type RepairSource = Pick<RepairPeer, "digests" | "configuration" | "buckets" | "entries" | "pull" | "fetch"> & {
+export type RepairSource = Pick<
+  RepairPeer,
+  "digests" | "configuration" | "epochs" | "confirmReclaims" | "buckets" | "entries" | "pull" | "fetch"
+> & {
   readBody(name: Name, bodyVersion: Ballot, offset: number, length: number): Promise<Uint8Array>;
 };
 
@@ -93,6 +101,24 @@ export class RepairPeer {
     const { reader } = await this.#ask([METHOD_EPOCH, this.device, spaceCode(space), partitionPower, partition]);
     reader.flag();
     return unpackConfiguration(reader);
+  }
+
+  /** One page of the partitions that were ever moved, as that device knows them. Errors also: "epoch-other-power". */
+  epochs(space: Space, partitionPower: number, from: number): Promise<EpochsPage> {
+    return this.#client.epochs(space, partitionPower, from, "", EPOCHS_TIMEOUT_MS);
+  }
+
+  /** Whether some deletions may go, as far as that device is concerned. Errors also: those of a vote in that epoch. Requires: at most `RECLAIM_LIMIT`. */
+  async confirmReclaims(
+    { space, partition, partitionPower }: PartitionPlace,
+    epoch: number,
+    doomed: readonly Doomed[],
+  ): Promise<readonly boolean[]> {
+    const [keys, ballots] = [doomed.map(({ key }) => key), doomed.map(({ ballot }) => ballot)];
+    const header = [METHOD_RECLAIM, this.device, spaceCode(space), partitionPower, partition, epoch, keys, ballots];
+    const { body } = await this.#ask(header);
+    if (body.length !== doomed.length) throw new RingsteadError("bad-message", "malformed message: reclaim");
+    return [...body].map((byte) => byte === 1);
   }
 
   /** The sums of the partition's buckets, 8 bytes each. */

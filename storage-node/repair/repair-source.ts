@@ -207,8 +207,8 @@ export const pullEntries = async (
 const NO_BODY: BodyReference = { kind: "none" };
 
 /**
- * A piece of the body of a version that is held here, after its sync; whether this replica votes does not matter. Errors: "body-gone" also
- * where it holds another one, "body-damaged".
+ * A piece of the body of a version that is held here, after its sync, or was until lately, while somebody reads it; whether this replica votes does not
+ * matter. Errors: "body-gone" also where it holds another one, "body-damaged".
  */
 export const readHeldBody = async (
   replica: DeviceReplica,
@@ -219,11 +219,13 @@ export const readHeldBody = async (
 ): Promise<Uint8Array> => {
   for (let attempt = 1; ; attempt++) {
     const stored = await replica.held(name);
-    if (stored === undefined || stored.register.bodyVersion !== bodyVersion) {
-      throw new RingsteadError("body-gone", "this replica does not hold that version's body");
-    }
+    const isHeld = stored?.register.bodyVersion === bodyVersion;
+    const body = isHeld ? stored.body : replica.lent.get(name, bodyVersion);
+    if (body === undefined) throw new RingsteadError("body-gone", "this replica does not hold that version's body");
     try {
-      return await replica.engine.readBody(stored.body, offset, length);
+      const bytes = await replica.engine.readBody(body, offset, length);
+      if (isHeld) replica.lent.lend(name, bodyVersion, body);
+      return bytes;
     } catch (error) {
       // The log moved on beneath the reference: the entry is read again, and names the new place.
       if (codeOf(error) !== "body-gone" || attempt === READ_ATTEMPTS) throw error;

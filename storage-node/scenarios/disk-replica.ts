@@ -15,11 +15,11 @@ import { openDevice } from "../engine/open-device.ts";
 import { recountRows } from "../repair/recount-rows.ts";
 import { partitionSum } from "../repair/repair-source.ts";
 import { spaceOfReplicated } from "../store/key-space.ts";
-import { CEILING_KEY, nameOfRegisterKey, NEWCOMER_KEY, registerKey } from "../store/keys.ts";
+import { CEILING_KEY, NEWCOMER_KEY, registerKey } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
 import { ceilingMutation, encodeNewcomer, type Life, Votes } from "../votes.ts";
-import { CONFIGURATION_PATH, type Name } from "../wire.ts";
-import { DIGESTS, epochsOf, repairOf } from "./repairing-replica.ts";
+import type { Name } from "../wire.ts";
+import { DIGESTS, epochsOf, marksOf, repairOf } from "./repairing-replica.ts";
 import {
   type Hardware,
   type MakeNodes,
@@ -188,7 +188,14 @@ export const diskReplicas: MakeNodes = (queue, seed, hardware) => {
     };
     const serve = async (engine: DeviceEngine): Promise<PoweredReplica> => {
       const votes = await votesOf(engine);
-      const replica = new DeviceReplica(engine, clock, SET_HASH_SEEDS, votes, epochsOf(engine, index, first, mutation));
+      const replica = new DeviceReplica(
+        engine,
+        clock,
+        SET_HASH_SEEDS,
+        votes,
+        epochsOf(engine, index, first, mutation),
+        marksOf(engine, mutation),
+      );
       return {
         replica,
         held: (name) => {
@@ -199,6 +206,7 @@ export const diskReplicas: MakeNodes = (queue, seed, hardware) => {
         },
         afterCrash,
         onCrash,
+        isFailed: () => engine.state().kind === "failed",
         repair: repairOf(replica, clock, first, mutation, YOUNG_MS, () => (isToBeEmptied = true)),
         content: (space) => contentOf(engine, replica, space),
       };
@@ -218,21 +226,13 @@ export const diskReplicas: MakeNodes = (queue, seed, hardware) => {
   };
 };
 
-/**
- * Every entry of a ring that replicas are to have in common, byte for byte, after its confirmations. Who keeps a partition is left out: nobody
- * finishes what a dead mover left of that, and a member whose floor is above it does not take it from the others before the next move.
- */
+/** Every entry of a ring that replicas are to have in common, byte for byte, after its confirmations. */
 const contentOf = async (engine: DeviceEngine, replica: DeviceReplica, space: Name["space"]): Promise<string> => {
   replica.flushConfirmations();
   const lines: string[] = [];
-  let { entries, sum } = partitionSum(engine, partitionOf(space));
+  const { entries, sum } = partitionSum(engine, partitionOf(space));
   for (const { key, value } of await engine.scan({ gte: Buffer.of(0), lt: BEHIND_ALL_KEYS, limit: SCAN_LIMIT })) {
     if (spaceOfReplicated(key) !== space) continue;
-    if (nameOfRegisterKey(key)?.path === CONFIGURATION_PATH) {
-      entries -= 1;
-      sum = BigInt.asUintN(64, sum - DIGESTS.digestOf(key, value));
-      continue;
-    }
     const body = engine.get(key)?.body ?? { kind: "none" as const };
     const bytes = body.kind === "none" ? new Uint8Array() : await engine.readBody(body, 0, body.length);
     lines.push([key, value, bytes].map((part) => Buffer.from(part).toString("hex")).join(" "));

@@ -3,7 +3,7 @@ import { MemoryDevice } from "../engine/memory-device.ts";
 import { NEWCOMER_KEY, registerKey } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
 import { encodeNewcomer, type Life, Votes } from "../votes.ts";
-import { DIGESTS, epochsOf, repairOf } from "./repairing-replica.ts";
+import { DIGESTS, epochsOf, marksOf, repairOf } from "./repairing-replica.ts";
 import type { MakeReplica, PoweredReplica } from "../../proxy/core/containers-simulation/world.ts";
 
 /** Longer than any proxy's clock is ahead of a replica's here. */
@@ -20,7 +20,14 @@ export const mortalReplica: MakeReplica = (syncAfter, clock, index, first, mutat
   const on = (device: MemoryDevice): PoweredReplica => {
     let isEmptied = false;
     const votes = Votes.recorded(device, clock, FORGOTTEN_PROMISE_MS);
-    const replica = new DeviceReplica(device, clock, [1n, 2n], votes, epochsOf(device, index, first, mutation));
+    const replica = new DeviceReplica(
+      device,
+      clock,
+      [1n, 2n],
+      votes,
+      epochsOf(device, index, first, mutation),
+      marksOf(device, mutation),
+    );
     return {
       replica,
       held: (name) => {

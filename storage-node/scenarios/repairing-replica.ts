@@ -1,10 +1,13 @@
 import type { Clock } from "../../common/clock.ts";
 import { RingsteadError } from "../../common/errors.ts";
+import { TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { Log } from "../../common/log.ts";
 import type { RingDevice } from "../../ring/device.ts";
+import { Reclaimer } from "../daemons/reclaimer.ts";
 import { Replicator, type SpaceRings } from "../daemons/replicator.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { DeviceEngine } from "../engine/device-engine.ts";
+import { epochsPage } from "../move-operations.ts";
 import { PartitionEpochs } from "../partition-epochs.ts";
 import { packCarried, unpackCarried } from "../repair/carried-entries.ts";
 import { unpackStamps } from "../repair/entry-list.ts";
@@ -13,7 +16,8 @@ import { digestsOf } from "../repair/repair-operations.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
 import { bucketSums, fetchEntries, listEntries, pullEntries } from "../repair/repair-source.ts";
 import { entryDigests } from "../store/entry-digest.ts";
-import { epochKey } from "../store/keys.ts";
+import { ReclaimMarks } from "../reclaim-marks.ts";
+import { epochKey, markKey } from "../store/keys.ts";
 import { CONFIGURATION_PATH } from "../wire.ts";
 import type { Mutation } from "../../proxy/core/containers-simulation/planted-mistakes.ts";
 import {
@@ -86,6 +90,23 @@ export const epochsOf = (
   return epochs;
 };
 
+/** What a device has removed, as its records say after a loss of power. */
+export const marksOf = (device: DeviceEngine, mutation: Mutation | undefined): ReclaimMarks => {
+  const marks = ReclaimMarks.recorded(
+    SPACES.flatMap((space) => {
+      const key = markKey(space, partitionOf(space).partitionPower, partitionOf(space).partition);
+      const value = device.get(key)?.value;
+      return value === undefined ? [] : [{ key, value }];
+    }),
+  );
+  const of = marks.of.bind(marks);
+  if (mutation === "the mark of registers is not raised [E2]")
+    marks.of = (...name) => ({ ...of(...name), registers: TIMESTAMP_ZERO });
+  if (mutation === "the mark of rows is not raised [E5]")
+    marks.of = (...name) => ({ ...of(...name), rows: TIMESTAMP_ZERO });
+  return marks;
+};
+
 /** The questions of one replica to another, answered by the functions that answer them in production. */
 const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknown[]): Promise<unknown> => {
   type Asked<K extends keyof RepairSource> = Parameters<RepairSource[K]>;
@@ -97,6 +118,14 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
     case "configuration": {
       const [place] = rest as unknown as Asked<"configuration">;
       return replica.epochs.configurationOf(place);
+    }
+    case "epochs": {
+      const [space, partitionPower, from] = rest as unknown as Asked<"epochs">;
+      return epochsPage(replica, space, partitionPower, from, "");
+    }
+    case "confirmReclaims": {
+      const [place, epoch, doomed] = rest as unknown as Asked<"confirmReclaims">;
+      return replica.deletions.confirm(place, epoch, doomed);
     }
     case "buckets": {
       const [place] = rest as unknown as Asked<"buckets">;
@@ -121,10 +150,23 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
   }
 };
 
+const NOTHING_MOVED = { moved: [], next: undefined, stamp: "", baseIdentity: undefined, isVoting: true };
+
+/** Nobody could confirm by a mark that is not raised. */
+const UNASKED: ReadonlySet<Mutation> = new Set([
+  "a tombstone is removed before all members have it [E2]",
+  "the mark of registers is not raised [E2]",
+  "the mark of rows is not raised [E5]",
+] as const);
+
 /** What is heard of other members, with mistakes. */
 const mistaken = (source: RepairSource, { epochs }: DeviceReplica, mutation: Mutation | undefined): RepairSource => {
   const ownEpoch = mutation === "a newcomer copies from members who have not heard of it [M2]";
   const isForgotten = mutation === "a replica that lost its disk forgets that it was sealed [M3]";
+  if (mutation === "first members that were emptied ask nobody but each other [M4]")
+    return { ...source, epochs: async () => NOTHING_MOVED };
+  if (mutation !== undefined && UNASKED.has(mutation))
+    return { ...source, confirmReclaims: async (_place, _epoch, doomed) => doomed.map(() => true) };
   if (!ownEpoch && !isForgotten) return source;
   return {
     ...source,
@@ -141,6 +183,19 @@ const mistaken = (source: RepairSource, { epochs }: DeviceReplica, mutation: Mut
   };
 };
 
+const QUESTIONS = [
+  "digests",
+  "configuration",
+  "epochs",
+  "confirmReclaims",
+  "buckets",
+  "entries",
+  "pull",
+  "fetch",
+  "readBody",
+] as const;
+type Ask = Parameters<RepairSide["round"]>[2];
+
 export const repairOf = (
   replica: DeviceReplica,
   clock: Clock,
@@ -151,27 +206,50 @@ export const repairOf = (
 ): RepairSide => {
   let replicator: Replicator | undefined;
   let isWorking = false;
+  let isReclaiming = false;
+  const sourceOf = (device: number, ask: Ask): RepairSource => {
+    const asking =
+      (kind: string) =>
+      (...rest: unknown[]): Promise<never> =>
+        ask(device, [kind, ...rest]) as Promise<never>;
+    const source = Object.fromEntries(QUESTIONS.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
+    return mistaken(source, replica, mutation);
+  };
+  if (mutation === "what was asked for before a removal is installed after it [E3]")
+    replica.deletions.removalsIn = () => 0;
   return {
     empty,
     answer: (question) => answerOf(replica, question),
     joiningCount: () => (replica.votes.isNewcomer ? 1 : 0),
+    async reclaim(olderThanMs, ask) {
+      if (isReclaiming) return 0;
+      isReclaiming = true;
+      const reclaimer = new Reclaimer({
+        device: replica.epochs.self,
+        replica,
+        powers: { account: 16, container: 16, object: 16 },
+        reclaimDays: 1,
+        peerOf: (id) => sourceOf(indexOf(id), ask),
+        pace: UNPACED,
+        clock,
+      });
+      try {
+        for (const space of SPACES) await reclaimer.look(partitionOf(space), olderThanMs, new AbortController().signal);
+      } finally {
+        isReclaiming = false;
+      }
+      return reclaimer.figures.reclaimedEntries;
+    },
     async round(index, count, ask) {
       if (isWorking) return;
       isWorking = true;
-      const peerOf = ({ device }: Pick<RingDevice, "device">): RepairSource => {
-        const asking =
-          (kind: string) =>
-          (...rest: unknown[]): Promise<never> =>
-            ask(Number(device), [kind, ...rest]) as Promise<never>;
-        const kinds = ["digests", "configuration", "buckets", "entries", "pull", "fetch", "readBody"] as const;
-        const source = Object.fromEntries(kinds.map((kind) => [kind, asking(kind)])) as unknown as RepairSource;
-        return mistaken(source, replica, mutation);
-      };
+      const peerOf = ({ device }: Pick<RingDevice, "device">): RepairSource => sourceOf(Number(device), ask);
       replicator ??= new Replicator({
         node: NODE,
         device: String(index),
         replica,
         rings: ringsOf(count, first),
+        circle: () => ({ required: Array.from({ length: count }, (_, one) => idOf(one)), others: [] }),
         peerOf,
         pace: UNPACED,
         clock,

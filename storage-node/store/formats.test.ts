@@ -5,7 +5,7 @@ import { RingsteadError } from "../../common/errors.ts";
 import { decodeCounters, encodeCounters } from "./counters-format.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import { decodeEpochState, encodeEpochState } from "./epoch-format.ts";
-import { epochKey, placeOfEpochKey, registerKey, rowKey } from "./keys.ts";
+import { epochKey, placeOfPartitionKey, registerKey, rowKey } from "./keys.ts";
 import { decodeRegister, encodeRegister } from "./register-format.ts";
 
 const version = "0123456789abcdef0123456789abcdef0123456789abcdef" as Ballot;
@@ -37,7 +37,7 @@ test("a register, a row key and counters have the bytes of FORMAT.md", () => {
 test("a device's state in a partition that was moved has the bytes of FORMAT.md", () => {
   const key = epochKey("container", 16, 0xabc);
   expect(key.toString("hex")).toBe("000000002165011000000abc");
-  expect(placeOfEpochKey(key)).toEqual({ space: "container", partitionPower: 16, partition: 0xabc });
+  expect(placeOfPartitionKey(key)).toEqual({ space: "container", partitionPower: 16, partition: 0xabc });
   const floor = "018bcfe568110000" as HybridTimestamp;
   const state = {
     isSealed: true,

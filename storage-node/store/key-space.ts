@@ -6,6 +6,7 @@ import {
   countersKey,
   FOUNDERS_KEY,
   isEpochKey,
+  isMarkKey,
   NEWCOMER_KEY,
   registerKey,
   rowKey,
@@ -40,7 +41,7 @@ const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
  * RingsteadError `unknown-key-kind`, so that a kind added later is never left behind in silence.
  */
 export const spaceOfKey = (key: Uint8Array): Space | undefined => {
-  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0) || isEpochKey(key)) return undefined;
+  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0) || isEpochKey(key) || isMarkKey(key)) return undefined;
   const kind = kindOf(key);
   const space = REGISTER_KINDS.get(kind);
   if (space !== undefined) return space;

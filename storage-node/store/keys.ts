@@ -25,10 +25,20 @@ export const BASE_RINGS_KEY: Uint8Array = Buffer.from([0, 0, 0, 0, 0x21, 0x62]);
 const EPOCHS_PREFIX = Buffer.from([0, 0, 0, 0, 0x21, 0x65]);
 const EPOCH_KEY_BYTES = EPOCHS_PREFIX.length + 6;
 
+/** Before how late deletions were that the device has removed, in each partition. */
+const MARKS_PREFIX = Buffer.from([0, 0, 0, 0, 0x21, 0x6d]);
+
 /** Where a device keeps its state in a partition that was moved. */
-export const epochKey = (space: Space, partitionPower: number, partition: number): Buffer => {
+export const epochKey = (space: Space, partitionPower: number, partition: number): Buffer =>
+  placeKey(EPOCHS_PREFIX, space, partitionPower, partition);
+
+/** Where a device keeps the marks of a partition ([E2], [E5]). */
+export const markKey = (space: Space, partitionPower: number, partition: number): Buffer =>
+  placeKey(MARKS_PREFIX, space, partitionPower, partition);
+
+const placeKey = (prefix: Buffer, space: Space, partitionPower: number, partition: number): Buffer => {
   const key = Buffer.alloc(EPOCH_KEY_BYTES);
-  EPOCHS_PREFIX.copy(key);
+  prefix.copy(key);
   key[6] = SPACES.indexOf(space);
   key[7] = partitionPower;
   key.writeUInt32BE(partition, 8);
@@ -38,16 +48,22 @@ export const epochKey = (space: Space, partitionPower: number, partition: number
 /** The range of all of these keys. */
 export const EPOCH_KEYS = { gte: EPOCHS_PREFIX, lt: Buffer.from([0, 0, 0, 0, 0x21, 0x66]) } as const;
 
-/** The place of a key of that range. Errors: "epoch-damaged" for what no encoder wrote. */
-export const placeOfEpochKey = (
+/** The range of all keys of marks. */
+export const MARK_KEYS = { gte: MARKS_PREFIX, lt: Buffer.from([0, 0, 0, 0, 0x21, 0x6e]) } as const;
+
+/** The place of a key of one of those ranges. Errors: "epoch-damaged" for what no encoder wrote. */
+export const placeOfPartitionKey = (
   key: Uint8Array,
 ): { readonly space: Space; readonly partition: number; readonly partitionPower: number } => {
   const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
   const space = SPACES[bytes[6] ?? SPACES.length];
-  if (!isEpochKey(key) || space === undefined)
+  if (!(isEpochKey(key) || isMarkKey(key)) || space === undefined)
     throw new RingsteadError("epoch-damaged", "a key of a partition's members cannot be decoded");
   return { space, partitionPower: bytes[7] ?? 0, partition: bytes.readUInt32BE(8) };
 };
+
+export const isMarkKey = (key: Uint8Array): boolean =>
+  key.length === EPOCH_KEY_BYTES && Buffer.compare(key.subarray(0, MARKS_PREFIX.length), MARKS_PREFIX) === 0;
 
 export const isEpochKey = (key: Uint8Array): boolean =>
   key.length === EPOCH_KEY_BYTES && Buffer.compare(key.subarray(0, EPOCHS_PREFIX.length), EPOCHS_PREFIX) === 0;

@@ -1,7 +1,7 @@
 import { seededRandom } from "../../../common/random.ts";
 import { EventQueue, settlePromises } from "../../../common/simulation/event-queue.ts";
 import { type Operation, problemOf } from "./history.ts";
-import { ContainersLife } from "./life.ts";
+import { ContainersLife, RECLAIM_AGE_MS } from "./life.ts";
 import type { MoveOutcome } from "../partition-move.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import { moveOnce } from "./simulated-mover.ts";
@@ -104,6 +104,17 @@ export class ContainersDirector {
   /** One round of a replica's repair, until it is over. */
   async repair(index: number): Promise<void> {
     await this.#ended(this.replica(index).repair());
+  }
+
+  /** Begins a round of a replica's repair, and lets it go on by itself. */
+  beginRepair(index: number): void {
+    void this.replica(index).repair();
+  }
+
+  /** Every replica forgets deletions that are as old as may be, all one after the other. */
+  async reclaim(...indices: readonly number[]): Promise<void> {
+    for (const index of indices)
+      await this.#ended(this.replica(index).reclaim(this.#life.world.queue.nowMs() - RECLAIM_AGE_MS));
   }
 
   /** Lets time pass. */

@@ -4,15 +4,20 @@ import type { Register } from "../../../storage-node/wire.ts";
 import { finishContainer, readContainer, settleContainer } from "../container-script.ts";
 import type { Operation } from "./history.ts";
 import { ALL_ROWS, perform } from "./operations.ts";
-import { moveOnce } from "./simulated-mover.ts";
+import { moveOnce, settleConfigurations } from "./simulated-mover.ts";
 import { SimulatedProxy } from "./simulated-proxy.ts";
 import { ACCOUNT, CONTAINER, membersIn, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
 import { listRows } from "../list-rows.ts";
 import { finishObject, settleObject } from "../object-script.ts";
 
+/** How old a deletion is that replicas may forget, in a life of a second and in one of a minute. */
+export const RECLAIM_AGE_MS = 150;
+
 type ProblemOf = (world: World, history: readonly Operation[]) => string | undefined;
 
+const SPACES = ["account", "container", "object"] as const;
 const STEP_LIMIT = 200_000;
+const RECLAIM_ROUNDS = 2;
 const REPAIR_ROUNDS = 20;
 const MOVE_ROUNDS = 20;
 /** Ballots may be ahead of the clock by the steps in which ceilings are raised. */
@@ -26,11 +31,14 @@ export class ContainersLife {
   #steps = 0;
 
   readonly #problemOf: ProblemOf;
+  readonly #forgets: boolean;
   readonly #stepLimit: number;
 
   /** @param problemOf what is wrong with a history and what it left behind, if anything */
-  constructor(world: World, problemOf: ProblemOf, stepLimit = STEP_LIMIT) {
+  /** @param forgets whether replicas remove old deletions, which is not safe where a disk may lose some of what it has */
+  constructor(world: World, problemOf: ProblemOf, stepLimit = STEP_LIMIT, forgets = true) {
     this.world = world;
+    this.#forgets = forgets;
     this.#problemOf = problemOf;
     this.#stepLimit = stepLimit;
   }
@@ -74,6 +82,7 @@ export class ContainersLife {
 
   /** What a worker would finish is finished, what a reader would see is read, all is checked. Requires: faults are over. */
   async conclude(): Promise<string | undefined> {
+    const reclaimBeforeMs = this.world.queue.nowMs() - RECLAIM_AGE_MS;
     for (const replica of this.world.replicas) replica.restart();
     await this.#repairAll();
     if (this.world.replicas.some(({ joiningCount }) => joiningCount > 0)) return "a replica never got its vote back";
@@ -85,6 +94,7 @@ export class ContainersLife {
     void this.#readEverything(last).then((found) => (problem = found));
     await this.drain();
     await this.#repairAll();
+    if (this.#forgets) await this.#reclaimAll(reclaimBeforeMs);
     return problem ?? this.world.moves?.problem ?? this.#problemOf(this.world, this.#history);
   }
 
@@ -98,6 +108,17 @@ export class ContainersLife {
       for (const replica of this.world.replicas) void replica.repair();
       await this.drain();
     }
+  }
+
+  /** What some have forgotten all forget: the first who may cannot before the others have it, and the last one does before the next round. */
+  async #reclaimAll(olderThanMs: number): Promise<void> {
+    for (let round = 0; round < RECLAIM_ROUNDS; round++) {
+      for (const replica of this.world.replicas) {
+        void replica.reclaim(olderThanMs);
+        await this.drain();
+      }
+    }
+    await this.#repairAll();
   }
 
   /** Every partition comes to its target; false where one does not. */
@@ -130,6 +151,8 @@ export class ContainersLife {
         }
       }
       await last.run(settleContainer(PLACE));
+      if (this.world.moves !== undefined)
+        for (const space of SPACES) await settleConfigurations(this.world, last, space);
     }
     for (const name of this.world.names) {
       for (let attempt = 0; attempt < 3; attempt++) await last.run(settleObject(placeOf(name), NO_INCARNATION));

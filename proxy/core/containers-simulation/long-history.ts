@@ -12,7 +12,7 @@ const isSuccess = ({ status }: Operation): boolean => status === 200;
 const UNSEEN = "?";
 
 /** What the operations of one object mean; of a container's those that say that nothing is in it. */
-const meaningOfObject = (history: readonly Operation[]): Meaning<ObjectState, Operation> => {
+export const meaningOfObject = (history: readonly Operation[]): Meaning<ObjectState, Operation> => {
   const seen = new Set<string>();
   for (const { kind, status, value } of history)
     if (kind === "get" && status === 200) for (const part of value.split("+")) seen.add(part);

@@ -56,6 +56,8 @@ test("long lives on real engines are linearizable, listed, equal byte for byte a
     `${lived} lives, ${operations} operations, ${share(answered)} answered, ${share(succeeded)} with success, ${events} events in ${hours} simulated hours\n${lines.join("\n")}\n`,
   );
   expect(answered).toBeGreaterThan(operations / 2);
+  // Of fewer lives some may have more refusals.
+  if (lived >= SEEDS_FOR_MOST) expect(succeeded).toBeGreaterThanOrEqual(operations / 2);
   const missing = OCCURRENCES.filter((what) => counts[what] === undefined);
   if (lived >= SEEDS_FOR_MOST) expect(missing.filter((what) => !RARE.has(what))).toEqual([]);
   if (lived >= SEEDS_FOR_ALL) expect(missing).toEqual([]);

@@ -49,7 +49,7 @@ const BUILDING: readonly Operation["kind"][] = [
   ...(["delete", "delete", "get", "get", "get", "get"] as const),
 ];
 const CLEARING: readonly Operation["kind"][] = [
-  ...(["create", "drop", "drop", "drop", "drop", "look", "list", "put"] as const),
+  ...(["create", "drop", "drop", "drop", "drop", "look", "list", "put", "put"] as const),
   ...(["delete", "delete", "delete", "delete", "delete", "delete", "get", "get"] as const),
 ];
 
@@ -145,7 +145,7 @@ class LongLife {
       const hardware = this.#hardwareOf(index);
       hardware.onStart = (event) => this.#note(`a node starts: ${event}`);
     }
-    this.#life = new ContainersLife(this.#world, longProblemOf, STEP_LIMIT);
+    this.#life = new ContainersLife(this.#world, longProblemOf, STEP_LIMIT, false);
     this.#begin(isMoving ? someMembers : undefined);
   }
 
@@ -389,7 +389,13 @@ class LongLife {
   async run(): Promise<LongRun> {
     await this.#life.drain();
     this.#calm();
-    for (const replica of this.#world.replicas) replica.restart();
+    for (const replica of this.#world.replicas) {
+      if (replica.isFailed) {
+        this.#note("a failed device is opened again");
+        replica.crash();
+      }
+      replica.restart();
+    }
     await this.#life.drain();
     this.#problem = (await this.#life.conclude()) ?? (await this.#difference()) ?? this.#excess();
     for (const [event, count] of Object.entries(this.#world.moves?.counts ?? {}))

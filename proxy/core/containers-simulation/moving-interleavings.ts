@@ -278,6 +278,39 @@ const twoMovers: MovingInterleaving = {
   answers: [200, 200],
 };
 
+/** One of the first members was left out of every step of the move, and the others forget it. */
+const firstMembersEmptied: MovingInterleaving = {
+  title: "first members that were emptied ask all devices who keeps the partition before they vote in it again [M4]",
+  mistakes: [["first members that were emptied ask nobody but each other [M4]", "history"]],
+  play: async (it) => {
+    const [mover, writer, reader] = [it.newProxy(), it.newProxy(), it.newProxy()];
+    await it.do(writer, "create");
+    await it.do(writer, "put", "o1");
+    await it.pass(50);
+    it.lose(about({ kind: "configure", to: [2] }));
+    await moveWhole(it, mover, [3, 4, 2].map(idOf));
+    // Who writes knows the new members, so that nothing of it comes to those who do not.
+    await it.do(writer, "get", "o1");
+    const put = await it.do(writer, "put", "o1");
+    await it.pass(50);
+    for (const index of [0, 1]) {
+      it.replica(index).lose();
+      it.replica(index).restart();
+    }
+    // As long as two who may know cannot be asked it is nobody's.
+    const isSilent = it.lose(about({ kind: "repair", to: [3, 4] }));
+    for (let round = 0; round < 3; round++) {
+      for (const index of [0, 1]) await it.repair(index);
+      await it.pass(50);
+    }
+    const early = await it.do(reader, "get", "o1");
+    isSilent();
+    for (let round = 0; round < 3; round++) for (const index of [0, 1]) await it.repair(index);
+    return [put, early, await it.do(reader, "get", "o1")];
+  },
+  answers: [200, undefined, 200],
+};
+
 export const MOVING_INTERLEAVINGS: readonly MovingInterleaving[] = [
   oldMembersAlone,
   twoEpochs,
@@ -289,4 +322,5 @@ export const MOVING_INTERLEAVINGS: readonly MovingInterleaving[] = [
   newcomersDie,
   memberIsAway,
   twoMovers,
+  firstMembersEmptied,
 ];

@@ -60,9 +60,9 @@ const getIt = async (proxy: SimulatedProxy, name: string): Promise<Register | "a
     if (proxy.isDead) await new Promise(() => {});
     if (found === undefined) return "unknown";
     if (found.register !== undefined && !isFinal(found)) {
-      if ((await proxy.run(finishObject(placeOf(name), found.register, found.isSettled))) === "unavailable")
-        return "unknown";
-      continue;
+      const end = await proxy.run(finishObject(placeOf(name), found.register, found.isSettled));
+      if (end === "unavailable") return "unknown";
+      if (end === "again") continue;
     }
     return isThere(found.register) ? found.register : "absent";
   }

@@ -32,7 +32,12 @@ export type Mutation =
   | "a partition has no floor [M5]"
   | "all members change at once [M6]"
   | "a configuration is written without a condition"
-  | "a newcomer keeps nothing before it has caught up";
+  | "a newcomer keeps nothing before it has caught up"
+  | "first members that were emptied ask nobody but each other [M4]"
+  | "a tombstone is removed before all members have it [E2]"
+  | "the mark of registers is not raised [E2]"
+  | "the mark of rows is not raised [E5]"
+  | "what was asked for before a removal is installed after it [E3]";
 
 /** Mistakes that are made by proposing something else. */
 export const mutated = (mutation: Mutation | undefined, mode: WriteMode): WriteMode => {

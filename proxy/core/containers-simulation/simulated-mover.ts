@@ -1,8 +1,16 @@
 import { TIMESTAMP_ZERO, timestampAt } from "../../../common/hybrid-clock.ts";
 import { configurationName, type Name } from "../../../storage-node/wire.ts";
-import { type MoveAnswer, type MoveEffect, type MoveOutcome, movePartition, nextJoint } from "../partition-move.ts";
+import {
+  finishConfiguration,
+  type MoveAnswer,
+  type MoveEffect,
+  type MoveOutcome,
+  movePartition,
+  type MoveScript,
+  nextJoint,
+} from "../partition-move.ts";
 import { noteDecided, type SimulatedProxy } from "./simulated-proxy.ts";
-import { indexOf, type World } from "./world.ts";
+import { indexOf, membersIn, type World } from "./world.ts";
 
 type Space = Name["space"];
 
@@ -92,6 +100,24 @@ export const moveOnce = async (
 ): Promise<MoveOutcome> => {
   const isAtOnce = world.mutation === "all members change at once [M6]";
   const script = movePartition(configurationName(space, 0), target, isAtOnce ? allAtOnce : nextJoint);
+  return performAll(world, proxy, space, script);
+};
+
+/** [B7]: finishes the configurations that are left at the members of a ring. */
+export const settleConfigurations = async (world: World, proxy: SimulatedProxy, space: Space): Promise<void> => {
+  const name = configurationName(space, 0);
+  for (const { replica } of membersIn(world, name)) {
+    const left = (await replica.held(name))?.register;
+    if (left?.state === "accepted") await performAll(world, proxy, space, finishConfiguration(name, left));
+  }
+};
+
+const performAll = async <T>(
+  world: World,
+  proxy: SimulatedProxy,
+  space: Space,
+  script: MoveScript<Name, T>,
+): Promise<T> => {
   let step = script.next();
   while (step.done !== true) {
     const effect: MoveEffect<Name> = step.value;

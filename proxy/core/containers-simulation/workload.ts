@@ -1,7 +1,7 @@
 import { type Random, seededRandom } from "../../../common/random.ts";
 import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../../common/simulation/event-queue.ts";
 import { type Operation, problemOf } from "./history.ts";
-import { ContainersLife } from "./life.ts";
+import { ContainersLife, RECLAIM_AGE_MS } from "./life.ts";
 import { moveOnce } from "./simulated-mover.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import { idOf, type MakeReplica, FEW_NAMES, noMoves, SimulatedReplica, type World } from "./world.ts";
@@ -182,6 +182,9 @@ const loseDisks = ({ queue, random, replicas }: World, spreadMs: number, memberC
   }
   for (const replica of replicas) {
     for (let atMs = random.unit() * REPAIR_EVERY_MS; atMs < 3 * spreadMs; atMs += random.unit() * REPAIR_EVERY_MS)
-      queue.after(atMs, () => void replica.repair());
+      queue.after(atMs, () => {
+        void replica.repair();
+        void replica.reclaim(queue.nowMs() - RECLAIM_AGE_MS);
+      });
   }
 };

@@ -99,6 +99,8 @@ export type PoweredReplica = {
   /** What was not synced is gone. The old one must not be used again. */
   afterCrash(): PoweredReplica | Promise<PoweredReplica>;
   readonly onCrash?: () => void;
+  /** Whether its device takes nothing any more before it is opened again, which is an operator's to do. */
+  isFailed?(): boolean;
   /** Where replicas repair themselves. */
   readonly repair: RepairSide | undefined;
   /** All that it holds of a ring, in words that are equal where the bytes are. */
@@ -119,6 +121,8 @@ export type RepairSide = {
     count: number,
     ask: (index: number, question: RepairQuestion) => Promise<unknown>,
   ): Promise<void>;
+  /** Removes deletions from before that moment, where all members agree; how many went. */
+  reclaim(olderThanMs: number, ask: (index: number, question: RepairQuestion) => Promise<unknown>): Promise<number>;
   /** Partitions in which it has no vote. */
   joiningCount(): number;
 };
@@ -158,6 +162,8 @@ export type Message = {
   readonly kind: "accept" | "prepare" | "read" | "row" | "list" | "confirm" | "repair" | MoveMessage;
   readonly space: Name["space"];
   readonly way: "request" | "answer";
+  /** What replicas ask each other. */
+  readonly question?: string;
 };
 
 export type World = {
@@ -261,6 +267,11 @@ export class SimulatedReplica {
     return this.#power.machine.content?.(space);
   }
 
+  /** Whether an operator has to start it again. */
+  get isFailed(): boolean {
+    return this.isUp && this.#power.machine.isFailed?.() === true;
+  }
+
   crash(): void {
     this.#power.crash();
   }
@@ -277,29 +288,46 @@ export class SimulatedReplica {
 
   /** One round of repair, if it is up; it is over when it came to its end or the replica lost its power. */
   async repair(): Promise<void> {
-    const { carry, queue, replicas, timeoutMs } = this.#world;
     const side = this.#power.machine.repair;
     if (side === undefined || !this.isUp) return;
-    const name = `replica ${this.index}`;
-    const ask: Parameters<RepairSide["round"]>[2] = (to, question) => {
-      const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-      queue.after(timeoutMs, () => reject(new RingsteadError("rpc-timeout", "no answer came")));
-      const asked = replicas[to];
-      if (asked === undefined) throw new Error("there is no such replica");
-      asked.#power.call(
-        (way, deliver) => carry({ from: name, to, kind: "repair", space: "object", way }, deliver),
-        (machine) => machine.repair?.answer(question),
-        resolve,
-      );
-      return promise;
-    };
+    await this.#attempt(side.round(this.index, this.#world.replicas.length, this.#ask));
+  }
+
+  /** Removes deletions from before that moment, if it is up. */
+  async reclaim(olderThanMs: number): Promise<void> {
+    const side = this.#power.machine.repair;
+    if (side === undefined || !this.isUp) return;
+    const count = await this.#attempt(side.reclaim(olderThanMs, this.#ask));
+    for (let one = 0; one < (count ?? 0); one++) this.#world.note?.("a deletion is reclaimed");
+  }
+
+  /** A device that fails, or whose power is gone; as in production a later round goes on. */
+  async #attempt<T>(work: Promise<T>): Promise<T | undefined> {
     try {
-      await side.round(this.index, replicas.length, ask);
+      return await work;
     } catch (error) {
-      // A device that fails, or whose power is gone; as in production a later round goes on.
       if (!(error instanceof RingsteadError)) throw error;
+      return undefined;
     }
   }
+
+  readonly #ask: Parameters<RepairSide["round"]>[2] = (to, question) => {
+    const { carry, queue, replicas, timeoutMs } = this.#world;
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    queue.after(timeoutMs, () => reject(new RingsteadError("rpc-timeout", "no answer came")));
+    const asked = replicas[to];
+    if (asked === undefined) throw new Error("there is no such replica");
+    asked.#power.call(
+      (way, deliver) =>
+        carry(
+          { from: `replica ${this.index}`, to, kind: "repair", space: "object", way, question: String(question[0]) },
+          deliver,
+        ),
+      (machine) => machine.repair?.answer(question),
+      resolve,
+    );
+    return promise;
+  };
 
   restart(): void {
     this.#power.restart();

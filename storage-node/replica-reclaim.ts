@@ -1,0 +1,137 @@
+import { type Ballot, maxTimestamp, timestampIn } from "../common/ballot.ts";
+import { type HybridTimestamp, TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
+import { confirmsReclaim, type Doomed, isReclaimable, isRowReclaimable } from "./core/reclaim.ts";
+import type { StoredRegister } from "./core/register.ts";
+import type { DeviceEngine, Mutation } from "./engine/device-engine.ts";
+import type { ReclaimMarks } from "./reclaim-marks.ts";
+import { rangeOfPartition, scanSpace } from "./repair/repair-source.ts";
+import type { RowSpace } from "./row-space.ts";
+import { nameOfRegisterKey, rowPlaceOf } from "./store/keys.ts";
+import { decodeRowValue, type PartitionPlace, type Space } from "./wire.ts";
+
+export type ReplicaReclaimParts = {
+  readonly engine: DeviceEngine;
+  readonly marks: ReclaimMarks;
+  readonly rows: RowSpace;
+  /** The register under a key, waiting confirmations included. */
+  readonly stored: (key: Uint8Array, id: string) => StoredRegister | undefined;
+  /** The register with that id goes. */
+  readonly forget: (id: string) => void;
+  /** Errors (thrown): as of any vote in that epoch. */
+  readonly enter: (place: PartitionPlace, epoch: number) => void;
+};
+
+const idOf = (key: Uint8Array): string => Buffer.from(key).toString("latin1");
+const hash32Of = (key: Uint8Array): number => Buffer.from(key.buffer, key.byteOffset, key.length).readUInt32BE(0);
+
+/** How old deletions leave a device: `core/reclaim.ts` over its entries ([E2], [E3], [E5]). */
+export class ReplicaReclaim {
+  readonly #parts: ReplicaReclaimParts;
+  /** How often something was removed from a partition since the start, by ring and number. */
+  readonly #removals = new Map<string, number>();
+
+  readonly #told = new Map<string, PartitionPlace>();
+
+  constructor(parts: ReplicaReclaimParts) {
+    this.#parts = parts;
+  }
+
+  /** Partitions of which another member has removed something since the last call. */
+  takeTold(): readonly PartitionPlace[] {
+    const told = [...this.#told.values()];
+    this.#told.clear();
+    return told;
+  }
+
+  /** [E3]: another number after each removal. What was asked of others under an earlier one is thrown away. */
+  removalsIn({ partition, space }: Pick<PartitionPlace, "partition" | "space">): number {
+    return this.#removals.get(`${space} ${partition}`) ?? 0;
+  }
+
+  /** Deletions on one page of a partition that are from before `olderThanMs`, and where the next page begins. */
+  async page(
+    place: PartitionPlace,
+    from: Uint8Array | undefined,
+    olderThanMs: number,
+  ): Promise<{ readonly doomed: readonly Doomed[]; readonly next: Uint8Array | undefined }> {
+    const { gte, lt } = rangeOfPartition(place);
+    const page = await scanSpace(this.#parts.engine, place.space, { gte: from ?? gte, lt });
+    const doomed: Doomed[] = [];
+    for (const { key, value } of page.entries) {
+      const row = nameOfRegisterKey(key) === undefined ? rowPlaceOf(key, place.space) : undefined;
+      const ballot =
+        row === undefined ? this.#doomedRegister(key, olderThanMs) : row.isDeleted && versionIn(row.name, value);
+      if (typeof ballot === "string" && isRowReclaimable(ballot, olderThanMs)) doomed.push({ key, ballot });
+    }
+    return { doomed, next: page.next };
+  }
+
+  #doomedRegister(key: Uint8Array, olderThanMs: number): Ballot | undefined {
+    const register = this.#parts.stored(key, idOf(key));
+    return register !== undefined && isReclaimable(register, olderThanMs) ? register.ballot : undefined;
+  }
+
+  /**
+   * Says of some deletions whether they may go elsewhere, after the sync of that on which it rests ([D1]). Errors: as of any vote in that epoch, so that a
+   * replica which does not vote confirms nothing. Who asks of none has just removed some: this device may look at the partition, too.
+   */
+  async confirm(place: PartitionPlace, epoch: number, doomed: readonly Doomed[]): Promise<readonly boolean[]> {
+    const { engine, enter, marks } = this.#parts;
+    enter(place, epoch);
+    if (doomed.length === 0) this.#told.set(`${place.space} ${place.partition}`, place);
+    const confirmed = doomed.map(({ ballot, key }) => {
+      const { registers, rows } = marks.of(place.space, hash32Of(key));
+      const mark = nameOfRegisterKey(key) === undefined ? rows : registers;
+      return confirmsReclaim(this.#heldUnder(key, place.space), ballot, mark);
+    });
+    await engine.sync();
+    return confirmed;
+  }
+
+  /** The ballot of the register, or the version of the later of the two rows of the name, that lies under a key. */
+  #heldUnder(key: Uint8Array, space: Space): Ballot | undefined {
+    const { rows, stored } = this.#parts;
+    if (nameOfRegisterKey(key) !== undefined) return stored(key, idOf(key))?.ballot;
+    const place = rowPlaceOf(key, space);
+    return place === undefined ? undefined : rows.versionOf(place.owner, place.name);
+  }
+
+  /**
+   * Removes deletions and raises the marks of their partition, in one commit. Resolves after the sync, with how many went: those that nothing has replaced
+   * meanwhile. Requires: all members of the partition confirmed them in `epoch`, a stable one. Errors: as of any vote in that epoch, the engine's.
+   */
+  async remove(place: PartitionPlace, epoch: number, doomed: readonly Doomed[]): Promise<number> {
+    const { engine, enter, forget, marks, rows, stored } = this.#parts;
+    enter(place, epoch);
+    let registers: HybridTimestamp = TIMESTAMP_ZERO;
+    const deletions: Mutation[] = [];
+    const doomedRows: { owner: NonNullable<ReturnType<typeof rowPlaceOf>>["owner"]; name: string; ballot: Ballot }[] =
+      [];
+    for (const { ballot, key } of doomed) {
+      if (nameOfRegisterKey(key) === undefined) {
+        const row = rowPlaceOf(key, place.space);
+        if (row?.isDeleted === true) doomedRows.push({ owner: row.owner, name: row.name, ballot });
+        continue;
+      }
+      const register = stored(key, idOf(key));
+      if (register?.ballot !== ballot || !isReclaimable(register, Number.POSITIVE_INFINITY)) continue;
+      forget(idOf(key));
+      registers = maxTimestamp(registers, timestampIn(ballot));
+      deletions.push({ kind: "delete", key });
+    }
+    const removal = rows.removal(doomedRows);
+    const count = deletions.length + removal.count;
+    if (count === 0) return 0;
+    this.#removals.set(`${place.space} ${place.partition}`, this.removalsIn(place) + 1);
+    const raised = marks.raise(place, { registers, rows: removal.highest });
+    try {
+      await engine.apply([raised.mutation, ...deletions, ...removal.mutations]);
+    } catch (error) {
+      raised.undo();
+      throw error;
+    }
+    return count;
+  }
+}
+
+const versionIn = (name: string, value: Uint8Array): Ballot => decodeRowValue(name, true, value).version;
