@@ -26,6 +26,7 @@ const NEVER_IN_A_REQUEST = [
   "bad-repair-settings",
   "device-starting",
   "index-unreadable",
+  "reclaimed-meanwhile",
   "scrub-stopped",
 ];
 
