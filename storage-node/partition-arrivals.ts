@@ -37,6 +37,8 @@ export class PartitionArrivals {
 
   /** Takes a configuration if it is newer. Resolves, when that is durable, with the one that the device has then. Errors: "epoch-other-power", the engine's. */
   async configure(place: PartitionPlace, configuration: Configuration): Promise<Configuration> {
+    // Before anything is erased: a range of another power is of other partitions.
+    this.#epochs.requirePower(place);
     const id = idOf(place.space, place.partition);
     for (let other = this.#clearing.get(id); other !== undefined; other = this.#clearing.get(id))
       await other.catch(() => {});

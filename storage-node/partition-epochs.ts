@@ -81,7 +81,7 @@ export class PartitionEpochs {
     const epochs = new PartitionEpochs(engine, self, first);
     for (const { key, value } of entries) {
       const place = placeOfPartitionKey(key);
-      epochs.#requirePower(place);
+      epochs.requirePower(place);
       epochs.#set(place, decodeEpochState(value));
     }
     return epochs;
@@ -192,7 +192,7 @@ export class PartitionEpochs {
 
   /** Some of those, from a number on and in order. Errors (thrown): "epoch-other-power". */
   movedFrom(space: Space, partitionPower: number, from: number, limit: number): (readonly [number, EpochState])[] {
-    this.#requirePower({ space, partitionPower });
+    this.requirePower({ space, partitionPower });
     const { states } = this.#spaces[space];
     const found: (readonly [number, EpochState])[] = [];
     if (states.size === 0) return found;
@@ -225,7 +225,7 @@ export class PartitionEpochs {
 
   /** Gives the state after the event, which counts from the moment on at which it is durable. Errors: "epoch-other-power", the engine's. */
   async change(place: PartitionPlace, event: EpochEvent): Promise<EpochState> {
-    this.#requirePower(place);
+    this.requirePower(place);
     const { partition, partitionPower, space } = place;
     const key = epochKey(space, partitionPower, partition);
     const id = key.toString("latin1");
@@ -255,7 +255,8 @@ export class PartitionEpochs {
     else entering.add(partition);
   }
 
-  #requirePower({ partitionPower, space }: Pick<PartitionPlace, "partitionPower" | "space">): void {
+  /** Errors (thrown): "epoch-other-power". */
+  requirePower({ partitionPower, space }: Pick<PartitionPlace, "partitionPower" | "space">): void {
     const own = this.#first[space].partitionPower;
     if (partitionPower === own) return;
     throw new RingsteadError("epoch-other-power", `this ring has 2^${own} partitions, not 2^${partitionPower}`);

@@ -22,7 +22,8 @@ export type SweepFigures = {
 /** Names that are remembered as needed: some 200 MiB. A project with more keeps its garbage, and its operator is told. */
 const MARKS_LIMIT = 2_000_000;
 const REMOVALS_AT_ONCE = 8;
-const REMOVALS_BETWEEN_LOOKS = 64;
+/** As many as go at once: none of them takes longer than what `hold` promises. */
+const REMOVALS_BETWEEN_LOOKS = REMOVALS_AT_ONCE;
 
 /**
  * Marks what the project's backups need, by what is in the store and not by what the database says, and removes the rest. Requires: from before

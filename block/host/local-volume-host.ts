@@ -229,8 +229,13 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
         const missing = this.#exports.volumeIds.filter((volumeId) => !this.#exports.isServed(volumeId));
         for (const volumeId of missing) {
           restarts += 1;
-          await this.#inTurn(volumeId, () => this.#exports.ensure(volumeId));
-          this.#options.log.info("an export is served again", { volumeId });
+          try {
+            await this.#inTurn(volumeId, () => this.#exports.ensure(volumeId));
+            this.#options.log.info("an export is served again", { volumeId });
+          } catch (error) {
+            // The others are served all the same; this one is tried again with the next look.
+            this.#options.log.error("an export cannot be served", { volumeId, error });
+          }
         }
         return "idle";
       },

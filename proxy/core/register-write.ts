@@ -130,6 +130,15 @@ export type WriteEffect =
 export const ROUND_LIMIT = 12;
 /** What doubles with each of them. */
 export const FIRST_WAIT_MS = 4;
+/**
+ * Rounds in which a message did not go out: a node is away, and back within seconds if it restarts. Many short waits, so that their sum is some ten seconds
+ * each time, as no few random ones would be.
+ */
+export const ABSENCE_LIMIT = 80;
+const ABSENCE_WAIT_LIMIT_MS = 250;
+
+export const absenceWaitMs = (absences: number): number =>
+  Math.min(FIRST_WAIT_MS * 2 ** absences, ABSENCE_WAIT_LIMIT_MS);
 
 const NO_ROWS: readonly Row[] = [];
 
@@ -157,6 +166,7 @@ type State =
       readonly promises: Promised[];
       refused: number;
       failed: number;
+      unsent: number;
       withoutSpace: number;
     }
   | { readonly kind: "waiting" }
@@ -179,6 +189,7 @@ export class RegisterWrite {
   #state: State = { kind: "waiting" };
   #round = 0;
   #attempts = 0;
+  #absences = 0;
   /** A proposal was refused for a higher ballot's sake. */
   #hasLost = false;
   /** W was impossible for want of space when it was last tried. */
@@ -283,7 +294,7 @@ export class RegisterWrite {
       // Nobody has it or will have it: it need not be asked for, which those that restart could not answer ([A3]).
       this.#own.pop();
       this.#records.delete(state.version);
-      return this.#waitAndRetry();
+      return this.#waitForAbsent();
     }
     if (areAllNever && state.unsent === 0 && this.#mode.kind === "plain") {
       if (state.refusedFates.length < quorum.memberCount) return undefined;
@@ -299,7 +310,8 @@ export class RegisterWrite {
   #afterLoss(state: Accepting): WriteEffect {
     this.#lacksSpace = this.#quorum.survives(state.missing - state.withoutSpace);
     // What failed at once fails again at once, and who lost to other writers twice meets them again in the same step [C4].
-    if (state.failed + state.unsent > 0 || this.#hasLost) return this.#waitAndRetry();
+    if (state.unsent > 0) return this.#waitForAbsent();
+    if (state.failed > 0 || this.#hasLost) return this.#waitAndRetry();
     this.#hasLost = true;
     return this.#prepare();
   }
@@ -319,6 +331,7 @@ export class RegisterWrite {
     } else {
       state.failed += 1;
       if (reply?.kind === "no-space") state.withoutSpace += 1;
+      else if (reply?.kind === "unsent") state.unsent += 1;
     }
     const answered = state.promises.length + state.refused + state.failed;
     const isHopeless = voterCount - state.refused - state.failed < this.#writeQuorum;
@@ -330,7 +343,9 @@ export class RegisterWrite {
     const isWrite = this.#mode.kind === "conditional" || this.#mode.kind === "plain";
     if (lacksSpace && isWrite && this.#own.length === 0) return this.#done({ kind: "no-space" });
     this.#lacksSpace = false;
-    return this.#outdated(state.ballot, this.#own) ?? this.#waitAndRetry();
+    const outdated = this.#outdated(state.ballot, this.#own);
+    if (outdated !== undefined) return outdated;
+    return isHopeless && state.unsent > 0 ? this.#waitForAbsent() : this.#waitAndRetry();
   }
 
   /** The wait of `round` is over. */
@@ -466,7 +481,7 @@ export class RegisterWrite {
   #prepare(): WriteEffect {
     this.#round += 1;
     const ballot = this.#newBallot();
-    this.#state = { kind: "preparing", ballot, promises: [], refused: 0, failed: 0, withoutSpace: 0 };
+    this.#state = { kind: "preparing", ballot, promises: [], refused: 0, failed: 0, unsent: 0, withoutSpace: 0 };
     return { kind: "prepare", round: this.#round, ballot, own: [...this.#own] };
   }
 
@@ -476,6 +491,14 @@ export class RegisterWrite {
     this.#round += 1;
     this.#state = { kind: "waiting" };
     return { kind: "wait", round: this.#round, atMostMs: FIRST_WAIT_MS * 2 ** this.#attempts };
+  }
+
+  #waitForAbsent(): WriteEffect {
+    this.#absences += 1;
+    if (this.#absences >= ABSENCE_LIMIT) return this.#done({ kind: "unknown" });
+    this.#round += 1;
+    this.#state = { kind: "waiting" };
+    return { kind: "wait", round: this.#round, atMostMs: absenceWaitMs(this.#absences) };
   }
 
   #done(outcome: WriteOutcome): WriteEffect {

@@ -1,6 +1,13 @@
 import type { RowReply } from "../../storage-node/wire.ts";
 import type { Quorum } from "./quorum.ts";
-import { FIRST_WAIT_MS, type NoSpace, ROUND_LIMIT, type Unsent } from "./register-write.ts";
+import {
+  ABSENCE_LIMIT,
+  absenceWaitMs,
+  FIRST_WAIT_MS,
+  type NoSpace,
+  ROUND_LIMIT,
+  type Unsent,
+} from "./register-write.ts";
 
 /** `old`: [E5], those that hold no row of the name may have removed a later deletion. */
 export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "old" | "unavailable";
@@ -24,6 +31,8 @@ export class RowWrite {
   #isSending = false;
   #stored = 0;
   #missing = 0;
+  #absences = 0;
+  #isAbsent = false;
   #lacksSpace = false;
   #obstacle: "closing" | "moved" | "behind" | "old" | undefined;
 
@@ -42,6 +51,7 @@ export class RowWrite {
     this.#isSending = true;
     this.#stored = 0;
     this.#missing = 0;
+    this.#isAbsent = false;
     this.#lacksSpace = false;
     this.#obstacle = undefined;
     return { kind: "row", round: this.#round };
@@ -60,11 +70,16 @@ export class RowWrite {
     else if (reply?.kind === "old" && (this.#obstacle ?? "behind") === "behind") this.#obstacle = "old";
     else if (reply?.kind === "behind") this.#obstacle ??= "behind";
     else if (reply?.kind === "no-space") this.#lacksSpace = true;
+    else if (reply?.kind === "unsent") this.#isAbsent = true;
     if (this.#quorum.survives(this.#missing)) return undefined;
     if (this.#obstacle !== undefined) return this.#done(this.#obstacle);
-    if (this.#lacksSpace || this.#round >= ROUND_LIMIT) return this.#done("unavailable");
+    if (this.#isAbsent) this.#absences += 1;
+    const attempts = this.#round - this.#absences;
+    if (this.#lacksSpace || attempts >= ROUND_LIMIT || this.#absences >= ABSENCE_LIMIT)
+      return this.#done("unavailable");
     this.#isSending = false;
-    return { kind: "wait", round: this.#round, atMostMs: FIRST_WAIT_MS * 2 ** this.#round };
+    const atMostMs = this.#isAbsent ? absenceWaitMs(this.#absences) : FIRST_WAIT_MS * 2 ** attempts;
+    return { kind: "wait", round: this.#round, atMostMs };
   }
 
   /** The wait of `round` is over. */

@@ -68,7 +68,8 @@ export class Replica {
 
   /** Whether it may refuse ballots of this moment, as replicas do after a restart ([D2]), and could not tell what became of their versions ([A3]). */
   get mayBeFresh(): boolean {
-    return this.client.rpc.hasReturnedWithin(FRESH_MS);
+    const isAway = this.#node.unreachableSinceMs !== undefined && !this.mayReturn;
+    return !isAway && this.client.rpc.hasReturnedWithin(FRESH_MS);
   }
 
   /** Whether its node could be reached until a moment ago: it may just be restarting. */

@@ -74,6 +74,7 @@ export class BodyFiles {
   readonly #open = new Map<number, OpenFile>();
   /** Unlinked, and open still. */
   readonly #leased = new Map<number, OpenFile>();
+  #areEndsAwaited = false;
   /** Sealed and not yet named in a commit. */
   readonly #sealed = new Map<number, number>();
   /** Staged and not committed, or superseded and not yet unlinked. */
@@ -146,25 +147,31 @@ export class BodyFiles {
   #lease(fileId: number, open: OpenFile): void {
     this.#open.delete(fileId);
     this.#leased.set(fileId, open);
-    if (this.#leased.size === 1) this.#timer.after(LEASE_MS, () => this.#endLeases());
+    this.#awaitEnds();
     const byAge = [...this.#leased].toSorted(([, left], [, right]) => left.lastReadMs - right.lastReadMs);
     let bytes = byAge.reduce((sum, [, { total }]) => sum + total, 0);
     for (const [oldId, old] of byAge.slice(0, -1)) {
       if (this.#leased.size <= LEASES_LIMIT && bytes <= LEASED_LIMIT_BYTES) break;
       bytes -= old.total;
-      this.#endLease(oldId, old);
+      void this.#endLease(oldId, old);
     }
   }
 
-  #endLeases(): void {
-    for (const [fileId, open] of this.#leased) if (!this.#isFresh(open)) this.#endLease(fileId, open);
-    if (this.#leased.size > 0) this.#timer.after(LEASE_MS, () => this.#endLeases());
+  #awaitEnds(): void {
+    if (this.#areEndsAwaited || this.#leased.size === 0) return;
+    this.#areEndsAwaited = true;
+    this.#timer.after(LEASE_MS, () => {
+      this.#areEndsAwaited = false;
+      for (const [fileId, open] of this.#leased) if (!this.#isFresh(open)) void this.#endLease(fileId, open);
+      this.#awaitEnds();
+    });
   }
 
-  #endLease(fileId: number, open: OpenFile): void {
+  /** Resolves once its space is free, or at once where somebody reads just now. */
+  async #endLease(fileId: number, open: OpenFile): Promise<void> {
     this.#leased.delete(fileId);
     open.isDoomed = true;
-    if (open.readers === 0) void closeQuietly(open);
+    if (open.readers === 0) await closeQuietly(open);
   }
 
   async stage(): Promise<StagedBody> {
@@ -185,8 +192,9 @@ export class BodyFiles {
     if (this.#bytesToProbe > 0) return;
     if ((await this.#disk.freeBytes(this.#paths.root)) < this.#reservedBytes) {
       // What is new is worth more than who still reads what is old.
-      for (const [fileId, open] of this.#leased) this.#endLease(fileId, open);
-      throw new RingsteadError("device-full", "the device has no space for large bodies");
+      await Promise.all([...this.#leased].map(([fileId, open]) => this.#endLease(fileId, open)));
+      if ((await this.#disk.freeBytes(this.#paths.root)) < this.#reservedBytes)
+        throw new RingsteadError("device-full", "the device has no space for large bodies");
     }
     this.#bytesToProbe = PROBE_BYTES;
   }
