@@ -22,7 +22,8 @@ describe("cluster.toml", () => {
       block: {},
       revocationGraceSeconds: 300,
       scrubDays: 7,
-      reclaimDays: 0,
+      reclaimDays: 7,
+      shardNames: 1_000_000,
     });
   });
 

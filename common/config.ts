@@ -103,6 +103,15 @@ const fileSchema = Type.Object(
      */
     reclaim_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
     scrub_days: Type.Optional(Type.Number({ minimum: 0, maximum: 365 })),
+    container: Type.Optional(
+      Type.Object(
+        {
+          /** Names of one listing above which it is split into two; neighbours that have less than a quarter of it together are merged. */
+          shard_names: Type.Optional(Type.Integer({ minimum: 10, maximum: 1_000_000_000 })),
+        },
+        { additionalProperties: false },
+      ),
+    ),
     /** Checked by the identity service: identity/config.ts. */
     identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     /** Checked by the block service: block/config.ts. */
@@ -149,6 +158,8 @@ export type ClusterConfig = {
   readonly revocationGraceSeconds: number;
   readonly scrubDays: number;
   readonly reclaimDays: number;
+  /** Names of one listing above which it is split. */
+  readonly shardNames: number;
   /** The table `[identity]` as it stands in the file. */
   readonly identity: Readonly<Record<string, unknown>>;
   readonly block: Readonly<Record<string, unknown>>;
@@ -263,7 +274,9 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     revocationGraceSeconds: merged.revocation_grace_seconds ?? 300,
     scrubDays: merged.scrub_days ?? 7,
     // A disk that lost a deletion which all others have forgotten would bring back what was deleted.
-    reclaimDays: merged.reclaim_days ?? 0,
+    reclaimDays: merged.reclaim_days ?? 7,
+    // Ten million names are then ten listings, each still read from one replica in milliseconds.
+    shardNames: merged.container?.shard_names ?? 1_000_000,
     identity: merged.identity ?? {},
     block: merged.block ?? {},
     ...(cluster === undefined ? {} : { cluster }),

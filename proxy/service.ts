@@ -19,6 +19,7 @@ import { expirer } from "./daemons/expirer.ts";
 import { type MoveProgress, Mover, type RingProgress } from "./daemons/mover.ts";
 import { LatestFile } from "./daemons/latest-file.ts";
 import { settler } from "./daemons/settler.ts";
+import { Sharder } from "./daemons/sharder.ts";
 import { NodePeers } from "./node-peers.ts";
 import { Accounts } from "./object-service/accounts.ts";
 import { Ballots } from "./object-service/ballots.ts";
@@ -26,12 +27,13 @@ import { Containers } from "./object-service/containers.ts";
 import { DueIndex } from "./object-service/due-index.ts";
 import { settleWith, unsettledAt } from "./object-service/left-behind.ts";
 import { MoveIo } from "./object-service/move-io.ts";
-import { MoverLease } from "./object-service/mover-lease.ts";
+import { MoverLease, SHARDER_LEASE } from "./object-service/mover-lease.ts";
 import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
 import { Partitions } from "./object-service/partitions.ts";
 import { RowReader } from "./object-service/row-reader.ts";
 import { ScriptRunner } from "./object-service/script-runner.ts";
+import { Sharding } from "./object-service/sharding.ts";
 import { TargetRings } from "./object-service/target-rings.ts";
 import { createS3Server, takeS3Requests } from "./s3-api/s3-server.ts";
 import { createSwiftServer } from "./swift-api/swift-server.ts";
@@ -49,9 +51,10 @@ const LISTEN_BACKLOG = 4096;
 const RING_OF: Readonly<Record<Space, string>> = { account: "account", container: "container", object: "object-0" };
 const SPACES: readonly Space[] = ["account", "container", "object"];
 
-const moveStatusOf = ({ isMover, rings }: MoveProgress): MoveStatus => ({
+const moveStatusOf = ({ isMover, rings, secondsLeft }: MoveProgress): MoveStatus => ({
   at: new Date(systemClock.nowMs()).toISOString(),
   isMover,
+  ...(secondsLeft === undefined ? {} : { secondsLeft }),
   rings: Object.fromEntries(
     SPACES.map((space) => {
       const { otherBase, refusal, ...said } = rings[space];
@@ -82,6 +85,14 @@ const showMoves = (metrics: Metrics, mover: Mover): void => {
       (ring) => ring.entriesToRelease,
     );
   }
+};
+
+const showShards = (metrics: Metrics, sharder: Sharder): void => {
+  const show = (name: string, help: string, read: (progress: Sharder["progress"]) => number): void =>
+    metrics.gauge(`ringstead_listing_${name}`, help, () => read(sharder.progress));
+  show("splits", "Listings that this process has split since its start.", ({ splits }) => splits);
+  show("merges", "Listings that this process has merged since its start.", ({ merges }) => merges);
+  show("changes_waiting", "Containers whose listing waits to be looked at.", ({ waiting }) => waiting);
 };
 
 /**
@@ -136,6 +147,14 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     onProgress: (progress) => status.put(moveStatusText(moveStatusOf(progress))),
   });
   showMoves(metrics, mover);
+  const sharder = new Sharder({
+    sharding: new Sharding(containers, partitions, runner, config.shardNames),
+    takeReported: () => containers.takeShardWork(),
+    lease: new MoverLease(accounts, systemClock, SHARDER_LEASE),
+    clock: systemClock,
+    log,
+  });
+  showShards(metrics, sharder);
   const services = { accounts, containers, objects, clock: systemClock };
   const backgroundWorkers = [
     accountReporter(containers),
@@ -146,6 +165,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
       systemClock,
     ),
     mover,
+    sharder,
   ];
   const identity = peers.identity();
   const revocations = createRevocationFollower({
@@ -198,6 +218,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
       await Promise.all([drain(server, DRAIN_LIMIT_MS), drain(s3Server, DRAIN_LIMIT_MS)]);
       await workers[Symbol.asyncDispose]();
       await mover[Symbol.asyncDispose]();
+      await sharder[Symbol.asyncDispose]();
       await status[Symbol.asyncDispose]();
       await keys[Symbol.asyncDispose]();
       // What was counted since the last round is told once more; if that fails, the next change tells it.

@@ -69,6 +69,13 @@ export const checkTarget = (base: RingData, target: RingData): void => {
   }
 };
 
+/** What to do about a ring file of an installation that cannot be read; `builderPath` undefined where its builder is kept elsewhere. */
+export const damagedRingRemedy = (builderPath: string | undefined): string => {
+  const copied = "copy it from another node or from a backup";
+  if (builderPath === undefined) return copied;
+  return `${copied}, or write it anew: ./scripts/ringstead ring rebalance ${builderPath} --rewrite`;
+};
+
 /** What to do where nodes have different bases. */
 export const OTHER_BASE_REMEDY = "copy DIR/rings/*.base from a node that served before";
 

@@ -1,10 +1,10 @@
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { systemClock } from "../common/clock.ts";
-import { codeOf, RingsteadError } from "../common/errors.ts";
+import { RingsteadError } from "../common/errors.ts";
 import { seededRandom } from "../common/random.ts";
-import { checkSuccessor, loadBaseRing } from "./base-ring.ts";
+import { checkSuccessor, damagedRingRemedy, loadBaseRing } from "./base-ring.ts";
 import { addDevice, type Builder, buildRing, createBuilder, removeDevice, setOverload, setWeight } from "./builder.ts";
 import { loadBuilder, saveBuilder } from "./builder-file.ts";
 import {
@@ -17,6 +17,7 @@ import {
   toNumber,
   UsageError,
 } from "./command-words.ts";
+import { readMoveStatus } from "./move-status.ts";
 import { increasePartPower } from "./part-power.ts";
 import { rebalance } from "./rebalance.ts";
 import { ringDifference } from "./ring-difference.ts";
@@ -112,7 +113,12 @@ export const changeCommands = (output: CommandOutput): Readonly<Record<string, S
     },
   },
   rebalance: {
-    options: { ...strings("ring", "seed"), force: { type: "boolean" }, plan: { type: "boolean" } },
+    options: {
+      ...strings("ring", "seed"),
+      force: { type: "boolean" },
+      plan: { type: "boolean" },
+      rewrite: { type: "boolean" },
+    },
     words: [1, 1],
     run: ([path = ""], options) => {
       const random = seededRandom(seed(options["seed"], /^[0-9]{1,19}$/, "", "--seed takes a whole number"));
@@ -154,8 +160,11 @@ const publish = (builder: Builder, path: string, options: Options): string => {
     saveBuilder(path, builder);
     return path;
   }
-  const current = existsSync(ringPath) ? currentRing(ringPath) : undefined;
-  if (current !== undefined) {
+  const current = existsSync(ringPath) ? currentRing(ringPath, path, options["rewrite"] === true) : undefined;
+  if (current === "damaged") {
+    checkSuccessor(loadBaseRing(ringPath), buildRing(builder));
+    builder.version = Math.max(builder.version, countedVersion(ringPath)) + 1;
+  } else if (current !== undefined) {
     const { moves } = ringDifference(current, buildRing(builder));
     if (isServing(ringPath)) checkSuccessor(loadBaseRing(ringPath), buildRing(builder));
     const isSame = moves.length === 0 && current.partitionPower === builder.partitionPower;
@@ -168,14 +177,28 @@ const publish = (builder: Builder, path: string, options: Options): string => {
   return ringPath;
 };
 
-/** The ring that the new one takes the place of; a damaged one is none where no installation stands on it. */
-const currentRing = (ringPath: string): Ring | undefined => {
+const DAMAGED: ReadonlySet<string | undefined> = new Set(["ring-file-damaged", "ring-file-foreign"]);
+
+/**
+ * The ring that the new one takes the place of; a damaged one is none where no installation stands on it. Where one does, which version it had is not known, and
+ * it is written anew only where that is asked for: what is in the builder is to count from then on.
+ */
+const currentRing = (ringPath: string, builderPath: string, mayRewrite: boolean): Ring | "damaged" | undefined => {
   try {
     return loadRing(ringPath);
   } catch (error) {
-    if (codeOf(error) !== "ring-file-damaged" || isServing(ringPath)) throw error;
-    return undefined;
+    if (!(error instanceof RingsteadError) || !DAMAGED.has(error.code)) throw error;
+    if (!isServing(ringPath)) {
+      if (error.code === "ring-file-damaged") return undefined;
+      throw error;
+    }
+    if (mayRewrite) return "damaged";
+    throw new RingsteadError(error.code, `${error.message}; ${damagedRingRemedy(builderPath)}`, error.fields);
   }
 };
+
+/** The version that the installation's proxy counts as the last one. */
+const countedVersion = (ringPath: string): number =>
+  readMoveStatus(join(dirname(ringPath), "moves.json"))?.rings[basename(ringPath, ".ring")]?.version ?? 0;
 
 const isServing = (ringPath: string): boolean => existsSync(join(dirname(ringPath), "..", "layout-version"));

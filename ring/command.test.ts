@@ -203,6 +203,33 @@ describe("ringstead ring", () => {
     expect((await run("add", builderPath(), ...again)).error).toBe("device n1/d5 is there already, as device 5\n");
   });
 
+  it("writes the damaged ring of an installation anew when it is told to, above the version that is followed, and says so else", async () => {
+    const rings = join(folder, "rings");
+    mkdirSync(rings);
+    writeFileSync(join(folder, "layout-version"), "1\n");
+    const [builder, ring] = [join(rings, "object-0.builder"), join(rings, "object-0.ring")];
+    await run("create", builder, "--partition-power", "6", "--replicas", "3", "--hash-seed", "abc");
+    for (const index of [1, 2, 3, 4])
+      await run("add", builder, "--node", "n1", "--device", `d${index}`, "--weight", "100");
+    expect(await run("rebalance", builder)).toMatchObject({ code: 0 });
+    keepBaseRing(ring);
+    const moves = { toMove: 0, moving: 0, done: 0, entriesToRelease: 0 };
+    const status = { at: "2026-01-01T00:00:00.000Z", isMover: false, rings: { "object-0": { ...moves, version: 17 } } };
+    writeFileSync(join(rings, "moves.json"), moveStatusText(status));
+    const before = loadRing(ring);
+    for (const altered of [readFileSync(ring).subarray(0, -1), Buffer.from("something else")]) {
+      writeFileSync(ring, altered);
+      const refused = await run("rebalance", builder);
+      expect(refused).toMatchObject({ code: 1, out: "" });
+      expect(refused.error).toContain(`write it anew: ./scripts/ringstead ring rebalance ${builder} --rewrite`);
+      expect(readFileSync(ring)).toEqual(altered);
+      expect(await run("rebalance", builder, "--rewrite")).toMatchObject({ code: 0, error: "" });
+      expect(loadRing(ring).version).toBeGreaterThan(17);
+      expect(loadRing(ring).assignments).toEqual(before.assignments);
+    }
+    expect(loadBuilder(builder).version).toBe(loadRing(ring).version);
+  });
+
   it("reports dispersion, as a table and as JSON", async () => {
     await createRingOf(4);
     const { out } = await run("dispersion", builderPath());

@@ -14,10 +14,11 @@ const HELP = `ringstead ring: where the data lies
   ring remove BUILDER ID               the device is lost: its replicas are placed elsewhere at once; added again, it is a new one
   ring set-replicas BUILDER R          more are placed by the next rebalance, those too many are given up
   ring set-overload BUILDER F          fraction over its share that a device may take where that brings replicas further apart
-  ring rebalance BUILDER [--ring RING] [--seed N] [--force] [--plan]
+  ring rebalance BUILDER [--ring RING] [--seed N] [--force] [--plan] [--rewrite]
                                        few moves, then writes RING (default: BUILDER with .ring for .builder);
                                        --force does not wait for min_part_hours to pass; --plan writes no RING. An
-                                       installation whose DIR/rings has RING moves the data while it serves
+                                       installation whose DIR/rings has RING moves the data while it serves; --rewrite
+                                       writes RING anew where it cannot be read, above every version that was followed
   ring increase-part-power BUILDER [--ring RING] [--plan]
                                        twice as many partitions, in force with the next start; no data moves. Not
                                        once data has moved

@@ -25,6 +25,8 @@ const MoveStatus = Type.Object({
   at: Type.String(),
   /** Whether that proxy moves the data; else another one does. */
   isMover: Type.Boolean(),
+  /** Until all is where it is to be, as fast as partitions came there lately; absent where that cannot be told. */
+  secondsLeft: Type.Optional(Type.Integer({ minimum: 0 })),
   rings: Type.Record(Type.String(), RingMoves),
 });
 const schema = Compile(MoveStatus);

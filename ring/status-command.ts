@@ -45,6 +45,22 @@ const lineOf = ({ changesSinceTheBeginning, moves, name, partitions, version }: 
   return [...head, `${state} (${changesSinceTheBeginning} changes since the beginning)`];
 };
 
+/** Who moves what there is to move, and how long it will take, as this node's proxy knew last. */
+const moverText = (status: MoveStatus | undefined): string => {
+  if (status === undefined) return "the proxy of this node has not said anything yet";
+  const { at, isMover, rings, secondsLeft } = status;
+  const isBusy = Object.values(rings).some(({ entriesToRelease, toMove }) => toMove > 0 || entriesToRelease > 0);
+  if (!isBusy) return `nothing is to be moved, as of ${at}`;
+  if (!isMover) return `the proxy of another node moves, as of ${at}`;
+  return `the proxy of this node moves, ${timeLeftText(secondsLeft)}, as of ${at}`;
+};
+
+const timeLeftText = (seconds: number | undefined): string => {
+  if (seconds === undefined) return "time left unknown";
+  if (seconds < 120) return `about ${seconds} s left`;
+  return seconds < 7200 ? `about ${Math.round(seconds / 60)} min left` : `about ${(seconds / 3600).toFixed(1)} h left`;
+};
+
 /** `ring status`: exit code 1 where a ring file is refused, or the base is another one than that of others. */
 export const statusCommand = (output: CommandOutput, defaultDir: string): Subcommand => ({
   options: { ...strings("data"), json: { type: "boolean" } },
@@ -55,15 +71,11 @@ export const statusCommand = (output: CommandOutput, defaultDir: string): Subcom
     const folder = `${data}/rings`;
     const status = readMoveStatus(`${folder}/moves.json`);
     const rings = RING_NAMES.map((name) => statusOf(folder, name, status));
-    const mover =
-      status === undefined
-        ? "nobody yet"
-        : status.isMover
-          ? "the proxy of this node"
-          : "nothing, or the proxy of another node";
     if (options["json"] === true)
-      output.out(`${JSON.stringify({ at: status?.at, isMover: status?.isMover, rings }, undefined, 2)}\n`);
-    else output.out(`${table(rings.map(lineOf))}moved by ${mover}${status === undefined ? "" : `, at ${status.at}`}\n`);
+      output.out(
+        `${JSON.stringify({ at: status?.at, isMover: status?.isMover, secondsLeft: status?.secondsLeft, rings }, undefined, 2)}\n`,
+      );
+    else output.out(`${table(rings.map(lineOf))}${moverText(status)}\n`);
     return rings.some(({ moves }) => moves?.refusal !== undefined || moves?.otherBase !== undefined) ? 1 : 0;
   },
 });

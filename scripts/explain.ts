@@ -1,10 +1,11 @@
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { millisecondsOf } from "../common/hybrid-clock.ts";
-import { type Ballot, isBallot, timestampIn } from "../common/ballot.ts";
+import { type Ballot, type Incarnation, isBallot, timestampIn } from "../common/ballot.ts";
 import type { ReplicaReport } from "../storage-node/daemons/scrubber-operations.ts";
 import { TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
 import type { Configuration, Member, Name, Space } from "../storage-node/wire.ts";
+import { SHARD_ACCOUNT_PREFIX, shardName } from "../proxy/core/shard-ranges.ts";
 import { newestConfiguration } from "./partition-members.ts";
 import { InstallationDevices, placeOfId } from "./scrub-devices.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
@@ -34,6 +35,11 @@ export type Explanation = {
   /** Who is to come and to go, in words. */
   readonly way?: string;
   readonly hash: string;
+  /** Of a container whose listing was split: up to which name each shard has them, as a path that can be explained, and what is under way. */
+  readonly shards?: {
+    readonly ranges: readonly { readonly upTo: string; readonly path: string }[];
+    readonly change?: { readonly from: readonly string[]; readonly to: readonly string[] };
+  };
   readonly replicas: readonly Replica[];
   /** In words. */
   readonly verdict: string;
@@ -123,10 +129,41 @@ const replicaLines = ({ device, report, error }: Replica): string[] => {
   return lines;
 };
 
-const lines = ({ epoch, name, space, partition, hash, replicas, verdict, way }: Explanation): string[] => [
+type ShardsTold = NonNullable<Explanation["shards"]>;
+
+/** As the newest record says that any replica has. */
+const shardsIn = (path: string, account: string, replicas: readonly Replica[]): ShardsTold | undefined => {
+  const reports = replicas.flatMap(({ report }) => (report?.shards === undefined ? [] : [report]));
+  const newest = reports.toSorted((left, right) => ((left.ballot ?? "") < (right.ballot ?? "") ? 1 : -1))[0];
+  if (newest?.shards === undefined || newest.isTombstone === true) return undefined;
+  const { change, incarnation, index } = newest.shards;
+  if (index === undefined && change === undefined) return undefined;
+  const container = path.slice(account.length + 2);
+  const pathOf = (id: string): string =>
+    id === "" ? path : `/${SHARD_ACCOUNT_PREFIX}${account}/${shardName(container, incarnation as Incarnation, id)}`;
+  return {
+    ranges: (index ?? [{ upTo: "", id: "" }]).map(({ id, upTo }) => ({ upTo, path: pathOf(id) })),
+    ...(change === undefined
+      ? {}
+      : { change: { from: change.from.map(pathOf), to: change.to.map(({ id }) => pathOf(id)) } }),
+  };
+};
+
+const shardLines = (shards: ShardsTold | undefined): string[] => {
+  if (shards === undefined) return [];
+  const { change, ranges } = shards;
+  return [
+    `listed in ${ranges.length} shard${ranges.length === 1 ? "" : "s"}:`,
+    ...ranges.map(({ path, upTo }) => `  ${upTo === "" ? "to the end" : `up to ${JSON.stringify(upTo)}`}: ${path}`),
+    ...(change === undefined ? [] : [`on the way from ${change.from.join(" and ")} to ${change.to.join(" and ")}`]),
+  ];
+};
+
+const lines = ({ epoch, name, space, partition, hash, replicas, shards, verdict, way }: Explanation): string[] => [
   `${space} ${name}`,
   `partition ${partition}, hash ${hash}…, ${replicas.length} replicas, ${epoch === 0 ? "never moved" : `epoch ${epoch}`}`,
   ...(way === undefined ? [] : [way]),
+  ...shardLines(shards),
   ...replicas.flatMap(replicaLines),
   verdict,
 ];
@@ -173,6 +210,7 @@ const explanationOf = async (devices: InstallationDevices, path: string, readsBo
   const { epoch } = configuration;
   const way = wayOf(devices, configuration);
   const hash = hash32.toString(16).padStart(8, "0");
+  const shards = space === "container" ? shardsIn(path, parts[0], replicas) : undefined;
   return {
     name: path,
     space,
@@ -180,6 +218,7 @@ const explanationOf = async (devices: InstallationDevices, path: string, readsBo
     epoch,
     ...(way === undefined ? {} : { way }),
     hash,
+    ...(shards === undefined ? {} : { shards }),
     replicas,
     ...judge(replicas),
   };

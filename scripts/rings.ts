@@ -6,7 +6,7 @@ import { RingsteadError } from "../common/errors.ts";
 import type { Log } from "../common/log.ts";
 import { seededRandom } from "../common/random.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
-import { checkSuccessor, keepBaseRing, loadBaseRing } from "../ring/base-ring.ts";
+import { checkSuccessor, damagedRingRemedy, keepBaseRing, loadBaseRing } from "../ring/base-ring.ts";
 import { addDevice, type Builder, buildRing, countHoles, createBuilder } from "../ring/builder.ts";
 import { loadBuilder, saveBuilder } from "../ring/builder-file.ts";
 import { rebalance } from "../ring/rebalance.ts";
@@ -66,6 +66,20 @@ const checkAgainst = (builder: Builder, paths: RuntimePaths, name: RingName, con
   }
 };
 
+/** A damaged ring file is told here, once, by name and with what to do, rather than by whichever process meets it. Errors (thrown): as `loadRing`. */
+const requireReadable = (paths: RuntimePaths, name: RingName): void => {
+  const path = paths.ringFile(name);
+  if (!existsSync(path)) return;
+  try {
+    loadRing(path);
+  } catch (error) {
+    if (!(error instanceof RingsteadError)) throw error;
+    const builder = paths.builderFile(name);
+    const remedy = damagedRingRemedy(existsSync(builder) ? builder : undefined);
+    throw new RingsteadError(error.code, `${error.message}: ${remedy}`, error.fields);
+  }
+};
+
 /** Nodes that each made rings of their own would look for the same name in different places. */
 const checkHandedOut = (paths: RuntimePaths, config: ClusterConfig, roles: readonly string[]): void => {
   for (const name of RING_NAMES) {
@@ -77,6 +91,7 @@ const checkHandedOut = (paths: RuntimePaths, config: ClusterConfig, roles: reado
           '"./scripts/ringstead ring create", "ring add" for each device of each node and "ring rebalance", and copy the .ring files to DIR/rings of every node',
       );
     }
+    requireReadable(paths, name);
     const ring = loadRing(file);
     const own = ring.devices.flatMap((device) => (device?.node === config.node ? [device.device] : []));
     const unknown = own.filter((device) => !config.devices.some((_path, index) => deviceName(index) === device));
@@ -100,8 +115,7 @@ export const checkRings = (paths: RuntimePaths, config: ClusterConfig, roles: re
     );
   }
   for (const name of RING_NAMES) {
-    // A damaged ring file is told here, once and by name, rather than by whichever process meets it.
-    if (existsSync(paths.ringFile(name))) loadRing(paths.ringFile(name));
+    requireReadable(paths, name);
     if (existsSync(paths.builderFile(name))) checkAgainst(loadBuilder(paths.builderFile(name)), paths, name, config);
   }
 };

@@ -9,6 +9,8 @@ import type { RingDevice } from "../ring/device.ts";
 import {
   type AcceptReply,
   type Configuration,
+  type CountedRows,
+  COUNTS_LIMIT,
   EPOCHS_LIMIT,
   type EpochsPage,
   HeaderReader,
@@ -18,6 +20,8 @@ import {
   METHOD_ACCEPT,
   METHOD_CONFIGURE,
   METHOD_CONFIRM,
+  METHOD_COUNTS,
+  METHOD_DROP_ROWS,
   METHOD_EPOCH,
   METHOD_EPOCHS,
   METHOD_LIST,
@@ -26,6 +30,8 @@ import {
   METHOD_READ_BODY,
   METHOD_RELEASE,
   METHOD_ROW,
+  METHOD_ROW_NAME,
+  METHOD_ROWS,
   METHOD_SEAL,
   METHOD_STAGE_ABANDON,
   METHOD_STAGE_OPEN,
@@ -60,7 +66,7 @@ export type PartAnswer<T> = (error: RingsteadError | undefined, value: T | undef
 export type Confirm = { readonly name: Name; readonly version: Ballot; readonly isVoid: boolean };
 
 const BODY_CODES = { none: 0, inline: 1, staged: 2, keep: 3 } as const;
-const ROW_REPLIES = ["stored", "closing", "moved", "behind", "old"] as const;
+const ROW_REPLIES = ["stored", "closing", "moved", "behind", "old", "split"] as const;
 
 const decodeAccept = (reader: HeaderReader): AcceptReply => {
   const kind = reader.count();
@@ -188,6 +194,7 @@ export class DevicesClient {
     timeoutMs: number,
     answer: PartAnswer<RowReply>,
     epoch = 0,
+    isPlaced = false,
   ): void {
     const header: unknown[] = [
       METHOD_ROW,
@@ -203,8 +210,27 @@ export class DevicesClient {
       row.bytes,
       row.payload,
     ];
-    if (epoch !== 0) header.push(epoch);
+    if (epoch !== 0 || isPlaced) header.push(epoch);
+    if (isPlaced) header.push(1);
     this.#call<RowReply>(header, undefined, timeoutMs, answer, decodeRow);
+  }
+
+  /**
+   * Copies of rows for a listing that is being filled, as `packRows` packs them, at most ROWS_LIMIT. `mark`: how late deletions were that those have forgotten whose
+   * rows these are; `partitionPower`: of the ring.
+   */
+  rows(
+    owner: Name,
+    incarnation: Incarnation,
+    packed: Uint8Array,
+    mark: HybridTimestamp,
+    partitionPower: number,
+    timeoutMs: number,
+    answer: PartAnswer<RowReply>,
+    epoch = 0,
+  ): void {
+    const header = [METHOD_ROWS, this.devices, ...ownerFields(owner, incarnation), mark, partitionPower, epoch];
+    this.#call<RowReply>(header, packed, timeoutMs, answer, decodeRow);
   }
 
   /** Each device opens a staged body and answers with its number. */
@@ -247,6 +273,13 @@ export class DevicesClient {
 }
 
 const NO_IDS: readonly number[] = [];
+
+const ownerFields = ({ hash32, path, space }: Name, incarnation: Incarnation): readonly unknown[] => [
+  spaceCode(space),
+  hash32,
+  path,
+  incarnation,
+];
 
 const fieldsOf = ({ space, partitionPower, partition }: PartitionPlace): readonly unknown[] => [
   spaceCode(space),
@@ -305,17 +338,21 @@ export class DeviceClient {
       query.limit,
       query.withDeleted ? 1 : 0,
     ];
-    if (epoch !== 0) header.push(epoch);
+    if (epoch !== 0 || query.isCopy === true) header.push(epoch);
+    if (query.isCopy === true) header.push(1);
     this.#call<ListReply>(header, undefined, timeoutMs, answer, (reader, body) => {
       const kind = reader.text();
-      if (kind === "closing" || kind === "moved" || kind === "behind") return { kind };
+      if (kind === "closing" || kind === "moved" || kind === "behind" || kind === "split") return { kind };
       const summary = {
         rows: reader.count(),
         objects: reader.count(),
         bytes: reader.count(),
         setHash: reader.text(),
       };
-      return { kind: "rows", summary, rows: unpackRows(body, reader.counts(LIST_LIMIT)) };
+      const rows = unpackRows(body, reader.counts(LIST_LIMIT));
+      return query.isCopy === true
+        ? { kind: "rows", summary, rows, mark: reader.timestamp() }
+        : { kind: "rows", summary, rows };
     });
   }
 
@@ -347,6 +384,36 @@ export class DeviceClient {
       });
       return { registers, next: reader.isNull() ? undefined : reader.bytes() };
     });
+  }
+
+  /** The name of the live row `skip` rows behind `marker`, "" for the first; undefined where there are not so many. `skip`: at most ROW_SKIP_LIMIT. */
+  rowName(
+    owner: Name,
+    incarnation: Incarnation,
+    marker: string,
+    skip: number,
+    timeoutMs: number,
+    epoch = 0,
+  ): Promise<string | undefined> {
+    const header = [METHOD_ROW_NAME, this.device, ...ownerFields(owner, incarnation), marker, skip, epoch];
+    return this.#promise(header, undefined, timeoutMs, (reader) => (reader.isNull() ? undefined : reader.text()));
+  }
+
+  /** Removes some rows of a listing whose names are elsewhere; 0: nothing is left. Errors also: "rows-not-over". */
+  dropRows(owner: Name, incarnation: Incarnation, timeoutMs: number, epoch = 0): Promise<number> {
+    const header = [METHOD_DROP_ROWS, this.device, ...ownerFields(owner, incarnation), epoch];
+    return this.#promise(header, undefined, timeoutMs, (reader) => reader.count());
+  }
+
+  /** Listings of containers that were asked for lately: of at least `atLeast` rows, and under `shardPrefix` of at most `atMost`. */
+  counts(atLeast: number, atMost: number, shardPrefix: string, timeoutMs: number): Promise<readonly CountedRows[]> {
+    return this.#promise([METHOD_COUNTS, this.device, atLeast, atMost, shardPrefix], undefined, timeoutMs, (reader) =>
+      reader.list(COUNTS_LIMIT).map((item) => ({
+        owner: item.name(),
+        incarnation: item.incarnation(),
+        rows: item.count(),
+      })),
+    );
   }
 
   /** Tells a configuration that was decided; the one that counts there then. */

@@ -18,10 +18,11 @@ import {
   type StoredRegister,
   type VolatileRegister,
 } from "./core/register.ts";
-import { admitToContainer } from "./core/row-admission.ts";
+import { admitListing, admitRow, type KnownContainer } from "./core/row-admission.ts";
 import type { BodyReference, DeviceEngine, Entry, Mutation, NewBody } from "./engine/device-engine.ts";
 import { LentBodies } from "./lent-bodies.ts";
-import { type EpochState, type EpochUse, sinceOf } from "./core/partition-epoch.ts";
+import { type EpochState, type EpochUse, isMember, sinceOf } from "./core/partition-epoch.ts";
+import { isAtOrBelow } from "./core/reclaim.ts";
 import { decideInstall } from "./core/repair.ts";
 import type { PartitionPlace } from "./wire.ts";
 import { type Marks, ReclaimMarks } from "./reclaim-marks.ts";
@@ -29,6 +30,7 @@ import { ReplicaReclaim } from "./replica-reclaim.ts";
 import { erasePartition } from "./partition-erasure.ts";
 import { PartitionArrivals } from "./partition-arrivals.ts";
 import { PartitionEpochs } from "./partition-epochs.ts";
+import { RowShards } from "./row-shards.ts";
 import { RowSpace } from "./row-space.ts";
 import { CEILING_KEY, nameOfRegisterKey, registerKey } from "./store/keys.ts";
 import { decodeRegister, encodeRegister } from "./store/register-format.ts";
@@ -37,6 +39,7 @@ import {
   type Configuration,
   CONFIGURATION_PATH,
   configurationName,
+  type ContainerRecord,
   decodeContainerRecord,
   type Fate,
   type ListQuery,
@@ -58,12 +61,7 @@ const CEILING_STEP_MS = 1000;
 const CLOCK_AHEAD_LIMIT_MS = 30_000;
 /** Names whose promises and overwritten versions are remembered; dropping one raises the floor. */
 const MEMORY_LIMIT = 50_000;
-/**
- * Confirmations that wait in memory for an idle moment; they may lag ([A5]), so the oldest is written when there are more. So few that with the rows of the same
- * writes they are still in the cache of entries then: at 20,000 each was read from the index first, a tenth of the CPU of a steady load of writes.
- */
-const CONFIRMED_LIMIT = 5_000;
-/** Confirmations written in one go, a millisecond or two in which nobody is served. */
+/** Confirmations written in one go, within a millisecond in which nobody is served. They may lag ([A5]). */
 const CONFIRM_FLUSH_BATCH = 64;
 /** Names that wait for their confirmation; more than are ever under way at once. */
 const UNSETTLED_NAMES_LIMIT = 50_000;
@@ -90,6 +88,7 @@ export class DeviceReplica {
   readonly votes: Votes;
   readonly epochs: PartitionEpochs;
   readonly deletions: ReplicaReclaim;
+  readonly shards: RowShards;
   readonly #clock: Clock;
   readonly #rows: RowSpace;
   readonly #arrivals: PartitionArrivals;
@@ -98,7 +97,7 @@ export class DeviceReplica {
   readonly #confirmed = new Map<string, Confirmation>();
   /** Names accepted here since the start and not confirmed, oldest first ([B7]); what does not fit is found by the scan. */
   readonly #unsettled = new Map<string, Name>();
-  #admitted: { readonly value: Uint8Array; readonly container: Parameters<typeof admitToContainer>[0] } | undefined;
+  #known: { readonly value: Uint8Array; readonly container: KnownContainer } | undefined;
   #floor: HybridTimestamp;
   #ceiling: HybridTimestamp;
   /** No ballot that was accepted or promised here is above it; the ceiling goes ahead of it. */
@@ -123,10 +122,21 @@ export class DeviceReplica {
     this.epochs = epochs;
     this.#clock = clock;
     this.#rows = new RowSpace(engine, seeds);
+    this.shards = new RowShards({
+      rows: this.#rows,
+      enter: (name, epoch, use) => void this.#enter(name, epoch, use),
+      known: (name) => this.#knownAs(name),
+      settled: (name) => this.engine.durable(placeOf(name).key),
+      lifeOf,
+      adopt: (place, rows) => this.deletions.adopt(place, { registers: TIMESTAMP_ZERO, rows }),
+      markOf: (name) => this.#marksOf(name).rows,
+      putAll: (life, rows, check) => this.#rows.putAll(life, rows, TIMESTAMP_ZERO, check),
+    });
     this.deletions = new ReplicaReclaim({
       engine,
       marks,
       rows: this.#rows,
+      mayForget: (owner) => this.shards.mayForget(owner),
       stored: (key, id) => this.#stored(key, id)?.register,
       forget: (id) => void this.#confirmed.delete(id),
       enter: (place, epoch) => void this.#enter(nameIn(place), epoch, "vote"),
@@ -293,21 +303,27 @@ export class DeviceReplica {
     };
   }
 
-  /** Whether a pulled register would be kept, and whether its body is here already. */
-  weighs(name: Name, pulled: Register): "install" | "install-keeping-body" | "confirm" | "skip" {
+  /** Whether a pulled register would be kept, and whether its body is here already. @param isOfVoter who gave it votes ([E6]) */
+  weighs(name: Name, pulled: Register, isOfVoter = true): "install" | "install-keeping-body" | "confirm" | "skip" {
     const { key, id } = placeOf(name);
-    return this.#weigh(name, id, this.#stored(key, id), pulled);
+    return this.#weigh(name, id, this.#stored(key, id), pulled, isOfVoter);
   }
 
-  #weigh(name: Name, id: string, stored: Stored | undefined, pulled: Register): ReturnType<DeviceReplica["weighs"]> {
+  #weigh(
+    name: Name,
+    id: string,
+    stored: Stored | undefined,
+    pulled: Register,
+    isOfVoter: boolean,
+  ): ReturnType<DeviceReplica["weighs"]> {
     // It was asked for before the partition went elsewhere, and would stay here for nobody ([E3]).
     if (!this.#keeps(name)) return "skip";
     const partition = this.epochs.of(name.space, name.hash32);
-    // The others are about to remove it too ([E2]).
-    if (stored === undefined && pulled.isTombstone && timestampIn(pulled.ballot) <= this.#marksOf(name).registers)
-      return "skip";
-    const isMember = partition === undefined || isVoter(partition, this.epochs.self);
-    const isVoting = isMember && this.votes.votesIn(name.space, name.hash32);
+    if (stored === undefined && this.#skipsUnheld(name, partition, pulled.isTombstone, isOfVoter)) {
+      if (isAtOrBelow(pulled.ballot, this.#marksOf(name).registers)) return "skip";
+    }
+    const isPresent = partition === undefined || isVoter(partition, this.epochs.self);
+    const isVoting = isPresent && this.votes.votesIn(name.space, name.hash32);
     const floor = this.#floorIn(name, partition);
     const decision = decideInstall(stored?.register, this.#memory.get(id), floor, pulled, isVoting);
     if (decision !== "install" || stored === undefined || stored.body.kind === "none") return decision;
@@ -316,12 +332,23 @@ export class DeviceReplica {
   }
 
   /**
+   * Of what is at or below the partition's mark, and nothing is held of its name: whether it is not taken. What a device without votes kept is maybe from before a
+   * deletion that was forgotten ([E6]). A deletion is about to go from the others too ([E2]), but who has not caught up may have lost what not all others have
+   * yet. And who lost its votes takes everything: what nobody answers for goes before it votes.
+   */
+  #skipsUnheld(name: Name, partition: EpochState | undefined, isDeletion: boolean, isOfVoter: boolean): boolean {
+    if (!this.votes.votesIn(name.space, name.hash32)) return false;
+    if (!isOfVoter) return true;
+    return isDeletion && (partition === undefined || isMember(partition, this.epochs.self));
+  }
+
+  /**
    * Installs registers that were pulled from another replica ([E1]), each `body` as it came from there: in one commit, decided and applied
    * in one turn. Resolves after the sync with those that were installed; of the others something later is here by now.
    *
    * Requires: different names; values and bodies of at most 3 MiB together.
    */
-  async install(pulled: readonly PulledRegister[]): Promise<readonly PulledRegister[]> {
+  async install(pulled: readonly PulledRegister[], isOfVoter = true): Promise<readonly PulledRegister[]> {
     const installed: PulledRegister[] = [];
     const mutations: Mutation[] = [];
     let highest: Ballot | undefined;
@@ -329,7 +356,7 @@ export class DeviceReplica {
       const { name, register, body } = one;
       const { key, id } = placeOf(name);
       const stored = this.#stored(key, id);
-      const decision = this.#weigh(name, id, stored, register);
+      const decision = this.#weigh(name, id, stored, register, isOfVoter);
       if (decision === "confirm") this.confirm(name, register.version, register.state === "void");
       if (decision === "confirm" || decision === "skip") continue;
       if (stored !== undefined && stored.register.version !== register.version)
@@ -392,13 +419,19 @@ export class DeviceReplica {
   }
 
   /** Takes rows that were pulled from another replica, if it keeps the partition still; `owner` names the life that they belong to. Resolves after the sync. */
-  async installRows(owner: Name, rows: readonly Row[], check: () => void = () => {}): Promise<void> {
-    if (this.#keeps(owner)) await this.#rows.putAll(owner, rows, this.#marksOf(owner).rows, check);
+  async installRows(owner: Name, rows: readonly Row[], check: () => void = () => {}, isOfVoter = true): Promise<void> {
+    if (!this.#keeps(owner) || this.shards.areOver(owner)) return;
+    const mark = this.#marksOf(owner).rows;
+    const partition = this.epochs.of(owner.space, owner.hash32);
+    const [live, deleted] = [false, true].map((isDeletion) =>
+      this.#skipsUnheld(owner, partition, isDeletion, isOfVoter) ? mark : TIMESTAMP_ZERO,
+    );
+    await this.#rows.putAll(owner, rows, deleted, check, live);
   }
 
-  /** Whether more confirmations wait than may. */
-  get hasTooManyConfirmations(): boolean {
-    return this.#confirmed.size > CONFIRMED_LIMIT;
+  /** Confirmations that wait to be written. */
+  get waitingConfirmations(): number {
+    return this.#confirmed.size;
   }
 
   /** Writes some of the waiting confirmations. */
@@ -420,12 +453,17 @@ export class DeviceReplica {
     this.engine.apply(mutations).catch(() => {});
   }
 
-  async row(owner: Name, incarnation: Incarnation, row: Row, epoch = 0): Promise<RowReply> {
+  /** @param isPlaced the row is in the listing that is to follow this one */
+  async row(owner: Name, incarnation: Incarnation, row: Row, epoch = 0, isPlaced = false): Promise<RowReply> {
     this.#enter(owner, epoch, "store");
-    const mark = this.#marksOf(owner).rows;
-    if (owner.space !== "container") return this.#rows.put(owner, row, mark);
+    const partitionMark = this.#marksOf(owner).rows;
+    if (owner.space !== "container") return this.#rows.put(owner, row, partitionMark);
     // Decided and applied in one turn: a *closing* that comes in between would look at rows before this one is there ([B1], [B3]).
-    const admitted = this.#admit(owner, incarnation);
+    const known = this.#knownAs(owner);
+    const admitted = admitRow(known, incarnation, isPlaced);
+    // What a deletion deleted may yet be copied here, however old it is.
+    const isFilling = known?.record.shards?.rows === "filling";
+    const mark = isFilling && row.isDeleted ? TIMESTAMP_ZERO : partitionMark;
     const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row, mark) : undefined;
     const durable = this.engine.durable(placeOf(owner).key);
     const [reply] = durable === undefined ? [stored] : await Promise.all([stored, durable]);
@@ -440,7 +478,7 @@ export class DeviceReplica {
   ): Promise<{ reply: Exclude<ListReply, { kind: "rows" }> | undefined; runs: readonly Buffer[] }> {
     this.#enter(owner, epoch, "vote");
     if (owner.space === "container") {
-      const admitted = this.#admit(owner, incarnation);
+      const admitted = admitListing(this.#knownAs(owner), incarnation, query.isCopy === true);
       const durable = this.engine.durable(placeOf(owner).key);
       if (durable !== undefined) await durable;
       if (admitted !== "open" && admitted !== "closing") return { reply: { kind: admitted }, runs: [] };
@@ -453,21 +491,23 @@ export class DeviceReplica {
   }
 
   /** A container's record is decoded once, as long as the engine gives the same bytes: each row asks. */
-  #admit(owner: Name, incarnation: Incarnation): "open" | "closing" | "moved" | "behind" {
+  #knownAs(owner: Name): KnownContainer | undefined {
     const entry = this.engine.get(placeOf(owner).key);
-    if (entry === undefined) return admitToContainer(undefined, incarnation);
-    if (this.#admitted?.value !== entry.value) {
+    if (entry === undefined) return undefined;
+    if (this.#known?.value !== entry.value) {
       const register = decodeRegister(entry.value);
       const record = decodeContainerRecord(register.metadata);
-      this.#admitted = { value: entry.value, container: { record, isTombstone: register.isTombstone } };
+      this.#known = { value: entry.value, container: { record, isTombstone: register.isTombstone } };
     }
-    return admitToContainer(this.#admitted.container, incarnation);
+    return this.#known.container;
   }
 
-  /** The first live row of the container's incarnation that `register` names. */
+  /** The first live row of the container's incarnation that `register` names; of one whose rows are elsewhere there is none here. */
   async #liveRow(name: Name, register: StoredRegister | undefined): Promise<Row | undefined> {
     if (!isContainer(name) || register === undefined || register.isTombstone) return undefined;
-    return this.#rows.firstLive(lifeOf(name, decodeContainerRecord(register.metadata).incarnation));
+    const { incarnation, shards } = decodeContainerRecord(register.metadata);
+    if (shards?.rows === "gone" || shards?.rows === "dropped") return undefined;
+    return this.#rows.firstLive(lifeOf(name, incarnation));
   }
 
   #stored(key: Uint8Array, id: string): Stored | undefined {
@@ -569,6 +609,8 @@ export class DeviceReplica {
   }
 
   #noteErased(place: PartitionPlace): void {
+    // What was asked for before would come back ([E3]).
+    this.deletions.noteRemoval(place);
     this.#rows.forget(place);
     this.epochs.noteReleased();
   }
@@ -655,10 +697,14 @@ const isContainer = ({ path, space }: Name): boolean => space === "container" &&
 const isVoter = ({ configuration }: EpochState, self: string): boolean =>
   configuration.old.some(({ id }) => id === self);
 
-/** Left for somebody to finish: a version of open outcome, or a container on its way to be deleted ([B3]). */
+/** Left for somebody to finish: a version of open outcome, a container on its way to be deleted ([B3]), a listing on its way to others. */
 const isUnsettled = (name: Name, register: StoredRegister): boolean =>
   register.state === "accepted" ||
   (isContainer(name) &&
     !register.isTombstone &&
     register.state === "confirmed" &&
-    decodeContainerRecord(register.metadata).status === "closing");
+    isOnItsWay(decodeContainerRecord(register.metadata)));
+
+const isOnItsWay = ({ shards, status }: ContainerRecord): boolean =>
+  status === "closing" ||
+  (shards !== undefined && (shards.change !== undefined || (shards.rows !== "here" && shards.rows !== "dropped")));

@@ -18,6 +18,7 @@ import {
   seal,
 } from "./repair/repair-operations.ts";
 import { epochs, release } from "./move-operations.ts";
+import { counts, dropRows, rowName, rowsOf } from "./shard-operations.ts";
 import { readHeldBody } from "./repair/repair-source.ts";
 import type { Staging } from "./staging.ts";
 import { registerKey } from "./store/keys.ts";
@@ -46,6 +47,10 @@ import {
   METHOD_SEAL,
   METHOD_RELEASE,
   METHOD_RECLAIM,
+  METHOD_COUNTS,
+  METHOD_DROP_ROWS,
+  METHOD_ROW_NAME,
+  METHOD_ROWS,
   METHOD_SCRUB,
   METHOD_EXPLAIN,
   packFates,
@@ -212,10 +217,16 @@ const row: Operation = (reader) => {
     payload: reader.bytes(),
   };
   const epoch = reader.epoch();
+  const isPlaced = reader.flag();
   return async ({ replica }, reply) => {
-    const answer = await replica.row(owner, incarnation, given, epoch);
+    const answer = await replica.row(owner, incarnation, given, epoch, isPlaced);
     reply.ok([answer.kind]);
   };
+};
+
+const takeRows: Operation = (reader, body) => {
+  const take = rowsOf(reader, body);
+  return async ({ replica }, reply) => reply.ok((await take(replica)).header);
 };
 
 const list: Operation = (reader) => {
@@ -230,13 +241,15 @@ const list: Operation = (reader) => {
     withDeleted: reader.flag(),
   };
   const epoch = reader.epoch();
+  const isCopy = reader.flag();
   return async ({ replica }, reply) => {
     // The summary is taken before the page: rows stored meanwhile only make the hashes differ, which the proxy settles.
     const summary = replica.summary(owner, incarnation);
-    const answer = await replica.list(owner, incarnation, query, epoch);
+    const answer = await replica.list(owner, incarnation, { ...query, isCopy }, epoch);
     if (answer.reply !== undefined) return reply.ok([answer.reply.kind]);
     const lengths = answer.runs.map((run) => run.length);
-    const header = ["rows", summary.rows, summary.objects, summary.bytes, summary.setHash, lengths];
+    const header: unknown[] = ["rows", summary.rows, summary.objects, summary.bytes, summary.setHash, lengths];
+    if (isCopy) header.push(replica.shards.markOf(owner));
     reply.ok(header, answer.runs.length === 1 ? answer.runs[0] : Buffer.concat(answer.runs));
   };
 };
@@ -312,6 +325,10 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_EPOCHS]: repairing(epochs),
   [METHOD_RELEASE]: repairing(release),
   [METHOD_RECLAIM]: repairing(reclaim),
+  [METHOD_ROWS]: takeRows,
+  [METHOD_ROW_NAME]: repairing(rowName),
+  [METHOD_DROP_ROWS]: repairing(dropRows),
+  [METHOD_COUNTS]: repairing(counts),
   [METHOD_SCRUB]: operating(scrub),
   [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:

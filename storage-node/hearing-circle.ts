@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { RingsteadError } from "../common/errors.ts";
+import { messageOf, RingsteadError } from "../common/errors.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
 import type { HearingCircle } from "./daemons/epoch-hearing.ts";
@@ -14,8 +14,8 @@ const stampOf = (path: string): string => {
 };
 
 /**
- * Gives the devices of some ring files and of the rings of the beginning, the files read again only when they were replaced. A ring that cannot be read says
- * nothing of who was taken out: then all who were there at the beginning have to answer.
+ * Gives the devices of some ring files and of the rings of the beginning, the files read again only when they were replaced. A ring that cannot be read may name
+ * devices that no other one does, and have taken out some: then whom to ask is not known.
  */
 export const circleOfRings = (paths: readonly string[], bases: readonly Ring[]): (() => HearingCircle) => {
   const others = bases.flatMap(idsIn);
@@ -29,7 +29,9 @@ export const circleOfRings = (paths: readonly string[], bases: readonly Ring[]):
       circle = { required: paths.flatMap((path) => idsIn(loadRing(path))), others };
     } catch (error) {
       if (!(error instanceof RingsteadError)) throw error;
-      circle = { required: others, others };
+      circle = { required: others, others, unread: messageOf(error) };
+      // It may be readable as it is in a moment.
+      seen = "";
     }
     return circle;
   };

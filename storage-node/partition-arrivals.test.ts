@@ -6,7 +6,7 @@ import { DeviceReplica } from "./device-replica.ts";
 import type { DeviceEngine } from "./engine/device-engine.ts";
 import { MemoryDevice } from "./engine/memory-device.ts";
 import { type FirstMembers, PartitionEpochs } from "./partition-epochs.ts";
-import type { Configuration, Name, Row } from "./wire.ts";
+import type { Configuration, Name, Register, Row } from "./wire.ts";
 
 const NOW_MS = 1_700_000_000_000;
 const SELF = "n/b";
@@ -55,6 +55,42 @@ const dyingAfter = (device: MemoryDevice, commits: number): MemoryDevice => {
   };
   return device;
 };
+
+test("what was asked of others before a partition was cleared, or given back, is thrown away [E3]", async () => {
+  const replica = await filled(new MemoryDevice((done) => void setImmediate(done)));
+  const first = replica.deletions.removalsIn(PLACE);
+  await replica.configure(PLACE, AWAY);
+  await replica.release(PLACE, 2);
+  const second = replica.deletions.removalsIn(PLACE);
+  expect(second).toBeGreaterThan(first);
+  await replica.configure(PLACE, BACK);
+  expect(replica.deletions.removalsIn(PLACE)).toBeGreaterThan(second);
+});
+
+test("a device that comes back takes deletions at or below what it had forgotten before, which not all others may have", async () => {
+  const replica = await filled(new MemoryDevice((done) => void setImmediate(done)));
+  const name: Name = { ...ACCOUNT, path: "/deleted" };
+  const deletion: Register = {
+    version: ballot(1),
+    ballot: ballot(1),
+    bodyVersion: ballot(1),
+    state: "confirmed",
+    isTombstone: true,
+    bodyLength: 0,
+    metadata: new Uint8Array(),
+  };
+  await replica.deletions.adopt(PLACE, { registers: timestampAt(NOW_MS + 5), rows: timestampAt(NOW_MS + 5) });
+  expect(replica.weighs(name, deletion)).toBe("skip");
+  await replica.configure(PLACE, AWAY);
+  await replica.configure(PLACE, BACK);
+  expect(replica.weighs(name, deletion)).toBe("install");
+  await replica.installRows(ACCOUNT, [rowOf(ROWS, 0, true)]);
+  const held = await replica.deletions.page(PLACE, undefined, Number.POSITIVE_INFINITY);
+  expect(held.doomed).toHaveLength(1);
+  await replica.epochs.change(PLACE, { kind: "catch-up", epoch: 3 });
+  await replica.configure(PLACE, { ...BACK, epoch: 4, old: BACK.next!, next: undefined });
+  expect(replica.weighs(name, deletion)).toBe("skip");
+});
 
 const NO_ROWS = { rows: 0, objects: 0, bytes: 0, setHash: "0" };
 

@@ -13,13 +13,19 @@ const SCAN_LIMIT = 10_000;
 /** At or below it nothing is taken in a partition for a name that nothing is held of: of registers, and of rows. */
 export type Marks = { readonly registers: HybridTimestamp; readonly rows: HybridTimestamp };
 
-const NO_MARKS: Marks = { registers: TIMESTAMP_ZERO, rows: TIMESTAMP_ZERO };
+export const NO_MARKS: Marks = { registers: TIMESTAMP_ZERO, rows: TIMESTAMP_ZERO };
 
 const decode = (value: Uint8Array): Marks => {
   const reader = readerOf(value, "marks");
   if (reader.count() !== FORMAT) throw new RingsteadError("bad-message", "malformed record: marks");
   return { registers: reader.timestamp(), rows: reader.timestamp() };
 };
+
+/** The higher ones of two. */
+export const higherMarks = (one: Marks, other: Marks): Marks => ({
+  registers: maxTimestamp(one.registers, other.registers),
+  rows: maxTimestamp(one.rows, other.rows),
+});
 
 /** Marks of one ring: `shift` gives the partition of a hash. */
 type SpaceMarks = { shift: number; power: number; readonly marks: Map<number, Marks> };
@@ -63,10 +69,7 @@ export class ReclaimMarks {
   raise(place: PartitionPlace, to: Marks): { readonly mutation: Mutation; undo(): void } {
     const { partition, partitionPower, space } = place;
     const before = this.of(space, partition * 2 ** (32 - partitionPower));
-    const after = {
-      registers: maxTimestamp(before.registers, to.registers),
-      rows: maxTimestamp(before.rows, to.rows),
-    };
+    const after = higherMarks(before, to);
     this.#set(place, after, false);
     const value = encode([FORMAT, after.registers, after.rows]);
     const mutation: Mutation = {
@@ -84,10 +87,7 @@ export class ReclaimMarks {
     const width = 2 ** (own.power - partitionPower);
     for (let at = partition * width; at < (partition + 1) * width; at++) {
       const known = isLower ? NO_MARKS : (own.marks.get(at) ?? NO_MARKS);
-      own.marks.set(at, {
-        registers: maxTimestamp(known.registers, marks.registers),
-        rows: maxTimestamp(known.rows, marks.rows),
-      });
+      own.marks.set(at, higherMarks(known, marks));
     }
   }
 

@@ -4,7 +4,8 @@ import { codeOf } from "../common/errors.ts";
 import { timestampAt } from "../common/hybrid-clock.ts";
 import { silentLog } from "../common/log.ts";
 import type { RingDevice } from "../ring/device.ts";
-import { Replicator, type SpaceRings } from "./daemons/replicator.ts";
+import type { SpaceRings } from "./daemons/own-partitions.ts";
+import { Replicator } from "./daemons/replicator.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import { MemoryDevice } from "./engine/memory-device.ts";
 import { PartitionEpochs } from "./partition-epochs.ts";
@@ -147,4 +148,54 @@ test("a replica that was killed before it wrote what was confirmed hears of it a
   expect(held?.register).toMatchObject({ state: "confirmed", bodyLength: 5000 });
   expect(second.replicator.figures.repairedEntries).toBe(1);
   expect(second.replicator.figures.repairedBytes).toBeLessThan(500);
+});
+
+const confirmedAt = async (replica: DeviceReplica, version: Ballot): Promise<void> => {
+  replica.confirm(NAME, version, false);
+  replica.flushConfirmations();
+  await replica.engine.sync();
+};
+
+test("what was accepted once more under a later ballot, or got other metadata, comes without the body that is here", async () => {
+  const nodes = new Map<string, Node>();
+  for (const node of ["a", "b"]) await nodeOf(node, ringsOf("a", "b"), false, nodes);
+  const [first, second] = [nodes.get("a")!, nodes.get("b")!];
+  const at = (aheadMs: number): Ballot => ballotOf(NO_INCARNATION, timestampAt(time.nowMs + aheadMs), "00000001");
+  const [version, again, changed] = [at(1), at(2), at(3)];
+  const body = Buffer.alloc(5000, 7);
+  for (const { replica } of [first, second]) await write(replica, version, 0, NAME, body);
+  // As the finishing of what a dead proxy left behind has it, while the other one is away.
+  const kept = { isTombstone: false, bodyLength: body.length, metadata: new Uint8Array(), body: "keep" } as const;
+  const none = { kind: "none" } as const;
+  const accepted = await first.replica.accept(NAME, version, again, { ...kept, bodyVersion: version }, none, []);
+  expect(accepted.kind).toBe("accepted");
+  await confirmedAt(first.replica, version);
+  time.nowMs += 60_000;
+  await second.replicator.work(signal);
+  expect((await second.replica.held(NAME))?.register).toMatchObject({ state: "confirmed", version, ballot: again });
+  const posted = { ...kept, bodyVersion: version, metadata: Buffer.from("new") };
+  expect((await first.replica.accept(NAME, changed, changed, posted, none, [])).kind).toBe("accepted");
+  await confirmedAt(first.replica, changed);
+  time.nowMs += 60_000;
+  await second.replicator.work(signal);
+  const held = (await second.replica.held(NAME))!;
+  expect(held.register).toMatchObject({ state: "confirmed", version: changed, bodyVersion: version });
+  expect(Buffer.from(await second.replica.engine.readBody(held.body, 0, body.length))).toEqual(body);
+  expect(second.replicator.figures.repairedEntries).toBe(2);
+  expect(second.replicator.figures.repairedBytes).toBeLessThan(500);
+});
+
+test("a body that is not here comes, where a later version replaced what is", async () => {
+  const nodes = new Map<string, Node>();
+  for (const node of ["a", "b"]) await nodeOf(node, ringsOf("a", "b"), false, nodes);
+  const [first, second] = [nodes.get("a")!, nodes.get("b")!];
+  const [before, after] = [1, 2].map((ms) => ballotOf(NO_INCARNATION, timestampAt(time.nowMs + ms), "00000001"));
+  for (const { replica } of [first, second]) await write(replica, before!, 0, NAME, Buffer.alloc(5000, 1));
+  await write(first.replica, after!, 0, NAME, Buffer.alloc(4000, 2));
+  await confirmedAt(first.replica, after!);
+  time.nowMs += 60_000;
+  await second.replicator.work(signal);
+  const held = (await second.replica.held(NAME))!;
+  expect(held.register.version).toBe(after);
+  expect(Buffer.from(await second.replica.engine.readBody(held.body, 0, 4000))).toEqual(Buffer.alloc(4000, 2));
 });

@@ -31,7 +31,12 @@ const ROW_OVERHEAD_BYTES = 256;
 const MASK_64 = (1n << 64n) - 1n;
 
 /** A row space's counters with what its commits need of them; one of each as long as they are cached. */
-type Statistics = { readonly key: Uint8Array; readonly counters: Counters; readonly value: () => Uint8Array };
+type Statistics = {
+  readonly owner: Name;
+  readonly key: Uint8Array;
+  readonly counters: Counters;
+  readonly value: () => Uint8Array;
+};
 
 /** The listings of one device: rows of containers and accounts with their statistics, in the engine's log like everything else. */
 export class RowSpace {
@@ -67,15 +72,18 @@ export class RowSpace {
 
   /**
    * Stores rows of one owner, some hundred in a commit; each is decided in the turn in which it is applied. Resolves when all of them
-   * are synced. They are another replica's, and come late where this one lacks them: live ones are taken whatever the `mark`, deleted ones are about to go there.
+   * are synced. They are another replica's, and come late where this one lacks them.
    *
+   * @param mark at or below it deleted ones are about to go there, and are not taken where none of their name is held
    * @param check called in the turn of each commit; what it throws ends it there
+   * @param liveMark the same of live ones [E6]; else they are taken however old they are
    */
   async putAll(
     owner: Name,
     rows: readonly Row[],
     mark: HybridTimestamp = TIMESTAMP_ZERO,
     check: () => void = () => {},
+    liveMark: HybridTimestamp = TIMESTAMP_ZERO,
   ): Promise<void> {
     const id = idOf(owner);
     for (let at = 0; at < rows.length; ) {
@@ -91,7 +99,7 @@ export class RowSpace {
         at += 1;
         names.add(row.name);
         bytes += row.payload.length + row.name.length + ROW_OVERHEAD_BYTES;
-        const change = this.#change(owner, id, statistics.counters, row, row.isDeleted ? mark : TIMESTAMP_ZERO);
+        const change = this.#change(owner, id, statistics.counters, row, row.isDeleted ? mark : liveMark);
         if (change.count === undefined) durable = this.#durable(change.stored) ?? durable;
         else {
           mutations.push(...change.mutations);
@@ -180,6 +188,39 @@ export class RowSpace {
     return { mutations: [...deletions, ...late], count: deletions.length, highest };
   }
 
+  /** What takes rows away, live ones too, that are still there in that version: to be applied in this turn. */
+  discard(
+    rows: readonly {
+      readonly owner: Name;
+      readonly name: string;
+      readonly isDeleted: boolean;
+      readonly version: Ballot;
+    }[],
+  ): { readonly mutations: readonly Mutation[]; readonly count: number } {
+    const deletions: Mutation[] = [];
+    const counts = new Map<Statistics, (() => void)[]>();
+    for (const { isDeleted, name, owner, version } of rows) {
+      const key = rowKey(owner, name, isDeleted);
+      const row = this.#rowAt(key, name, isDeleted);
+      if (row?.version !== version) continue;
+      const id = idOf(owner);
+      const statistics = this.#statisticsOf(owner, id);
+      deletions.push({ kind: "delete", key });
+      const count = (): void => {
+        this.#pages.touch(id, name);
+        if (isDeleted) statistics.counters.deletedRows -= 1;
+        else this.#count(statistics.counters, row, -1);
+      };
+      counts.set(statistics, [...(counts.get(statistics) ?? []), count]);
+    }
+    const late = [...counts].map(([statistics, all]) =>
+      lateOf(statistics, () => {
+        for (const count of all) count();
+      }),
+    );
+    return { mutations: [...deletions, ...late], count: deletions.length };
+  }
+
   /** The first live row, if there is one. */
   async firstLive(owner: Name): Promise<Row | undefined> {
     const range = { gte: rowKey(owner, "", false), lt: rowPrefixEnd(owner, "", false), limit: 1 };
@@ -250,6 +291,44 @@ export class RowSpace {
     return range === undefined ? [] : rowsOf(await this.#engine.scan(range), rowNameOffset(owner), isDeleted);
   }
 
+  /** The name of the live row `skip` rows behind `marker`, "" for the first; undefined where there are not so many. */
+  async nameAt(owner: Name, marker: string, skip: number): Promise<string | undefined> {
+    const query = { marker, endMarker: "", prefix: "", isReverse: false, limit: skip + 1, withDeleted: false };
+    const range = rangeOf(owner, query, false);
+    if (range === undefined) return undefined;
+    let left = skip;
+    for await (const page of this.#engine.scanPages(range)) {
+      const entry = page[left];
+      if (entry !== undefined) return Buffer.from(entry.key).toString("utf8", rowNameOffset(owner));
+      left -= page.length;
+    }
+    return undefined;
+  }
+
+  /** Removes up to `limit` rows of a row space that nobody lists any more, in the end its statistics. Resolves after the sync, with how many rows went. */
+  async drop(owner: Name, limit: number): Promise<number> {
+    const id = idOf(owner);
+    const mutations: Mutation[] = [];
+    for (const isDeleted of [false, true]) {
+      const left = limit - mutations.length;
+      if (left === 0) break;
+      const range = { gte: rowKey(owner, "", isDeleted), lt: rowPrefixEnd(owner, "", isDeleted), limit: left };
+      for (const { key } of await this.#engine.scan(range)) mutations.push({ kind: "delete", key });
+    }
+    const count = mutations.length;
+    const key = countersKey(owner);
+    if (count < limit && this.#engine.get(key) !== undefined) mutations.push({ kind: "delete", key });
+    this.#statistics.delete(id);
+    this.#pages.forget(id);
+    if (mutations.length > 0) await this.#engine.apply(mutations);
+    return count;
+  }
+
+  /** Those whose statistics are in memory. */
+  *counted(): Generator<{ readonly owner: Name; readonly rows: number }> {
+    for (const { counters, owner } of this.#statistics.values()) yield { owner, rows: counters.rows };
+  }
+
   /** The rows of a partition went in another way, and nobody wrote any meanwhile: what is remembered of them is read again. */
   forget({ partition, partitionPower, space }: PartitionPlace): void {
     for (const [id, { key }] of this.#statistics) {
@@ -279,7 +358,7 @@ export class RowSpace {
       const oldest = this.#statistics.keys().next();
       if (!oldest.done) this.#statistics.delete(oldest.value);
     }
-    const statistics: Statistics = { key, counters, value: () => encodeCounters(counters) };
+    const statistics: Statistics = { owner, key, counters, value: () => encodeCounters(counters) };
     this.#statistics.set(id, statistics);
     return statistics;
   }

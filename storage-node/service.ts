@@ -141,13 +141,11 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
   if (devices.size === 0)
     throw new RingsteadError("no-device", unopened.join("; ") || `node ${config.node} has no device`);
 
-  let requestCount = 0;
   const dispatch = dispatcher(devices);
   const foreground = new Foreground();
   const server = new RpcServer(
     context.clusterKey,
     (header, body, reply) => {
-      requestCount += 1;
       dispatch(header, body, foreground.watched(header, reply));
     },
     log,
@@ -222,11 +220,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       ...replicators,
       ...upkeepWorkers,
       ...reclaimers,
-      housekeeper(devices, () => {
-        const count = requestCount;
-        requestCount = 0;
-        return count;
-      }),
+      housekeeper(devices),
       deviceWatch(
         new Map([...devices].map(([device, { replica }]) => [device, replica.engine])),
         log,

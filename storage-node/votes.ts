@@ -33,6 +33,8 @@ export type Life = string & { readonly brand: "Life" };
 export const NO_LIFE = "0".repeat(16) as Life;
 const LIFE_BYTES = 8;
 
+const randomLife = (): Life => randomBytes(LIFE_BYTES).toString("hex") as Life;
+
 /** True of text that has a life's form; what comes from the wire is checked with it. */
 export const isLife = (text: unknown): text is Life => typeof text === "string" && /^[0-9a-f]{16}$/.test(text);
 
@@ -104,8 +106,14 @@ export class Votes {
    * durable.
    *
    * @param isFounding nobody was ever told anything by this cluster: what is empty is so by right
+   * @param newLife gives another life each time
    */
-  static async opened(engine: DeviceEngine, clock: Clock, isFounding: boolean): Promise<Votes> {
+  static async opened(
+    engine: DeviceEngine,
+    clock: Clock,
+    isFounding: boolean,
+    newLife: () => Life = randomLife,
+  ): Promise<Votes> {
     // The next start must not take what was empty by right for emptied.
     if (isFounding && engine.get(CEILING_KEY) === undefined)
       await engine.apply([ceilingMutation(timestampAt(clock.nowMs()))]);
@@ -114,7 +122,7 @@ export class Votes {
     const isKnown = engine.get(NEWCOMER_KEY) !== undefined;
     // One that was catching up may have voted somewhere already, and lost that now: it is another life.
     if (hasLost || (!isKnown && !hasVoted)) {
-      const value = encodeNewcomer({ sinceMs: clock.nowMs(), life: randomBytes(LIFE_BYTES).toString("hex") as Life });
+      const value = encodeNewcomer({ sinceMs: clock.nowMs(), life: newLife() });
       await engine.apply([{ kind: "put", key: NEWCOMER_KEY, value, body: { kind: "none" } }]);
     }
     return Votes.recorded(engine, clock);

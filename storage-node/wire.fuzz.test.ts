@@ -158,9 +158,18 @@ test("any bytes are a row's value, or row-damaged", () => {
 });
 
 test("any bytes are a container's record, or bad-message", () => {
-  const record = { status: "open", incarnation: NO_INCARNATION, headers: { "x-container-read": ".r:*" } } as const;
-  const sound = encodeContainerRecord(record);
-  expect({ ...decodeContainerRecord(sound).headers }).toEqual(record.headers);
+  const plain = { status: "open", incarnation: NO_INCARNATION, headers: { "x-container-read": ".r:*" } } as const;
+  expect({ ...decodeContainerRecord(encodeContainerRecord(plain)).headers }).toEqual(plain.headers);
+  const shards = {
+    rows: "leaving",
+    index: [
+      { upTo: "m", id: "1" },
+      { upTo: "", id: "2" },
+    ],
+    change: { from: ["1", "2"], to: [{ upTo: "", id: "3" }] },
+  } as const;
+  const sound = encodeContainerRecord({ ...plain, shards });
+  expect(decodeContainerRecord(sound).shards).toEqual(shards);
   fc.assert(
     fc.property(
       fc.oneof(
@@ -169,7 +178,9 @@ test("any bytes are a container's record, or bad-message", () => {
       ),
       (bytes) => {
         const decoded = attempt(() => decodeContainerRecord(bytes));
-        if (decoded !== undefined) expect(["open", "closing"]).toContain(decoded.status);
+        if (decoded === undefined) return;
+        expect(["open", "closing"]).toContain(decoded.status);
+        expect(decoded.shards?.index).not.toEqual([]);
       },
     ),
     RUNS,

@@ -34,6 +34,12 @@ export const METHOD_RELEASE = 23;
 /** Between storage nodes: whether old deletions may go (PROTOCOL section 7). */
 export const METHOD_RECLAIM = 24;
 
+/** How the rows of a container go to others when its listing is split or merged (`proxy/core/shard-change.ts`). */
+export const METHOD_ROWS = 25;
+export const METHOD_ROW_NAME = 26;
+export const METHOD_DROP_ROWS = 27;
+export const METHOD_COUNTS = 28;
+
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
 
@@ -167,7 +173,8 @@ export type PrepareReply =
 
 export type ReadReply = { readonly register: Register | undefined; readonly body: Buffer | undefined };
 
-export type RowReply = { readonly kind: "stored" | "closing" | "moved" | "behind" | "old" };
+/** `split`: names of this listing are to be found in others by now, or in a moment (`RowsState`). */
+export type RowReply = { readonly kind: "stored" | "closing" | "moved" | "behind" | "old" | "split" };
 
 export type ListQuery = {
   /** Names after this one (before it, in reverse); "" from the start. */
@@ -180,11 +187,22 @@ export type ListQuery = {
   readonly limit: number;
   /** Deleted rows too: needed when replicas differ and have to be merged. */
   readonly withDeleted: boolean;
+  /** Only from a replica whose rows are leaving: it takes none any more that go nowhere else. */
+  readonly isCopy?: boolean;
 };
 
 export type ListReply =
-  | { readonly kind: "rows"; readonly summary: RowSummary; readonly rows: readonly Row[] }
-  | { readonly kind: "closing" | "moved" | "behind" };
+  | {
+      readonly kind: "rows";
+      readonly summary: RowSummary;
+      readonly rows: readonly Row[];
+      /** Of a copy: how late deletions were that the replica has forgotten ([E5]). Who is given the rows must know as much. */
+      readonly mark?: HybridTimestamp;
+    }
+  | { readonly kind: "closing" | "moved" | "behind" | "split" };
+
+/** A listing and how many live rows a device counts in it. */
+export type CountedRows = { readonly owner: Name; readonly incarnation: Incarnation; readonly rows: number };
 
 /** [B7]: registers that nobody finished, of one page. `next`: where the next page of the device begins; undefined at its end. */
 export type UnsettledReply = {
@@ -194,6 +212,11 @@ export type UnsettledReply = {
 
 /** Most registers of one UNSETTLED answer. */
 export const UNSETTLED_LIMIT = 256;
+/** Most listings of one COUNTS answer. */
+export const COUNTS_LIMIT = 1000;
+/** Most rows of one ROWS message, and of those that one ROW_NAME passes over. */
+export const ROWS_LIMIT = 1000;
+export const ROW_SKIP_LIMIT = 5000;
 /** Most rows of one LIST answer. */
 export const LIST_LIMIT = 10_000;
 /** Longest path of a name: account, container and object with their slashes, in UTF-8 bytes. */
@@ -302,6 +325,10 @@ export class HeaderReader {
     const value = this.any();
     if (!Array.isArray(value) || value.length > limit) throw bad("list");
     return value.map((item) => new HeaderReader(Array.isArray(item) ? item : [item]));
+  }
+  /** The same where older versions end before; nothing then. */
+  listOrNone(limit: number): HeaderReader[] {
+    return this.#at < this.#fields.length ? this.list(limit) : [];
   }
   nested(): HeaderReader | undefined {
     const value = this.any();
@@ -479,15 +506,69 @@ export const unpackRows = (body: Buffer, lengths: readonly number[] = [body.leng
   return rows;
 };
 
+/**
+ * What a listing's replicas do with rows (`proxy/core/shard-change.ts`): `here` they take and list them; `filling`: they also take copies from those that it is
+ * to follow; `leaving`: a row is taken only where it is in one of those that follow already; `gone`: none are, and nothing is listed; `dropped`: and nothing is left.
+ */
+export type RowsState = "here" | "filling" | "leaving" | "gone" | "dropped";
+
+/** Names up to and with `upTo`, "" for all that are left, stand in the shard `id`; "" is the container's own register. */
+export type ShardRange = { readonly upTo: string; readonly id: string };
+
+/** What is under way: the listings `from` are followed by those of `to`. */
+export type ShardChange = { readonly from: readonly string[]; readonly to: readonly ShardRange[] };
+
+/** Where the rows of a container are. A shard's own record has neither index nor change. */
+export type Shards = {
+  readonly rows: RowsState;
+  /** In the order of names; undefined while the container's own register has them all. */
+  readonly index: readonly ShardRange[] | undefined;
+  readonly change: ShardChange | undefined;
+};
+
 /** The part of a container's record that its replicas look at ([B1]); the rest is the proxy's. */
 export type ContainerRecord = {
   readonly status: "open" | "closing";
   readonly incarnation: Incarnation;
   readonly headers: Readonly<Record<string, string>>;
+  /** Left out by a container whose listing was never split. */
+  readonly shards?: Shards;
 };
 
-export const encodeContainerRecord = (record: ContainerRecord): Uint8Array =>
-  encode([record.status === "open" ? 0 : 1, record.incarnation, record.headers]);
+const ROWS_STATES: readonly RowsState[] = ["here", "filling", "leaving", "gone", "dropped"];
+/** The codes from 2 on are those of records with shards: who does not know of them must not take such a container for an open one. */
+const RECORD_CODES = [
+  { status: "open", hasShards: false },
+  { status: "closing", hasShards: false },
+  { status: "open", hasShards: true },
+  { status: "closing", hasShards: true },
+] as const;
+
+/** Most shards of a container; a listing of that many is not split any further. */
+export const SHARDS_LIMIT = 4096;
+
+const packRanges = (ranges: readonly ShardRange[]): unknown[] => ranges.map(({ id, upTo }) => [upTo, id]);
+
+/** Errors (thrown): "bad-message" also where there is none. */
+const unpackRanges = (reader: HeaderReader): ShardRange[] => {
+  const ranges = reader.list(SHARDS_LIMIT).map((item) => ({ upTo: item.text(), id: item.text() }));
+  if (ranges.length === 0) throw bad("container record");
+  return ranges;
+};
+
+export const encodeContainerRecord = ({ headers, incarnation, shards, status }: ContainerRecord): Uint8Array => {
+  const code = RECORD_CODES.findIndex((one) => one.status === status && one.hasShards === (shards !== undefined));
+  if (shards === undefined) return encode([code, incarnation, headers]);
+  const { change, index, rows } = shards;
+  return encode([
+    code,
+    incarnation,
+    headers,
+    ROWS_STATES.indexOf(rows),
+    index === undefined ? null : packRanges(index),
+    change === undefined ? null : [change.from, packRanges(change.to)],
+  ]);
+};
 
 /** The fields of an encoded list. Errors: "bad-message" for any other bytes; msgpack's own errors are of many kinds. */
 export const readerOf = (bytes: Uint8Array, what: string): HeaderReader => {
@@ -503,9 +584,21 @@ export const readerOf = (bytes: Uint8Array, what: string): HeaderReader => {
 
 export const decodeContainerRecord = (bytes: Uint8Array): ContainerRecord => {
   const reader = readerOf(bytes, "container record");
-  const status = reader.oneOf(["open", "closing"] as const);
+  const { hasShards, status } = reader.oneOf(RECORD_CODES);
   const incarnation = reader.incarnation();
-  return { status, incarnation, headers: headersOf(reader.any()) };
+  const headers = headersOf(reader.any());
+  return hasShards ? { status, incarnation, headers, shards: unpackShards(reader) } : { status, incarnation, headers };
+};
+
+const unpackShards = (reader: HeaderReader): Shards => {
+  const rows = reader.oneOf(ROWS_STATES);
+  const index = reader.isNull() ? undefined : unpackRanges(reader);
+  if (reader.isNull()) return { rows, index, change: undefined };
+  const change = reader.nested();
+  if (change === undefined) throw bad("container record");
+  const from = change.texts(SHARDS_LIMIT);
+  if (from.length === 0) throw bad("container record");
+  return { rows, index, change: { from, to: unpackRanges(change) } };
 };
 
 /** A plain record of texts from what msgpack gave; anything else in it is dropped. */

@@ -38,6 +38,8 @@ export type HttpServerOptions<Context, Code extends string> = {
   readonly edge: ErrorEdge<Code>;
   readonly log: Log;
   readonly bodyLimitBytes: number;
+  /** A path with a slash at its end is another one than that without: a list, asked for one thing without a name, is not found. Default: false. */
+  readonly countsTrailingSlash?: boolean;
   /** On every answer. */
   readonly headers?: Readonly<Record<string, string>>;
   /** PEM texts. */
@@ -111,7 +113,7 @@ export const createHttpServer = <Context, Code extends string>(
     bodyLimit: options.bodyLimitBytes,
     forceCloseConnections: "idle",
     genReqId: () => `req-${randomUUID()}`,
-    routerOptions: { ignoreTrailingSlash: true, maxParamLength: PATH_PARAMETER_MAX },
+    routerOptions: { ignoreTrailingSlash: !(options.countsTrailingSlash ?? false), maxParamLength: PATH_PARAMETER_MAX },
     frameworkErrors: (error, request, reply) => {
       void fail(error, request, reply);
     },

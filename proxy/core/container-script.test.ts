@@ -5,9 +5,16 @@ import { decodeContainerRecord, encodeContainerRecord, type Register, type Row }
 import { type ContainerPlace, deleteContainer } from "./container-script.ts";
 import type { Promised, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import type { ListAnswer } from "./script.ts";
+import { ShardMemory } from "./shard-memory.ts";
 
 const LIFE = "1".repeat(24) as Incarnation;
-const place: ContainerPlace<string> = { container: "container", account: "account", name: "c" };
+const place: ContainerPlace<string> = {
+  container: "container",
+  account: "account",
+  name: "c",
+  shardOf: (_, id) => `shard ${id}`,
+  memory: new ShardMemory(),
+};
 const ballot = (time: number, life = NO_INCARNATION): Ballot =>
   ballotOf(life, time.toString(16).padStart(16, "0") as HybridTimestamp, "00000001");
 
@@ -105,17 +112,26 @@ test("once closing was proposed a retry decides on the base alone: what was prop
   expect(statusOf(decided(first.mode, OPEN, [promise(ROW), promise(ROW)]))).toBe("closing");
 });
 
-const ended = (closedBy: Ballot, incarnation = LIFE): Register => ({
+const ended = (closedBy: Ballot | undefined, incarnation = LIFE): Register => ({
   ...OPEN,
   version: ballot(20),
   ballot: ballot(20),
   isTombstone: true,
-  metadata: encodeContainerRecord({ status: "closing", incarnation, headers: { ".closed-by": closedBy } }),
+  metadata: encodeContainerRecord({
+    status: "closing",
+    incarnation,
+    headers: closedBy === undefined ? {} : { ".closed-by": closedBy },
+  }),
 });
 
 test.each([
   ["its own closing was ended by somebody else", ended(ballot(9)), "deleted"],
   ["its closing was reopened, and another deletion came after it", ended(ballot(12)), "not-empty"],
+  [
+    "it was ended by a proxy of a version before, which does not say whose closing that was",
+    ended(undefined),
+    "unknown",
+  ],
   ["a later life was deleted meanwhile", ended(ballot(12), "2".repeat(24) as Incarnation), "unknown"],
   ["the deletion was forgotten meanwhile", undefined, "unknown"],
 ] as const)("a deletion says what became of its own closing [B3]: %s", (_title, found, answer) => {

@@ -2,14 +2,15 @@ import { type Ballot, type Incarnation, incarnationMadeBy, NO_INCARNATION } from
 import {
   type ContainerRecord,
   decodeContainerRecord,
-  encodeContainerRecord,
   type Register,
   type Row,
   type RowSummary,
 } from "../../storage-node/wire.ts";
 import { listRows } from "./list-rows.ts";
-import type { Proposed, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
+import type { Proposed, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, isFinal, read, row, type Script, write } from "./script.ts";
+import { buryLeaf, closeLeaf, finishMode, liveRecord, recordOf, reopenLeaf } from "./shard-leaf.ts";
+import { ROOT } from "./shard-ranges.ts";
 
 /**
  * A container's life (PROTOCOL section 5):
@@ -20,8 +21,32 @@ import { confirm, isFinal, read, row, type Script, write } from "./script.ts";
  *       └────────────────────────────── none: tombstone ────────────────────────┘
  *
  * Every change: register at W, then its account's row at W, then CONFIRM, then the answer.
+ *
+ * A container whose listing was split (`shard-change.ts`) closes its shards, too, while it is *closing*; what becomes of them is decided by its own register alone,
+ * and they follow: of two who look at shards, each for itself, one may see a live row that reached a minority, and the other not.
  */
-export type ContainerPlace<S> = { readonly container: S; readonly account: S; readonly name: string };
+export type ContainerPlace<S> = {
+  readonly container: S;
+  readonly account: S;
+  readonly name: string;
+  /** The replicas of one of its shards. */
+  shardOf(incarnation: Incarnation, id: string): S;
+  readonly memory: RouteMemory;
+};
+
+/** What a process remembers of where a container's rows are; it may be out of date, or nothing. */
+export type RouteMemory = {
+  /** The container's record. */
+  route(): ContainerRecord | undefined;
+  learn(found: OpenContainer): void;
+  /** Whether a shard's rows are known to be elsewhere, which they stay. */
+  isGone(incarnation: Incarnation, id: string): boolean;
+  noteGone(incarnation: Incarnation, id: string): void;
+};
+
+/** Where a part of a container's rows is. */
+export const setOf = <S>(place: ContainerPlace<S>, incarnation: Incarnation, id: string): S =>
+  id === ROOT ? place.container : place.shardOf(incarnation, id);
 
 export type OpenContainer = { readonly record: ContainerRecord; readonly version: Ballot };
 
@@ -33,32 +58,6 @@ const RETRY_LIMIT = 10;
 const HIGHEST_STAMP = "ffffffffffffffffffffffff";
 const NOTHING = new Uint8Array();
 const EMPTY: RowSummary = { rows: 0, objects: 0, bytes: 0, setHash: "" };
-
-const recordOf = (record: ContainerRecord, isTombstone = false): WriteRecord => ({
-  isTombstone,
-  bodyLength: 0,
-  metadata: encodeContainerRecord(record),
-  body: "none",
-  bodyVersion: undefined,
-});
-
-const liveRecord = (register: Register | undefined): ContainerRecord | undefined =>
-  register === undefined || register.isTombstone || register.state === "void"
-    ? undefined
-    : decodeContainerRecord(register.metadata);
-
-const finishMode = (register: Register, ballot: Ballot): WriteMode => ({
-  kind: "finish",
-  version: register.version,
-  ballot,
-  record: {
-    isTombstone: register.isTombstone,
-    bodyLength: 0,
-    metadata: register.metadata,
-    body: "none",
-    bodyVersion: register.bodyVersion,
-  },
-});
 
 /** The container's row in its account. `version` begins with the incarnation: no late figure of one life covers a later one. */
 export const accountRow = (name: string, version: Ballot, summary: RowSummary): Row => ({
@@ -122,7 +121,12 @@ export function* putContainer<S>(
           const record = liveRecord(base);
           if (record?.status === "closing" || (record === undefined && mustExist)) return "stop";
           const incarnation = record?.incarnation ?? incarnationMadeBy(ballot);
-          const written: ContainerRecord = { status: "open", incarnation, headers: change(record?.headers ?? {}) };
+          const written: ContainerRecord = {
+            ...record,
+            status: "open",
+            incarnation,
+            headers: change(record?.headers ?? {}),
+          };
           proposed.set(ballot, { written, isNew: record === undefined });
           return recordOf(written);
         },
@@ -150,10 +154,10 @@ export function* putContainer<S>(
   return "unknown";
 }
 
-/** [B3], [B4]. */
+/** [B3], [B4]. "changing": its rows are on their way to other shards, which has to end first. */
 export function* deleteContainer<S>(
   place: ContainerPlace<S>,
-): Script<S, "deleted" | "absent" | "not-empty" | "no-space" | "unknown"> {
+): Script<S, "deleted" | "absent" | "not-empty" | "changing" | "no-space" | "unknown"> {
   // Set once the rows of promises have been looked into: after *closing* was proposed the base alone decides ([B4]), and a live row
   // that a merged listing does not show is one that its replica missed the deletion of; the look at *closing* judges it again.
   let decidesOnBase = false;
@@ -161,7 +165,8 @@ export function* deleteContainer<S>(
   // By version, since what an attempt before proposed may be what takes effect.
   const proposed = new Map<Ballot, ContainerRecord>();
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    let seen: Incarnation | undefined;
+    let seen: ContainerRecord | undefined;
+    let isChanging = false;
     const outcome = yield* write(
       place.container,
       {
@@ -170,12 +175,18 @@ export function* deleteContainer<S>(
         decide: (base, ballot, promises) => {
           const record = liveRecord(base);
           if (record === undefined || record.status === "closing") return "stop";
-          const isLive = promises.some(
-            ({ liveRow, register }) =>
-              liveRow !== undefined && liveRecord(register)?.incarnation === record.incarnation,
-          );
-          if (isLive && !decidesOnBase) {
-            seen = record.incarnation;
+          // A *closing* that was proposed before was upon an older base: nobody finds it any more beneath this one.
+          isChanging = record.shards?.change !== undefined;
+          if (isChanging) return "stop";
+          // Promises tell of the container's own rows only.
+          const mayBeLive =
+            record.shards?.index !== undefined ||
+            promises.some(
+              ({ liveRow, register }) =>
+                liveRow !== undefined && liveRecord(register)?.incarnation === record.incarnation,
+            );
+          if (mayBeLive && !decidesOnBase) {
+            seen = record;
             return "stop";
           }
           decidesOnBase = true;
@@ -189,6 +200,7 @@ export function* deleteContainer<S>(
     earlier = outcome.kind === "unfinished" ? outcome.own : undefined;
     if (outcome.kind === "stopped") {
       const { base } = outcome;
+      if (isChanging) return "changing";
       if (base === undefined || liveRecord(base) === undefined) return "absent";
       if (seen === undefined) {
         if ((yield* finishClosing(place, base)) === "unavailable") return "unknown";
@@ -216,26 +228,66 @@ export function* deleteContainer<S>(
 /** [B3]: what refuses a deletion is in a listing before the refusal goes out. */
 function* showLiveRow<S>(
   place: ContainerPlace<S>,
-  incarnation: Incarnation,
+  { incarnation, shards }: ContainerRecord,
 ): Script<S, "shown" | "none" | "again" | Unavailable> {
-  const found = yield* firstLiveRow(place, incarnation);
-  if (found === "again" || found === "unavailable") return found;
-  if (found === undefined) return "none";
-  const outcome = yield* row(place.container, incarnation, found);
-  if (outcome === "stored") return "shown";
-  // [E5]: those that lack it cannot take it from a proxy; their repair brings it.
-  return outcome === "unavailable" || outcome === "old" ? "unavailable" : "again";
+  for (const { id } of shards?.index ?? [{ id: ROOT }]) {
+    const set = setOf(place, incarnation, id);
+    const found = yield* firstLiveRow(set, incarnation);
+    if (found === "again" || found === "unavailable") return found;
+    if (found === undefined) continue;
+    const outcome = yield* row(set, incarnation, found);
+    if (outcome === "stored") return "shown";
+    // [E5]: those that lack it cannot take it from a proxy; their repair brings it.
+    return outcome === "unavailable" || outcome === "old" ? "unavailable" : "again";
+  }
+  return "none";
 }
 
 /** The first row that is live after merging: one replica alone may have missed its deletion. */
-function* firstLiveRow<S>(
-  place: ContainerPlace<S>,
-  incarnation: Incarnation,
-): Script<S, Row | undefined | "again" | Unavailable> {
+function* firstLiveRow<S>(set: S, incarnation: Incarnation): Script<S, Row | undefined | "again" | Unavailable> {
   const query = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 1 };
-  const rows = yield* listRows(place.container, incarnation, query);
+  const rows = yield* listRows(set, incarnation, query);
   if (typeof rows !== "string") return rows[0];
   return rows === "unavailable" ? "unavailable" : "again";
+}
+
+/** The row that keeps a container, and the shard that it is in. */
+type Keeping = { readonly id: string; readonly live: Row };
+
+/** Closes the shards of a container that is closing in `version`, and looks for a live row in them. */
+function* closeShards<S>(
+  place: ContainerPlace<S>,
+  { incarnation, shards }: ContainerRecord,
+  version: Ballot,
+): Script<S, Keeping | undefined | "again" | Unavailable> {
+  for (const { id } of shards?.index ?? []) {
+    const set = setOf(place, incarnation, id);
+    const told = yield* closeLeaf(set, version);
+    if (told === "unavailable") return told;
+    if (told === "over") return "again";
+    if (told.length === 0) continue;
+    const live = yield* firstLiveRow(set, incarnation);
+    // Some have yet to hear of the shard.
+    if (live === "unavailable" || live === "again") return "unavailable";
+    if (live !== undefined) return { id, live };
+  }
+  return undefined;
+}
+
+/** What kept a container is shown before anybody is refused for it, as in the first look; its shards are open again. */
+function* reopenShards<S>(
+  place: ContainerPlace<S>,
+  { incarnation, shards }: ContainerRecord,
+  version: Ballot,
+  { id, live }: Keeping,
+): Script<S, void> {
+  for (const range of shards?.index ?? []) yield* reopenLeaf(setOf(place, incarnation, range.id), version);
+  yield* row(setOf(place, incarnation, id), incarnation, live);
+}
+
+/** What is left of the shards of a container that is deleted; whom this does not reach, a worker buries. */
+function* buryShards<S>(place: ContainerPlace<S>, { incarnation, shards }: ContainerRecord): Script<S, void> {
+  for (const { id } of shards?.index ?? []) yield* buryLeaf(setOf(place, incarnation, id));
 }
 
 /**
@@ -260,15 +312,18 @@ function* finishClosing<S>(
       told = look.liveRows;
       if (told === undefined) return yield* endOf(place, closing.incarnation, register.version);
     }
-    let live: Row | undefined;
-    if (told.length > 0) {
-      const found = yield* firstLiveRow(place, closing.incarnation);
+    let keeping: Keeping | undefined;
+    const isSharded = closing.shards?.index !== undefined;
+    if (isSharded || told.length > 0) {
+      const found = isSharded
+        ? yield* closeShards(place, closing, register.version)
+        : yield* firstLiveRow(place.container, closing.incarnation);
       if (found === "unavailable") return "unavailable";
       if (found === "again") return yield* endOf(place, closing.incarnation, register.version);
-      live = found;
+      if (found !== undefined) keeping = "live" in found ? found : { id: ROOT, live: found };
     }
     const next =
-      live === undefined
+      keeping === undefined
         ? recordOf({ ...closing, headers: { ...closing.headers, [CLOSED_BY]: register.version } }, true)
         : recordOf({ ...closing, status: "open" });
     const outcome = yield* write(
@@ -278,12 +333,11 @@ function* finishClosing<S>(
     );
     if (outcome.kind === "stopped") return yield* endOf(place, closing.incarnation, register.version);
     if (outcome.kind === "established") {
-      if (live === undefined && !(yield* removeFromAccount(place, closing.incarnation))) return "unavailable";
+      if (keeping === undefined && !(yield* removeFromAccount(place, closing.incarnation))) return "unavailable";
       yield* confirm(place.container, outcome.version);
-      if (live === undefined) return "gone";
-      // As in the first look: the row that kept the container is shown before anybody is refused for it.
-      yield* row(place.container, closing.incarnation, live);
-      return "reopened";
+      if (keeping === undefined) yield* buryShards(place, closing);
+      else yield* reopenShards(place, closing, outcome.version, keeping);
+      return keeping === undefined ? "gone" : "reopened";
     }
     if (!(yield* afterFailure(place, outcome))) return "unavailable";
   }
@@ -306,7 +360,12 @@ function* endOf<S>(place: ContainerPlace<S>, incarnation: Incarnation, version: 
     if (register === undefined) return "unclear";
     const record = decodeContainerRecord(register.metadata);
     if (record.incarnation !== incarnation) return "unclear";
-    if (register.isTombstone) return record.headers[CLOSED_BY] === version ? "gone" : "reopened";
+    if (register.isTombstone) {
+      // A proxy of a version before does not say which closing it ended: it may be this one.
+      const closedBy = record.headers[CLOSED_BY];
+      if (closedBy === undefined) return "unclear";
+      return closedBy === version ? "gone" : "reopened";
+    }
     if (record.status === "open") return "reopened";
     // Closed once more by another deletion: whoever met it first goes on with it; here it only has to be waited for.
     if ((yield* finishClosing(place, register)) === "unavailable") return "unavailable";
@@ -339,6 +398,57 @@ export function* presentContainer<S>(place: ContainerPlace<S>): Script<S, OpenCo
     if (told.kind !== "established") continue;
     yield* confirm(place.container, highest.version);
     return { record, version: highest.version };
+  }
+  return "unavailable";
+}
+
+/**
+ * Changes what is said of a container's rows where `decide` gives another record of the life that it is of. Gives the record that stands there then, be it by this
+ * write or before it.
+ */
+export function* changeContainer<S>(
+  place: ContainerPlace<S>,
+  incarnation: Incarnation,
+  decide: (record: ContainerRecord, ballot: Ballot) => ContainerRecord | undefined,
+): Script<S, OpenContainer | "absent" | "no-space" | Unavailable> {
+  const proposed = new Map<Ballot, ContainerRecord>();
+  let earlier: Proposed | undefined;
+  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
+    const outcome = yield* write(
+      place.container,
+      {
+        kind: "conditional",
+        earlier,
+        decide: (base, ballot) => {
+          const record = liveRecord(base);
+          if (record?.status !== "open" || record.incarnation !== incarnation) return "stop";
+          const changed = decide(record, ballot);
+          if (changed === undefined) return "stop";
+          proposed.set(ballot, changed);
+          return recordOf(changed);
+        },
+      },
+      NO_INCARNATION,
+    );
+    earlier = outcome.kind === "unfinished" ? outcome.own : undefined;
+    if (outcome.kind === "established") {
+      yield* confirm(place.container, outcome.version);
+      const record = proposed.get(outcome.version);
+      if (record === undefined) continue;
+      const found = { record, version: outcome.version };
+      place.memory.learn(found);
+      return found;
+    }
+    if (outcome.kind === "stopped") {
+      const { base } = outcome;
+      const record = liveRecord(base);
+      if (record === undefined || base === undefined || record.incarnation !== incarnation) return "absent";
+      if (record.status === "open") return { record, version: base.version };
+      if ((yield* finishClosing(place, base)) === "unavailable") return "unavailable";
+      continue;
+    }
+    if (outcome.kind === "no-space") return "no-space";
+    if (!(yield* afterFailure(place, outcome))) return "unavailable";
   }
   return "unavailable";
 }

@@ -20,6 +20,8 @@ const SUMMARY_ONLY: ListQuery = {
 /** Fewest rows per page while replicas that differ are merged name by name. */
 const RECONCILE_PAGE = 1000;
 const RECONCILE_PAGE_LIMIT = 5000;
+/** Replicas that take rows just now differ at most moments, and not at all of them: they are asked again before all of their rows are read. */
+const SUMMARY_ATTEMPTS = 4;
 /** Rows that one listing writes back at most; the next one goes on. */
 const REPAIR_LIMIT = 1000;
 
@@ -47,12 +49,21 @@ export function* listRows<S>(set: S, incarnation: Incarnation, query: PageQuery)
   return found.slice(0, query.limit);
 }
 
-/** Count and bytes of all live rows; exact also while replicas differ. */
-export function* countRows<S>(set: S, incarnation: Incarnation): Script<S, RowSummary | ListObstacle> {
+/** About how many live rows there are: a row may be on its way, or its deletion. */
+export function* estimateRows<S>(set: S, incarnation: Incarnation): Script<S, number | ListObstacle> {
   const answer = yield* list(set, incarnation, SUMMARY_ONLY, false);
   if (answer.kind !== "rows") return answer.kind;
-  const first = answer.pages[0];
-  if (first !== undefined && areEqual(answer.pages)) return first.summary;
+  return Math.max(0, ...answer.pages.map(({ summary }) => summary.rows));
+}
+
+/** Count and bytes of all live rows; exact also while replicas differ. */
+export function* countRows<S>(set: S, incarnation: Incarnation): Script<S, RowSummary | ListObstacle> {
+  for (let attempt = 0; attempt < SUMMARY_ATTEMPTS; attempt++) {
+    const answer = yield* list(set, incarnation, SUMMARY_ONLY, false);
+    if (answer.kind !== "rows") return answer.kind;
+    const first = answer.pages[0];
+    if (first !== undefined && areEqual(answer.pages)) return first.summary;
+  }
   const total = { rows: 0, objects: 0, bytes: 0, setHash: "" };
   const repairs = { left: REPAIR_LIMIT };
   let marker = "";

@@ -8,13 +8,13 @@ export type MissingRow = { readonly page: number; readonly row: Row };
  * the higher version wins, deleted ones are dropped afterwards.
  *
  * A page that is full says nothing of names behind its last one, so merging stops at the first end of a full page; `next` is
- * then the marker to go on from.
+ * then the marker to go on from. `all`: what was merged, deleted rows included, in no order.
  */
 export const mergeRows = (
   pages: readonly (readonly Row[])[],
   limit: number,
   isReverse: boolean,
-): { live: Row[]; next: string | undefined; missing: MissingRow[] } => {
+): { live: Row[]; next: string | undefined; missing: MissingRow[]; all: Row[] } => {
   const sign = isReverse ? -1 : 1;
   let horizon: Buffer | undefined;
   for (const page of pages) {
@@ -44,5 +44,6 @@ export const mergeRows = (
       if (held.get(row.name) !== row.version && isWithin(Buffer.from(row.name))) missing.push({ page, row });
     }
   }
-  return { live: live.slice(0, limit).map(({ row }) => row), next: horizon?.toString("utf8"), missing };
+  const all = [...newest.values()].filter((row) => isWithin(Buffer.from(row.name)));
+  return { all, live: live.slice(0, limit).map(({ row }) => row), next: horizon?.toString("utf8"), missing };
 };

@@ -5,6 +5,7 @@ import { encodeContainerRecord, type Register, type Row } from "../../storage-no
 import { finishObject, type ObjectPlace, writeObject } from "./object-script.ts";
 import type { Verdict, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { type Answer, type Effect, isFinal, type Script } from "./script.ts";
+import { ShardMemory } from "./shard-memory.ts";
 
 const LIFE = "1".repeat(24) as Incarnation;
 const NEXT_LIFE = "2".repeat(24) as Incarnation;
@@ -23,7 +24,13 @@ const TOMBSTONE: WriteRecord = { ...PUT, isTombstone: true, bodyLength: 0, body:
 
 const place: ObjectPlace<string> = {
   object: "object",
-  container: { container: "container", account: "account", name: "c" },
+  container: {
+    container: "container",
+    account: "account",
+    name: "c",
+    shardOf: (_, id) => `shard ${id}`,
+    memory: new ShardMemory(),
+  },
   rowOf: (shown): Row => ({
     name: "o",
     version: shown.version,

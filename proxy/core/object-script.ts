@@ -3,6 +3,7 @@ import type { Register, Row } from "../../storage-node/wire.ts";
 import { type ContainerPlace, presentContainer } from "./container-script.ts";
 import type { Proposed, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, row, type Script, write } from "./script.ts";
+import { placeRow } from "./shard-row.ts";
 
 /** A row of the index of due times: which row space it stands in, and the row. */
 export type DueRow<S> = { readonly set: S; readonly row: Row };
@@ -232,23 +233,6 @@ function* renewVersion<S>(place: ObjectPlace<S>, version: Ballot): Script<S, "sh
   if (due !== undefined && (yield* row(due.set, NO_INCARNATION, due.row)) !== "stored") return "unknown";
   yield* confirm(place.object, outcome.version);
   return "shown";
-}
-
-/** [B1], [B5]: the row at W, or the sure knowledge that its incarnation is over, with the one that there is now. */
-function* placeRow<S>(
-  place: ContainerPlace<S>,
-  incarnation: Incarnation,
-  given: Row,
-): Script<S, "stored" | "old" | "unavailable" | { readonly present: Incarnation | undefined }> {
-  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    const outcome = yield* row(place.container, incarnation, given);
-    if (outcome === "stored" || outcome === "old" || outcome === "unavailable") return outcome;
-    const present = yield* presentContainer(place);
-    if (present === "unavailable") return "unavailable";
-    if (present === "absent") return { present: undefined };
-    if (present.record.incarnation !== incarnation) return { present: present.record.incarnation };
-  }
-  return "unavailable";
 }
 
 /**

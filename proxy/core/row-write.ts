@@ -9,8 +9,15 @@ import {
   type Unsent,
 } from "./register-write.ts";
 
-/** `old`: [E5], those that hold no row of the name may have removed a later deletion. */
-export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "old" | "unavailable";
+/** `old`: [E5], those that hold no row of the name may have removed a later deletion. `split`: the name is listed elsewhere by now, or will be in a moment. */
+export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "old" | "split" | "unavailable";
+
+type Obstacle = Exclude<RowReply["kind"], "stored">;
+
+/** What says most of where the row should go instead. */
+const OBSTACLES: readonly (Obstacle | undefined)[] = [undefined, "behind", "old", "closing", "split", "moved"];
+
+const rankOf = (obstacle: Obstacle | undefined): number => OBSTACLES.indexOf(obstacle);
 
 export type RowEffect =
   | { readonly kind: "row"; readonly round: number }
@@ -34,7 +41,7 @@ export class RowWrite {
   #absences = 0;
   #isAbsent = false;
   #lacksSpace = false;
-  #obstacle: "closing" | "moved" | "behind" | "old" | undefined;
+  #obstacle: Obstacle | undefined;
 
   constructor(quorum: Quorum) {
     this.#quorum = quorum;
@@ -65,12 +72,9 @@ export class RowWrite {
       return this.#quorum.suffices(this.#stored) ? this.#done("stored") : undefined;
     }
     this.#missing += this.#quorum.weightOf(replica);
-    if (reply?.kind === "moved") this.#obstacle = "moved";
-    else if (reply?.kind === "closing" && this.#obstacle !== "moved") this.#obstacle = "closing";
-    else if (reply?.kind === "old" && (this.#obstacle ?? "behind") === "behind") this.#obstacle = "old";
-    else if (reply?.kind === "behind") this.#obstacle ??= "behind";
-    else if (reply?.kind === "no-space") this.#lacksSpace = true;
+    if (reply?.kind === "no-space") this.#lacksSpace = true;
     else if (reply?.kind === "unsent") this.#isAbsent = true;
+    else if (reply !== undefined && rankOf(reply.kind) > rankOf(this.#obstacle)) this.#obstacle = reply.kind;
     if (this.#quorum.survives(this.#missing)) return undefined;
     if (this.#obstacle !== undefined) return this.#done(this.#obstacle);
     if (this.#isAbsent) this.#absences += 1;

@@ -1,5 +1,6 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
-import type { ListQuery, Register, Row, RowSummary } from "../../storage-node/wire.ts";
+import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
+import type { ListQuery, ListReply, Register, Row, RowSummary } from "../../storage-node/wire.ts";
 import type { WriteMode, WriteOutcome } from "./register-write.ts";
 import type { RowOutcome } from "./row-write.ts";
 
@@ -19,7 +20,24 @@ export type Effect<S> =
       readonly incarnation: Incarnation;
     }
   | { readonly kind: "read"; readonly set: S }
-  | { readonly kind: "row"; readonly set: S; readonly incarnation: Incarnation; readonly row: Row }
+  /** `isPlaced`: the row is in the listing that is to follow this one. */
+  | {
+      readonly kind: "row";
+      readonly set: S;
+      readonly incarnation: Incarnation;
+      readonly row: Row;
+      readonly isPlaced?: boolean;
+    }
+  /** Copies for a listing that is being filled; `mark`: how late deletions were that those have forgotten whose rows these are ([E5]). */
+  | {
+      readonly kind: "rows";
+      readonly set: S;
+      readonly incarnation: Incarnation;
+      readonly rows: readonly Row[];
+      readonly mark: HybridTimestamp;
+    }
+  /** Others go first; answered with nothing. */
+  | { readonly kind: "pause"; readonly set: S }
   | {
       readonly kind: "list";
       readonly set: S;
@@ -52,9 +70,24 @@ export type ListAnswer =
         readonly replica: number;
         readonly summary: RowSummary;
         readonly rows: readonly Row[];
+        /** Of a copy. */
+        readonly mark?: HybridTimestamp;
       }[];
     }
-  | { readonly kind: "moved" | "behind" | "unavailable" };
+  | { readonly kind: "moved" | "behind" | "split" | "unavailable" };
+
+type ListObstacle = Exclude<ListAnswer["kind"], "rows">;
+
+/** What says most of why there is no listing, last. */
+const LIST_OBSTACLES: readonly string[] = ["unavailable", "behind", "split", "moved"] satisfies ListObstacle[];
+
+/** What is in the way of a listing after one more replica gave no rows: it says why, "closing" of none, or did not answer. */
+export const obstacleWith = (known: ListObstacle, reply: ListReply["kind"] | undefined): ListObstacle =>
+  reply === "moved" || reply === "split" || reply === "behind"
+    ? LIST_OBSTACLES.indexOf(reply) > LIST_OBSTACLES.indexOf(known)
+      ? reply
+      : known
+    : known;
 
 export type Answer = WriteOutcome | ReadAnswer | RowOutcome | ListAnswer | undefined;
 
@@ -63,8 +96,15 @@ export const isFinal = ({ isSettled, register }: ReadAnswer): boolean => isSettl
 
 const misdriven = (): Error => new Error("a script was resumed with an answer to something else");
 
-const isListAnswer = (answer: WriteOutcome | ListAnswer): answer is ListAnswer =>
-  answer.kind === "rows" || answer.kind === "moved" || answer.kind === "behind" || answer.kind === "unavailable";
+const LIST_ANSWERS: ReadonlySet<string> = new Set<ListAnswer["kind"]>([
+  "rows",
+  "moved",
+  "behind",
+  "split",
+  "unavailable",
+]);
+
+const isListAnswer = (answer: WriteOutcome | ListAnswer): answer is ListAnswer => LIST_ANSWERS.has(answer.kind);
 
 export function* write<S>(set: S, mode: WriteMode, incarnation: Incarnation): Script<S, WriteOutcome> {
   const answer = yield { kind: "write", set, mode, incarnation };
@@ -78,8 +118,19 @@ export function* read<S>(set: S): Script<S, ReadAnswer | undefined> {
   return answer;
 }
 
-export function* row<S>(set: S, incarnation: Incarnation, given: Row): Script<S, RowOutcome> {
-  const answer = yield { kind: "row", set, incarnation, row: given };
+export function* rows<S>(
+  set: S,
+  incarnation: Incarnation,
+  given: readonly Row[],
+  mark: HybridTimestamp,
+): Script<S, RowOutcome> {
+  const answer = yield { kind: "rows", set, incarnation, rows: given, mark };
+  if (typeof answer !== "string") throw misdriven();
+  return answer;
+}
+
+export function* row<S>(set: S, incarnation: Incarnation, given: Row, isPlaced = false): Script<S, RowOutcome> {
+  const answer = yield { kind: "row", set, incarnation, row: given, isPlaced };
   if (typeof answer !== "string") throw misdriven();
   return answer;
 }

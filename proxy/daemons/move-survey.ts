@@ -16,8 +16,8 @@ export type Unaware = { readonly partition: Partition; readonly id: string };
 export type MoveSurvey = {
   /** Partitions that were ever moved, by their numbers. */
   readonly ever: Readonly<Record<Space, Set<number>>>;
-  /** Those that are sealed somewhere in their present epoch. */
-  readonly sealed: ReadonlySet<Partition>;
+  /** Those that are sealed somewhere in their present epoch, with that epoch. */
+  readonly sealed: ReadonlyMap<Partition, number>;
   readonly left: Left[];
   readonly unaware: Unaware[];
 };
@@ -50,7 +50,7 @@ const unawareIn = (
 /** What follows of all that devices said, for those who move partitions. Besides what is found it takes a byte for each partition. */
 export const surveyOf = (said: readonly DeviceEpochs[], partitions: SurveyedPartitions): MoveSurvey => {
   const ever = { account: new Set<number>(), container: new Set<number>(), object: new Set<number>() };
-  const sealed = new Set<Partition>();
+  const sealed = new Map<Partition, number>();
   const left: Left[] = [];
   const unaware: Unaware[] = [];
   for (const space of SPACES) {
@@ -66,7 +66,7 @@ export const surveyOf = (said: readonly DeviceEpochs[], partitions: SurveyedPart
       }
       for (const [number, epoch] of device.sealed) {
         const partition = partitions.partition(space, number);
-        if (partition.configuration.epoch === epoch) sealed.add(partition);
+        if (partition.configuration.epoch === epoch) sealed.set(partition, epoch);
       }
     }
     unaware.push(...unawareIn(space, ever[space], devices, tellers, partitions));

@@ -254,11 +254,8 @@ test("what has begun is brought on without the lease where that cannot be read: 
   expect(world.asked.map(({ partition }) => partition)).toEqual([world.partition("account", number)]);
 });
 
-test("a sealed partition whose newcomer went goes on with the members that it had", async () => {
-  let nowMs = 1000;
-  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
-  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
-  const world = new World(base, target);
+/** A partition that is on its way, which all its old members say is sealed. */
+const sealedIn = (world: World): { readonly partition: Partition; readonly isGivenUp: () => boolean } => {
   const number = movingNumber(world);
   const configuration = jointOf(world, number);
   const partition = world.partition("account", number);
@@ -273,15 +270,60 @@ test("a sealed partition whose newcomer went goes on with the members that it ha
     configuration,
     entries: 0,
   }));
-  const old = configuration.old.map(({ id }) => id);
-  const isGivenUp = (): boolean =>
-    world.asked.some((one) => one.partition === partition && one.target.join() === old.join());
+  const old = configuration.old.map(({ id }) => id).join();
+  const isGivenUp = (): boolean => world.asked.some((one) => one.partition === partition && one.target.join() === old);
+  return { partition, isGivenUp };
+};
+
+test("a sealed partition whose newcomer went goes on with the members that it had", async () => {
+  let nowMs = 1000;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  const { isGivenUp } = sealedIn(world);
   await world.mover.work(signal);
   expect(isGivenUp()).toBe(false);
   world.copyAgain();
   nowMs += 6000;
   await world.mover.work(signal);
   expect(isGivenUp()).toBe(true);
+});
+
+test("a newcomer that has copied for long when its partition is sealed is waited for as long as any other", async () => {
+  let nowMs = 1000;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  const { isGivenUp } = sealedIn(world);
+  const sealed = world.leftovers;
+  world.leftovers = sealed.map((one) => ({ ...one, isSealed: false }));
+  await world.mover.work(signal);
+  world.copyAgain();
+  nowMs += 60_000;
+  world.leftovers = sealed;
+  // It asks all devices again, and hears of the sealing.
+  await world.mover.work(signal);
+  expect(isGivenUp()).toBe(false);
+  world.copyAgain();
+  nowMs += 6000;
+  await world.mover.work(signal);
+  expect(isGivenUp()).toBe(true);
+});
+
+test("a partition that was sealed in an earlier epoch is not given up in a later one", async () => {
+  let nowMs = 1000;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const [base, target] = ringsOf(4, 5) as [Ring, Ring];
+  const world = new World(base, target);
+  const { partition, isGivenUp } = sealedIn(world);
+  await world.mover.work(signal);
+  partition.learn({ ...partition.members.configuration, epoch: 3 });
+  for (let look = 0; look < 4; look++) {
+    world.copyAgain();
+    nowMs += 6000;
+    await world.mover.work(signal);
+  }
+  expect(isGivenUp()).toBe(false);
 });
 
 test("a device takes a bounded number of partitions at once", async () => {

@@ -8,6 +8,7 @@ import type { Configuration, Space } from "../../storage-node/wire.ts";
 import type { MoveOutcome } from "../core/partition-move.ts";
 import type { DeviceEpochs } from "../object-service/device-epochs.ts";
 import { type Left, surveyOf, type Unaware } from "./move-survey.ts";
+import { TimeLeft } from "./time-left.ts";
 import type { LeaseAnswer } from "../object-service/mover-lease.ts";
 import type { Partition } from "../object-service/partition.ts";
 
@@ -83,8 +84,12 @@ export type RingProgress = {
   readonly entriesToRelease: number;
 };
 
-/** `isMover`: whether this process moves them. */
-export type MoveProgress = { readonly isMover: boolean; readonly rings: Readonly<Record<Space, RingProgress>> };
+/** `isMover`: whether this process moves them; `secondsLeft`: until it has moved all, where that can be told. */
+export type MoveProgress = {
+  readonly isMover: boolean;
+  readonly secondsLeft: number | undefined;
+  readonly rings: Readonly<Record<Space, RingProgress>>;
+};
 
 type Job = {
   readonly partition: Partition;
@@ -93,8 +98,8 @@ type Job = {
   readonly former: Set<string>;
   state: "waiting" | "moving";
   nextMs: number;
-  /** Since when its newcomers copy; undefined before. */
-  copyingSinceMs: number | undefined;
+  /** Since when it waits for newcomers although it is sealed, and in which epoch; undefined where it is not. */
+  stuck: { readonly epoch: number; readonly sinceMs: number } | undefined;
 };
 
 const idsOf = (ring: Ring, partition: number): readonly string[] =>
@@ -118,8 +123,8 @@ export class Mover implements Worker {
   #left: Left[] = [];
   /** Devices that lost their disk after they became members. */
   #unaware: Unaware[] = [];
-  /** Partitions that are sealed somewhere, as devices said last. */
-  #sealed: ReadonlySet<Partition> = new Set();
+  /** Partitions that are sealed somewhere, as devices said last, with the epoch in which they were. */
+  #sealed: ReadonlyMap<Partition, number> = new Map();
   /** Partitions that were ever moved. */
   readonly #ever: Readonly<Record<Space, Set<number>>> = {
     account: new Set(),
@@ -132,6 +137,7 @@ export class Mover implements Worker {
   #isMover = false;
   #outdated: Extract<LeaseAnswer, { readonly kind: "outdated" }> | undefined;
   #otherBase: Moves["otherBase"];
+  readonly #timeLeft = new TimeLeft();
   #moved = 0;
   #releasedDevices = 0;
   #told = "";
@@ -169,6 +175,7 @@ export class Mover implements Worker {
     };
     return {
       isMover: this.#isMover,
+      secondsLeft: this.#isMover ? this.#timeLeft.seconds(this.#jobs.length, performance.now()) : undefined,
       rings: { account: of("account"), container: of("container"), object: of("object") },
     };
   }
@@ -186,7 +193,9 @@ export class Mover implements Worker {
       await this.#finishBegun();
       throw error;
     }
+    if (this.#jobs.length === 0) this.#timeLeft.end();
     if (this.#isMover) {
+      this.#timeLeft.begin(performance.now());
       // Another one may have died in the middle of what this one knows nothing of.
       if (!wasMover) await this.#follow();
       await this.#informUnaware(signal);
@@ -247,8 +256,8 @@ export class Mover implements Worker {
         const former = before.find((job) => job.partition === partition)?.former ?? new Set<string>();
         // What is half done is finished first: it may have been sealed.
         const state = configuration.next === undefined ? "waiting" : "moving";
-        const copyingSinceMs = before.find((job) => job.partition === partition)?.copyingSinceMs;
-        jobs.push({ partition, target, former, state, nextMs: 0, copyingSinceMs });
+        const stuck = before.find((job) => job.partition === partition)?.stuck;
+        jobs.push({ partition, target, former, state, nextMs: 0, stuck });
       }
     }
     this.#jobs = jobs.toSorted((left, right) => Number(right.state === "moving") - Number(left.state === "moving"));
@@ -326,15 +335,20 @@ export class Mover implements Worker {
       case "copying": {
         const nowMs = performance.now();
         job.nextMs = nowMs + COPYING_POLL_MS;
-        job.copyingSinceMs ??= nowMs;
-        if (!this.#sealed.has(partition) || nowMs - job.copyingSinceMs < SEALED_LIMIT_MS) return false;
+        const { epoch, old } = partition.configuration;
+        if (this.#sealed.get(partition) !== epoch) {
+          // Clients are served meanwhile: however long its newcomers copy, what they have is not thrown away.
+          job.stuck = undefined;
+          return false;
+        }
+        if (job.stuck?.epoch !== epoch) job.stuck = { epoch, sinceMs: nowMs };
+        if (nowMs - job.stuck.sinceMs < SEALED_LIMIT_MS) return false;
         // Its newcomer went after the sealing: those that it had serve again, and it begins anew.
-        const { configuration } = partition;
         await moves.move(
           partition,
-          configuration.old.map(({ id }) => id),
+          old.map(({ id }) => id),
         );
-        job.copyingSinceMs = undefined;
+        job.stuck = undefined;
         return false;
       }
       case "unavailable":
@@ -342,6 +356,7 @@ export class Mover implements Worker {
         return false;
       case "done": {
         this.#moved += 1;
+        this.#timeLeft.note(performance.now());
         this.#ever[partition.place.space].add(partition.place.partition);
         for (const id of job.former) if (!target.includes(id)) await this.#release(partition, id);
         return true;

@@ -1,21 +1,30 @@
 import { type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
-import { RingsteadError } from "../../common/errors.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
-import type { Register, Row, RowSummary } from "../../storage-node/wire.ts";
+import {
+  type ContainerRecord,
+  decodeContainerRecord,
+  type Register,
+  type Row,
+  type RowSummary,
+} from "../../storage-node/wire.ts";
 import {
   accountRow,
-  type ContainerPlace,
-  deleteContainer,
   finishContainer,
   type OpenContainer,
   presentContainer,
   putContainer,
   readContainer,
+  setOf,
   settleContainer,
 } from "../core/container-script.ts";
-import { countRows, type ListObstacle, listRows } from "../core/list-rows.ts";
+import { countRows, type ListObstacle } from "../core/list-rows.ts";
 import { row, type Script } from "../core/script.ts";
+import { deleteWhole, settleShard } from "../core/shard-change.ts";
+import { countContainer, listContainer, sumOf } from "../core/shard-list.ts";
+import { rangesIn, ROOT, shardPlaceOf } from "../core/shard-ranges.ts";
 import type { Ballots } from "./ballots.ts";
+import { ContainerAt, type ShardMemories } from "./container-place.ts";
 import { noSpace } from "./no-space.ts";
 import type { ReplicaSet } from "./partition.ts";
 import type { Partitions } from "./partitions.ts";
@@ -30,13 +39,29 @@ export type Container = {
   readonly headers: Readonly<Record<string, string>>;
   readonly created: HybridTimestamp;
   readonly changed: HybridTimestamp;
+  /** As it was read. */
+  readonly record: ContainerRecord;
+};
+
+/** A shard, or ROOT, of a container's life of which something is left to do: its change goes on, or its rows are over. */
+export type ShardWork = {
+  readonly account: string;
+  readonly container: string;
+  readonly incarnation: Incarnation;
+  readonly id: string;
 };
 
 /** Records that this proxy remembers, and for how long: other proxies may change one meanwhile; ROW checks it anyway. */
 const CACHE_LIMIT = 20_000;
 const CACHE_MS = 1000;
 /** Listings begun anew because the container changed under them. */
-const RETRY_LIMIT = 5;
+const RETRY_LIMIT = 8;
+/** Rows in one message where a change of shards has to end before a container is deleted. */
+const COPY_SETTINGS = { pageRows: 100 };
+/** Shards whose figures are asked for at the same time. */
+const SHARDS_AT_ONCE = 32;
+/** Shards that wait for the sharder; what does not fit is found again. */
+const SHARD_WORK_LIMIT = 1000;
 
 const absent = (account: string, name: string): RingsteadError =>
   new RingsteadError("no-such-container", "The resource could not be found.", { account, container: name });
@@ -55,6 +80,8 @@ export class Containers {
   readonly #ballots: Ballots;
   readonly #cache = new Map<string, { readonly container: Container; readonly untilMs: number }>();
   readonly #changedRows = new Map<string, Container>();
+  readonly #memories: ShardMemories = new Map();
+  readonly #shardWork = new Map<string, ShardWork>();
 
   constructor(partitions: Partitions, runner: ScriptRunner, ballots: Ballots) {
     this.#partitions = partitions;
@@ -94,7 +121,7 @@ export class Containers {
   /** [B3], [B4]. Errors: "no-such-container", "container-not-empty", "device-full", "outcome-unknown". */
   async delete(account: string, name: string): Promise<void> {
     this.forget(account, name);
-    const result = await this.#runner.run(deleteContainer(this.placeOf(account, name)));
+    const result = await this.#runner.run(deleteWhole(this.placeOf(account, name), COPY_SETTINGS));
     this.forget(account, name);
     switch (result) {
       case "deleted":
@@ -112,21 +139,37 @@ export class Containers {
 
   /** Live rows of one page; fewer than asked for only at the end. Errors: as `known`. */
   page(container: Container, query: PageQuery): Promise<Row[]> {
-    return this.#listed(container, (set) => listRows(set, container.incarnation, query));
+    return this.#listed(container, (place, record) => listContainer(place, record, query));
   }
 
   /** Errors: as `known`. */
-  summary(container: Container): Promise<RowSummary> {
-    return this.#listed(container, (set) => countRows(set, container.incarnation));
+  async summary(container: Container): Promise<RowSummary> {
+    return (await this.#summaryAtOnce(container)) ?? this.#listed(container, countContainer);
   }
 
-  /** Where a container's record and its row in the account are kept. */
-  placeOf(account: string, name: string): ContainerPlace<ReplicaSet> {
-    return {
-      container: this.#partitions.container(account, name),
-      account: this.#partitions.account(account),
-      name,
-    };
+  /** Of all shards at the same time; undefined where there is one alone, or one has to be asked for otherwise. */
+  async #summaryAtOnce({ account, name, record }: Container): Promise<RowSummary | undefined> {
+    const ranges = rangesIn(record);
+    if (ranges.length === 1) return undefined;
+    const place = this.placeOf(account, name);
+    const summaries: RowSummary[] = [];
+    for (let at = 0; at < ranges.length; at += SHARDS_AT_ONCE) {
+      const counted = await Promise.all(
+        ranges
+          .slice(at, at + SHARDS_AT_ONCE)
+          .map(({ id }) => this.#runner.run(countRows(setOf(place, record.incarnation, id), record.incarnation))),
+      );
+      for (const summary of counted) {
+        if (typeof summary === "string") return undefined;
+        summaries.push(summary);
+      }
+    }
+    return sumOf(summaries);
+  }
+
+  /** Where a container's record, its shards and its row in the account are kept. */
+  placeOf(account: string, name: string): ContainerAt {
+    return new ContainerAt(this.#partitions, this.#memories, account, name);
   }
 
   /** What this proxy remembers of the container is out of date. */
@@ -148,10 +191,11 @@ export class Containers {
 
   /** Brings a container's statistics into its account's listing; where it is gone there is nothing to bring. */
   async report(container: Container): Promise<void> {
-    const set = this.#partitions.container(container.account, container.name);
-    const summary = await this.#runner.run(countRows(set, container.incarnation));
-    if (summary === "moved") return;
-    if (typeof summary === "string") throw unavailable(container.account, container.name);
+    const summary = await this.summary(container).catch((error: unknown) => {
+      if (codeOf(error) === "no-such-container") return undefined;
+      throw error;
+    });
+    if (summary === undefined) return;
     const listed = accountRow(container.name, this.#ballots.next(container.incarnation), summary);
     const outcome = await this.#runner.run(row(this.#partitions.account(container.account), NO_INCARNATION, listed));
     if (outcome !== "stored") throw unavailable(container.account, container.name);
@@ -159,30 +203,61 @@ export class Containers {
 
   /** [B7]: finishes what a replica reports as left behind. `isThorough`: and brings replicas that lag to it. Errors: "quorum-unavailable". */
   async settle(account: string, name: string, register: Register, isThorough: boolean): Promise<void> {
+    const shard = shardPlaceOf(account, name);
+    if (shard !== undefined) return this.#settleShard(shard);
     const place = this.placeOf(account, name);
     const isLeft = register.state === "accepted";
     if (isLeft && (await this.#runner.run(finishContainer(place, register))) === "unavailable") {
       throw unavailable(account, name);
     }
+    const { incarnation, shards, status } = decodeContainerRecord(register.metadata);
+    // What goes on for long is reported all the while, and in good hands: no PREPARE is to come in between.
+    if (!isLeft && status === "open" && shards !== undefined)
+      return this.#noteShardWork({ account, container: name, incarnation, id: ROOT });
     const end = isThorough
       ? await this.#runner.run(settleContainer(place))
       : await this.#runner.run(readContainer(place));
     if (end === "unavailable") throw unavailable(account, name);
   }
 
+  async #settleShard(work: ShardWork): Promise<void> {
+    const { account, container, id, incarnation } = work;
+    const fate = await this.#runner.run(settleShard(this.placeOf(account, container), incarnation, id));
+    if (fate === "unavailable") throw unavailable(account, container);
+    if (fate !== "used") this.#noteShardWork(work);
+  }
+
+  #noteShardWork(work: ShardWork): void {
+    if (this.#shardWork.size >= SHARD_WORK_LIMIT) return;
+    this.#shardWork.set(`${work.account}/${work.container} ${work.incarnation} ${work.id}`, work);
+  }
+
+  /** Shards of which something is left to do, as far as it was found since the last call. */
+  takeShardWork(): ShardWork[] {
+    const work = [...this.#shardWork.values()];
+    this.#shardWork.clear();
+    return work;
+  }
+
   /** A listing bound to one incarnation. That it is over means that the container was deleted after it was found: 404. */
   async #listed<T extends object>(
     container: Container,
-    script: (set: ReplicaSet) => Script<ReplicaSet, T | ListObstacle>,
+    script: (place: ContainerAt, record: ContainerRecord) => Script<ReplicaSet, T | ListObstacle>,
   ): Promise<T> {
-    const { account, name } = container;
+    const { account, incarnation, name } = container;
     const place = this.placeOf(account, name);
+    const bare: ContainerRecord = { status: "open", incarnation, headers: {} };
+    let record = container.record.incarnation === incarnation ? container.record : bare;
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-      const listed = await this.#runner.run(script(place.container));
+      const listed = await this.#runner.run(script(place, record));
       if (typeof listed !== "string") return listed;
       if (listed === "unavailable") break;
-      const present = this.#found(account, name, await this.#runner.run(presentContainer(place)));
-      if (present.incarnation !== container.incarnation) throw absent(account, name);
+      // That names are elsewhere is read as everything is; of whom has yet to hear of something a PREPARE tells.
+      const isSplit = listed === "split" && attempt === 0;
+      const found = await this.#runner.run(isSplit ? readContainer(place) : presentContainer(place));
+      const present = this.#found(account, name, found);
+      if (present.incarnation !== incarnation) throw absent(account, name);
+      ({ record } = present);
     }
     throw unavailable(account, name);
   }
@@ -201,7 +276,9 @@ export class Containers {
       headers: record.headers,
       created: record.incarnation.slice(0, 16) as HybridTimestamp,
       changed: timestampIn(version),
+      record,
     };
+    this.placeOf(account, name).learn({ record, version });
     if (this.#cache.size >= CACHE_LIMIT) {
       const oldest = this.#cache.keys().next();
       if (!oldest.done) this.#cache.delete(oldest.value);

@@ -38,6 +38,8 @@ class Teller implements AsyncDisposable {
   readonly #server: RpcServer;
   readonly moved = new Map<string, MovedPartition[]>();
   readonly identities = new Map<string, string>();
+  /** Devices without votes. */
+  readonly newcomers = new Set<string>();
   stamp = "first 1";
   asked = 0;
   isAway = false;
@@ -54,7 +56,7 @@ class Teller implements AsyncDisposable {
         reader.count();
         const from = reader.count();
         this.asked += 1;
-        const own = [this.identities.get(device) ?? identity, 1];
+        const own = [this.identities.get(device) ?? identity, this.newcomers.has(device) ? 0 : 1];
         if (reader.text() === this.stamp) return reply.ok([[], null, this.stamp, ...own]);
         const all = isOfObjects ? (this.moved.get(device) ?? []) : [];
         const page = all.filter(({ partition }) => partition >= from);
@@ -127,7 +129,7 @@ test("what all devices say of thousands of partitions is heard page by page, and
   expect(partitions.partition("object", 2500).configuration.epoch).toBe(0);
   teller.asked = 0;
   await moves.follow();
-  expect(teller.asked).toBe(DEVICES.length);
+  expect(teller.asked).toBe(3 * DEVICES.length);
 });
 
 test("of many partitions with the same members those are in memory once", async () => {
@@ -158,4 +160,14 @@ test("a device that began with another ring is told of, until it has the same", 
   teller.stamp = "third 1";
   await moves.follow();
   expect(moves.otherBase).toBeUndefined();
+});
+
+test("a device with another base is told of as soon as it votes, though nothing else has changed there", async () => {
+  teller.identities.set("d3", placementIdentity(ringOf(3, 1, 2)));
+  teller.newcomers.add("d3");
+  await untilAnswered();
+  expect(moves.otherBase).toBeUndefined();
+  teller.newcomers.clear();
+  await moves.follow();
+  expect(moves.otherBase).toMatchObject({ id: idOf("d3") });
 });

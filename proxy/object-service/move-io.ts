@@ -138,6 +138,7 @@ export class MoveIo {
     const all: DeviceEpochs[] = [];
     let stamp = "";
     let otherBase: Space | undefined;
+    let unchanged = 0;
     for (const space of SPACES) {
       const { partitionPower } = this.#partitions.ringOf(space);
       const found: MovedPartition[] = [];
@@ -147,7 +148,13 @@ export class MoveIo {
         if (page === undefined) return before?.all ?? [];
         if (page.isVoting && page.baseIdentity !== undefined && page.baseIdentity !== this.#identityOf(space))
           otherBase = space;
-        if (page.stamp === before?.stamp) return before.all;
+        if (page.stamp === before?.stamp) {
+          // Whether it votes, and what it began with, may be news all the same.
+          unchanged += 1;
+          break;
+        }
+        // It changed while it was asked: all of it is asked for the next time.
+        if (unchanged > 0) return before?.all ?? [];
         // What changes meanwhile is asked for the next time.
         if (stamp === "") ({ stamp } = page);
         for (const moved of page.moved) {
@@ -162,6 +169,7 @@ export class MoveIo {
     }
     if (otherBase === undefined) this.#otherBases.delete(id);
     else this.#otherBases.set(id, otherBase);
+    if (before !== undefined && unchanged > 0) return before.all;
     this.#heard.set(id, { stamp, all });
     return all;
   }

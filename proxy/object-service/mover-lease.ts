@@ -2,8 +2,9 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../common/clock.ts";
 import type { Accounts } from "./accounts.ts";
 
-/** Names of real accounts do not begin with a dot. */
-const LEASE_ACCOUNT = ".mover";
+/** Where each kind of work has its lease. Names of real accounts do not begin with a dot. */
+const MOVER_LEASE = ".mover";
+export const SHARDER_LEASE = ".sharder";
 const HOLDER = "holder";
 const UNTIL = "until";
 /** How long the lease is another's after it was last renewed; a mover that died keeps partitions that it had sealed waiting no longer. */
@@ -19,20 +20,23 @@ type Headers = Readonly<Record<string, string>>;
 const versionKey = (ring: string): string => `version-${ring}`;
 
 /**
- * Which of the proxies moves partitions: whoever wrote its name into a record of the store last, for a moment. Two who both believe it, with clocks that
+ * Which of the proxies moves partitions, or splits listings: whoever wrote its name into a record of the store last, for a moment. Two who both believe it, with clocks that
  * differ, do no harm; they would only do the same work twice (`core/partition-move.ts`). The record keeps the versions of the rings that were followed: a proxy with older
  * ones would move everything back.
  */
 export class MoverLease {
   readonly #accounts: Pick<Accounts, "get" | "post">;
   readonly #clock: Clock;
+  readonly #account: string;
   readonly #self = randomBytes(8).toString("hex");
   #renewAtMs = 0;
   #written = "";
 
-  constructor(accounts: Pick<Accounts, "get" | "post">, clock: Clock) {
+  /** @param account whose record is the lease */
+  constructor(accounts: Pick<Accounts, "get" | "post">, clock: Clock, account: string = MOVER_LEASE) {
     this.#accounts = accounts;
     this.#clock = clock;
+    this.#account = account;
   }
 
   /**
@@ -44,9 +48,9 @@ export class MoverLease {
     const text = JSON.stringify(versions);
     if (nowMs < this.#renewAtMs && text === this.#written) return { kind: "taken" };
     this.#renewAtMs = 0;
-    let answer = this.#judge((await this.#accounts.get(LEASE_ACCOUNT)).headers, versions, nowMs);
+    let answer = this.#judge((await this.#accounts.get(this.#account)).headers, versions, nowMs);
     if (answer.kind !== "taken") return answer;
-    await this.#accounts.post(LEASE_ACCOUNT, (headers) => {
+    await this.#accounts.post(this.#account, (headers) => {
       answer = this.#judge(headers, versions, nowMs);
       if (answer.kind !== "taken") return { ...headers };
       const followed = Object.entries(versions).map(([ring, version]) => [versionKey(ring), String(version)]);
@@ -63,7 +67,7 @@ export class MoverLease {
   async give(): Promise<void> {
     if (this.#renewAtMs === 0) return;
     this.#renewAtMs = 0;
-    await this.#accounts.post(LEASE_ACCOUNT, ({ holder, until, ...others }) =>
+    await this.#accounts.post(this.#account, ({ holder, until, ...others }) =>
       holder === this.#self || holder === undefined || until === undefined ? others : { holder, until, ...others },
     );
   }

@@ -1,4 +1,5 @@
 import type { Ballot, Incarnation } from "../../common/ballot.ts";
+import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import type { Confirm } from "../../storage-node/client.ts";
 import type { AcceptReply, PrepareReply, Row } from "../../storage-node/wire.ts";
 import type { WriteMode, WriteOutcome } from "../core/register-write.ts";
@@ -9,7 +10,7 @@ import type { Members, ReplicaSet } from "./partition.ts";
 import { Hedges, QuorumRead, type ReadContext, type ReadResult } from "./quorum-read.ts";
 import { RegisterSend, type WriteBody } from "./register-send.ts";
 import { healthyFirst, type ReadOrder, readOrderOf, type Replica, type ReplicaGroup } from "./replicas.ts";
-import { RowSend } from "./row-send.ts";
+import { copiedRows, oneRow, RowSend } from "./row-send.ts";
 
 /** CONFIRMs wait for company this long. */
 const CONFIRM_DELAY_MS = 5;
@@ -50,9 +51,17 @@ export class RegisterIo {
   }
 
   /** Writes one row at a quorum of its space ([B1]). */
-  row(set: ReplicaSet, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
+  row(set: ReplicaSet, incarnation: Incarnation, row: Row, isPlaced = false): Promise<RowOutcome> {
     return new Promise((resolve) => {
-      new RowSend(set, incarnation, row, resolve).start();
+      new RowSend(set, oneRow(incarnation, row, isPlaced), resolve).start();
+    });
+  }
+
+  /** Writes copies of rows at a quorum of the listing that is being filled with them. */
+  rows(set: ReplicaSet, incarnation: Incarnation, rows: readonly Row[], mark: HybridTimestamp): Promise<RowOutcome> {
+    return new Promise((resolve) => {
+      const { partitionPower } = set.partition.place;
+      new RowSend(set, copiedRows(incarnation, rows, mark, partitionPower), resolve).start();
     });
   }
 

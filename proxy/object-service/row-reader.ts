@@ -1,7 +1,7 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ListQuery, ListReply, Row } from "../../storage-node/wire.ts";
 import type { PageQuery as ListedPage } from "../core/list-rows.ts";
-import type { ListAnswer } from "../core/script.ts";
+import { type ListAnswer, obstacleWith } from "../core/script.ts";
 import { meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
 import { PassingWait } from "./passing-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
@@ -110,7 +110,8 @@ class QuorumList {
         }
         if (reply?.kind !== "rows") return this.#miss(reply?.kind, wantsRows);
         const { voters, quorum } = this.#members;
-        const page = { replica: voters.indexOf(replica), summary: reply.summary, rows: reply.rows };
+        const { mark, rows, summary } = reply;
+        const page = { replica: voters.indexOf(replica), summary, rows, ...(mark === undefined ? {} : { mark }) };
         if (wantsRows) this.#pages.unshift(page);
         else this.#pages.push(page);
         if (this.#pages.length === quorum.readCount) this.#end({ kind: "rows", pages: this.#pages });
@@ -121,8 +122,7 @@ class QuorumList {
 
   #miss(kind: ListReply["kind"] | undefined, wantsRows: boolean): void {
     this.#failed += 1;
-    if (kind === "moved") this.#obstacle = "moved";
-    else if (kind === "behind" && this.#obstacle !== "moved") this.#obstacle = "behind";
+    this.#obstacle = obstacleWith(this.#obstacle, kind);
     if (this.#order.length - this.#failed >= this.#members.quorum.readCount) return this.#askNext(wantsRows);
     if (this.#isPassing && this.#obstacle === "unavailable") {
       this.#turn += 1;

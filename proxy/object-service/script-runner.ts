@@ -6,6 +6,7 @@ import type { ReplicaSet } from "./partition.ts";
 import type { RowReader } from "./row-reader.ts";
 
 const NO_BODY: WriteBody = { kind: "none" };
+const noPause = async (): Promise<undefined> => undefined;
 
 /** Runs the scripts of `core/` over the network: one awaited message exchange per effect, and nothing decided here. */
 export class ScriptRunner {
@@ -17,18 +18,21 @@ export class ScriptRunner {
     this.#rows = rows;
   }
 
-  /** @param body what goes with the records whose body is "given" */
-  async run<T>(script: Script<ReplicaSet, T>, body: WriteBody = NO_BODY): Promise<T> {
+  /**
+   * @param body what goes with the records whose body is "given"
+   * @param pause lets others go first, where a script goes on for long
+   */
+  async run<T>(script: Script<ReplicaSet, T>, body: WriteBody = NO_BODY, pause = noPause): Promise<T> {
     let step = script.next();
     while (step.done !== true) {
-      const answer = this.#perform(step.value, body);
+      const answer = step.value.kind === "pause" ? pause() : this.#perform(step.value, body);
       step = script.next(answer === undefined ? undefined : await answer);
     }
     return step.value;
   }
 
   /** A promise only where there is something to wait for. */
-  #perform(effect: Effect<ReplicaSet>, body: WriteBody): Promise<Answer> | undefined {
+  #perform(effect: Exclude<Effect<ReplicaSet>, { kind: "pause" }>, body: WriteBody): Promise<Answer> | undefined {
     switch (effect.kind) {
       case "write":
         return this.#io.write(effect.set, effect.mode, body, effect.incarnation);
@@ -38,7 +42,9 @@ export class ScriptRunner {
           throw error;
         });
       case "row":
-        return this.#io.row(effect.set, effect.incarnation, effect.row);
+        return this.#io.row(effect.set, effect.incarnation, effect.row, effect.isPlaced);
+      case "rows":
+        return this.#io.rows(effect.set, effect.incarnation, effect.rows, effect.mark);
       case "list":
         return this.#rows.ask(effect.set, effect.incarnation, effect.query, effect.fromAll);
       case "repair":

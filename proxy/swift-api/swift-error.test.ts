@@ -28,6 +28,9 @@ const NEVER_IN_A_REQUEST = [
   "index-unreadable",
   "reclaimed-meanwhile",
   "scrub-stopped",
+  // Of what splits listings.
+  "rows-not-over",
+  "sharder-ended",
 ];
 
 /** Codes as the sources say them: where an error is made, and where its code is chosen beforehand. */

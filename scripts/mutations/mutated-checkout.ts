@@ -7,7 +7,7 @@ import { LONG_LIFE_SEEDS, type Mutation, SEEDED_TEST, SEEDS_LIMIT, SIMULATION_FI
 
 /** What the simulations are made of. */
 const SOURCES = ["common", "ring", "storage-node", "proxy", "identity", "package.json", "tsconfig.json"];
-const VITEST_CONFIG = `export default { test: { include: ["**/*.sim.test.ts"], testTimeout: 3_600_000 } };\n`;
+const VITEST_CONFIG = `export default { test: { include: ["**/*.test.ts"], testTimeout: 3_600_000 } };\n`;
 
 /** A copy of the sources in which one mistake was made. Disposal removes it. */
 export class MutatedCheckout implements Disposable {
@@ -31,13 +31,18 @@ export class MutatedCheckout implements Disposable {
   async find(
     seeds = SEEDS_LIMIT,
   ): Promise<{ readonly isFound: boolean; readonly seed: number | undefined; readonly output: string }> {
+    const vitest = join(CHECKOUT, "node_modules", "vitest", "vitest.mjs");
+    if (this.#mutation.simulation === "played") {
+      const { code, output } = await this.#run([vitest, "run", ...this.#mutation.tests], { NO_COLOR: "1" });
+      // One that does not even run finds nothing.
+      return { isFound: code !== 0 && /Tests +\d+ failed/.test(output), seed: undefined, output };
+    }
     const { firstSeed, simulation } = this.#mutation;
     if (simulation === "long-life") {
       const { output } = await this.#run([LONG_LIFE_SEEDS, String(firstSeed), String(firstSeed + seeds)]);
       const seed = /"failure":\{"seed":"(\d+)"/.exec(output)?.[1];
       return { isFound: seed !== undefined, seed: seed === undefined ? undefined : Number(seed), output };
     }
-    const vitest = join(CHECKOUT, "node_modules", "vitest", "vitest.mjs");
     const words = [vitest, "run", "--bail=1", SIMULATION_FILES[simulation], "-t", SEEDED_TEST[simulation]];
     const { code, output } = await this.#run(words, { SEED: String(firstSeed), SEEDS: String(seeds), NO_COLOR: "1" });
     const seed = /SEED=(\d+)/.exec(output)?.[1];

@@ -5,10 +5,15 @@ export type Mutation = {
   readonly file: string;
   readonly from: string;
   readonly to: string;
-  /** The simulation that has to find it, and the first of the seeds that it looks at: some before the one that shows it. */
-  readonly simulation: Simulation;
-  readonly firstSeed: number;
-};
+} & (
+  | {
+      /** The simulation that has to find it, and the first of the seeds that it looks at: some before the one that shows it. */
+      readonly simulation: Simulation;
+      readonly firstSeed: number;
+    }
+  /** What no seed shows soon enough is played step by step: the files of tests that have to find it. */
+  | { readonly simulation: "played"; readonly tests: readonly string[] }
+);
 
 type Simulation = VitestSimulation | "long-life";
 /** Those whose seeds a test of vitest lives through. */
@@ -22,6 +27,19 @@ export const SIMULATION_FILES: Readonly<Record<VitestSimulation, string>> = {
   containers: "proxy/core/containers-simulation/containers.sim.test.ts",
   "lost-disks": "proxy/core/containers-simulation/lost-disks.sim.test.ts",
 };
+
+/** What a replica that lost its memory may install, and when it votes. */
+const PLAYED_VOTES: readonly string[] = [
+  "storage-node/core/repair.test.ts",
+  "storage-node/votes.test.ts",
+  "storage-node/device-replica.test.ts",
+];
+
+/** What becomes of deletions that are forgotten, and of partitions that are cleared. */
+const PLAYED_REPAIR: readonly string[] = [
+  "storage-node/repair/kept-entries.test.ts",
+  "storage-node/partition-arrivals.test.ts",
+];
 
 /** Which of a file's tests look at seeds. */
 export const SEEDED_TEST: Readonly<Record<VitestSimulation, string>> = {
@@ -152,8 +170,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     title: "a row is taken whatever became of its container [B1]",
     file: "storage-node/core/row-admission.ts",
-    from: 'if (known.record.incarnation > incarnation || known.isTombstone) return "moved";\n  return known.record.status;',
-    to: 'return "open";',
+    from: "isPlaced: boolean): Admission => {\n",
+    to: 'isPlaced: boolean): Admission => {\n  if (known !== undefined || isPlaced) return "open";\n',
     simulation: "containers",
     firstSeed: 1,
   },
@@ -182,6 +200,108 @@ export const MUTATIONS: readonly Mutation[] = [
     firstSeed: 1,
   },
   {
+    title: "a version of open outcome that was pulled is installed whatever was promised [E1]",
+    file: REPAIR,
+    from: 'if (pulled.state !== "accepted" || !isVoting) return "install";',
+    to: 'if (pulled.state !== undefined) return "install";',
+    simulation: "played",
+    tests: PLAYED_VOTES,
+  },
+  {
+    title: "a settled version is installed only as an ACCEPT would be [E1]",
+    file: REPAIR,
+    from: 'if (pulled.state !== "accepted" || !isVoting) return "install";',
+    to: 'if (!isVoting) return "install";',
+    simulation: "long-life",
+    firstSeed: 40,
+  },
+  {
+    title: "a device with a hole in its log goes on voting [M4]",
+    file: "storage-node/votes.ts",
+    from: 'const hasLost = (engine.figures()["quarantinedRanges"] ?? 0) > 0;',
+    to: "const hasLost = false;",
+    simulation: "long-life",
+    firstSeed: 1,
+  },
+  {
+    title: "who votes again takes what is below what it may have promised [M4]",
+    file: REPLICA,
+    from: `  join({ space, partitionPower, partition }: PartitionPlace): void {
+    this.#floor = maxTimestamp(this.#floor, timestampAt(this.#clock.nowMs()));`,
+    to: "  join({ space, partitionPower, partition }: PartitionPlace): void {",
+    simulation: "played",
+    tests: PLAYED_VOTES,
+  },
+  {
+    title: "an emptied device votes while promises that it forgot may bind [M4]",
+    file: REPAIR,
+    from: "return isSafe || hasNeverVoted ?",
+    to: "return isSafe || !isSafe ?",
+    simulation: "played",
+    tests: PLAYED_VOTES,
+  },
+  {
+    title: "what was not sent to some is forgotten although another one failed [W2]",
+    file: REGISTER_WRITE,
+    from: `      state.failed === 0 &&
+      state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
+    if (areAllNever && state.unsent > 0 && state.isFirst) {
+      if (state.refusedFates.length + state.unsent < quorum.memberCount) return undefined;`,
+    to: `      state.refusedFates.every((fates) => fates.every((fate) => fate === "never"));
+    if (areAllNever && state.unsent > 0 && state.isFirst) {
+      if (state.refusedFates.length + state.unsent + state.failed < quorum.memberCount) return undefined;`,
+    simulation: "register",
+    firstSeed: 2500,
+  },
+  {
+    title: "what a device without votes kept from before a forgotten deletion is taken from it [E6]",
+    file: REPLICA,
+    from: "if (!isOfVoter) return true;",
+    to: "",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
+    title: "a device votes again with what it kept from before a forgotten deletion [E6]",
+    file: "storage-node/daemons/partition-joining.ts",
+    from: "if (!canTell || ",
+    to: "if (canTell || !canTell || ",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
+    title: "a device without votes takes over no marks [E6]",
+    file: "storage-node/replica-reclaim.ts",
+    from: "if (told.registers <= registers && told.rows <= rows) return;",
+    to: "if (told.registers <= registers || told.rows >= rows) return;",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
+    title: "who has forgotten a deletion without having had it is asked once [E2]",
+    file: "storage-node/daemons/reclaimer.ts",
+    from: 'words[witness] === "forgotten" ? [one] : []',
+    to: "words[witness] === undefined ? [one] : []",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
+    title: "who has not caught up takes no deletion that it takes for forgotten [E2]",
+    file: REPLICA,
+    from: "    if (!this.votes.votesIn(name.space, name.hash32)) return false;\n    if (!isOfVoter) return true;\n    return isDeletion && (partition === undefined || isMember(partition, this.epochs.self));",
+    to: "    return !isOfVoter || isDeletion;",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
+    title: "what was asked for before a partition was cleared is installed afterwards [E3]",
+    file: REPLICA,
+    from: "    this.deletions.noteRemoval(place);\n",
+    to: "",
+    simulation: "played",
+    tests: PLAYED_REPAIR,
+  },
+  {
     title: "a tombstone is reclaimed as soon as it is written [E2]",
     file: REPLICA,
     from: 'await this.engine.apply(mutations);\n    return {\n      kind: "accepted"',
@@ -192,10 +312,10 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     title: "a tombstone is reclaimed before all members have it [E2]",
     file: "storage-node/core/reclaim.ts",
-    from: "held === undefined ? timestampIn(asked) <= mark : held >= asked",
-    to: "held === undefined || held >= asked || timestampIn(asked) >= mark",
+    from: 'return isAtOrBelow(asked, mark) ? "forgotten" : "kept";',
+    to: 'return isAtOrBelow(asked, mark) ? "forgotten" : "held";',
     simulation: "long-life",
-    firstSeed: 1,
+    firstSeed: 480,
   },
   {
     title: "an object is confirmed before its row is written",

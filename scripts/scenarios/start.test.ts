@@ -207,7 +207,7 @@ it("a port in use is named, and so is what would help", async () => {
 it("a folder of a newer version, an altered ring and an unknown key are refused in words", () => {
   const altered: readonly (readonly [file: string, contents: string | Buffer, words: string])[] = [
     ["layout-version", "2\n", "written by a newer version of Ringstead"],
-    ["rings/object-0.ring", readFileSync(join(data, "rings/object-0.ring")).subarray(0, 500), "cut short or altered"],
+    ["rings/object-0.ring", readFileSync(join(data, "rings/object-0.ring")).subarray(0, 500), "--rewrite"],
     ["cluster.toml", "port_ofset = 5\n", "unknown key port_ofset"],
   ];
   for (const [name, contents, words] of altered) {

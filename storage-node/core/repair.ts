@@ -73,6 +73,9 @@ export type JoinVerdict =
   /** `isFounding`: nobody has ever voted on anything. */
   | { readonly kind: "joined"; readonly isFounding: boolean };
 
+/** R of so many. */
+export const readQuorumOf = (replicaCount: number): number => replicaCount - Math.floor(replicaCount / 2);
+
 /**
  * [M4] Whether a replica that does not vote may begin to: after it has pulled from R members that vote, or from all others, whatever they
  * are, since more than that exists nowhere among them; and not before every promise that it may have forgotten is too old to be kept. Where nobody has
@@ -90,7 +93,7 @@ export const judgeJoin = (
   isSafe: boolean,
   hasHeardAll: boolean,
 ): JoinVerdict => {
-  const readQuorum = replicaCount - Math.floor(replicaCount / 2);
+  const readQuorum = readQuorumOf(replicaCount);
   const voting = pulledFrom.filter(({ isVoting }) => isVoting).length;
   const isWhole = pulledFrom.length >= replicaCount - 1;
   if (voting < readQuorum && !isWhole) return { kind: "pulling" };

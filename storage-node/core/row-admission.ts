@@ -1,21 +1,64 @@
 import { type Incarnation, timestampIn } from "../../common/ballot.ts";
 import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
-import type { ContainerRecord, Row, RowReply } from "../wire.ts";
+import type { ContainerRecord, Row, RowReply, RowsState } from "../wire.ts";
 
 /** What a replica knows of a container when a row or a listing asks for it. */
 export type KnownContainer = { readonly record: ContainerRecord; readonly isTombstone: boolean };
+
+/** What stands in the way of a row or a listing, or nothing. "split": names are elsewhere by now, or are on their way there. */
+export type Admission = "open" | "closing" | "moved" | "behind" | "split";
 
 /**
  * [B1]: rows are taken, and listings given, only in the incarnation that the container has here and while it is open.
  * "behind" means that this replica has yet to hear of the incarnation; "moved" that the incarnation is over.
  */
-export const admitToContainer = (
+const admitToLife = (
   known: KnownContainer | undefined,
   incarnation: Incarnation,
-): "open" | "closing" | "moved" | "behind" => {
+): { readonly record: ContainerRecord; readonly rows: RowsState } | "moved" | "behind" => {
   if (known === undefined || known.record.incarnation < incarnation) return "behind";
   if (known.record.incarnation > incarnation || known.isTombstone) return "moved";
-  return known.record.status;
+  return { record: known.record, rows: known.record.shards?.rows ?? "here" };
+};
+
+const isElsewhere = (rows: RowsState): boolean => rows === "gone" || rows === "dropped";
+
+/**
+ * One row. `isPlaced`: the writer has it at a quorum of the listing that is to follow this one. Any other is refused while rows are leaving: who copies them
+ * may have passed its name already.
+ */
+export const admitRow = (known: KnownContainer | undefined, incarnation: Incarnation, isPlaced: boolean): Admission => {
+  const life = admitToLife(known, incarnation);
+  if (typeof life === "string") return life;
+  if (isElsewhere(life.rows)) return "split";
+  if (life.record.status === "closing") return "closing";
+  return life.rows === "leaving" && !isPlaced ? "split" : "open";
+};
+
+/** Copies, whose versions may be older than deletions that were forgotten since: taken only by a listing that is being filled, which forgets none. */
+export const admitCopies = (known: KnownContainer | undefined, incarnation: Incarnation): Admission => {
+  const life = admitToLife(known, incarnation);
+  if (typeof life === "string") return life;
+  return life.rows === "filling" ? "open" : "split";
+};
+
+/** A listing; one that is to be copied only where no row is taken any more that is not copied, or placed, elsewhere. */
+export const admitListing = (
+  known: KnownContainer | undefined,
+  incarnation: Incarnation,
+  isCopy: boolean,
+): Admission => {
+  const life = admitToLife(known, incarnation);
+  if (typeof life === "string") return life;
+  if (isElsewhere(life.rows)) return "split";
+  if (isCopy && life.rows !== "leaving") return "behind";
+  return life.record.status;
+};
+
+/** Whether what is held of a life is for nobody any more. */
+export const areRowsOver = (known: KnownContainer | undefined, incarnation: Incarnation): boolean => {
+  const life = admitToLife(known, incarnation);
+  return typeof life !== "string" && isElsewhere(life.rows);
 };
 
 /** How the statistics of a row space change. */

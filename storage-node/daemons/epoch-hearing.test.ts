@@ -100,6 +100,28 @@ test("a device of the rings that does not answer is waited for, in words, and on
   expect(it.verdict).toEqual({ kind: "heard" });
 });
 
+test("as long as a ring cannot be read nobody is taken for all that may know, in words", async () => {
+  const [own, knowing] = [await replicaOf("a/d1"), await replicaOf("d/d1")];
+  let circle: HearingCircle = {
+    required: ["d/d1"],
+    others: ["d/d1"],
+    unread: "DIR/rings/object-0.ring: it is no ring",
+  };
+  const it = new EpochHearing({
+    replica: own,
+    circle: () => circle,
+    powers: { account: POWER, container: POWER, object: POWER },
+    peerOf: () => new LocalSource(knowing),
+  });
+  await it.listen();
+  const { verdict } = it;
+  if (verdict.kind === "heard") throw new Error("a ring is unread");
+  expect(wordsOf(verdict)).toMatch(/copy the ring from another node \(DIR\/rings\/object-0.ring/);
+  circle = { required: ["d/d1"], others: ["d/d1"] };
+  await it.listen();
+  expect(it.verdict).toEqual({ kind: "heard" });
+});
+
 test("a device that began with another ring makes both of them wait for an operator", async () => {
   const [own, other] = [await replicaOf("a/d1"), await replicaOf("d/d1", "0000000000000002")];
   const others = new Map([["d/d1", other]]);

@@ -11,6 +11,8 @@ export type HearingCircle = {
   readonly required: readonly string[];
   /** Devices of the rings of the beginning: those that an operator has taken out since are asked, and need not answer. */
   readonly others: readonly string[];
+  /** Why some ring does not say whom it names, where one cannot be read: it may be one that has devices which no other names. */
+  readonly unread?: string;
 };
 
 export type HearingParts = {
@@ -25,6 +27,8 @@ export type HearingVerdict =
   /** What anybody knows of this device's partitions this device knows. */
   | { readonly kind: "heard" }
   | { readonly kind: "silent"; readonly ids: readonly string[]; readonly reason: string }
+  /** Whom to ask is not known. */
+  | { readonly kind: "unread"; readonly reason: string }
   /** One of them takes other devices for the first members: which of the two is mistaken only an operator can tell. */
   | { readonly kind: "other-base"; readonly id: string };
 
@@ -36,6 +40,8 @@ const NAMED_LIMIT = 8;
 export const wordsOf = (verdict: Exclude<HearingVerdict, { kind: "heard" }>): string => {
   if (verdict.kind === "other-base")
     return `${verdict.id} has another ring as its base than this node: ${OTHER_BASE_REMEDY}`;
+  if (verdict.kind === "unread")
+    return `too few members of some partitions vote, and which devices may know whether those were moved is not known: copy the ring from another node (${verdict.reason})`;
   const named = verdict.ids.slice(0, NAMED_LIMIT).join(", ");
   const more = verdict.ids.length > NAMED_LIMIT ? ` and ${verdict.ids.length - NAMED_LIMIT} more` : "";
   return `too few members of some partitions vote, and ${named}${more} cannot be asked whether those were moved: bring them back, or take them out of the rings (${verdict.reason})`;
@@ -47,7 +53,7 @@ export const wordsOf = (verdict: Exclude<HearingVerdict, { kind: "heard" }>): st
  *
  *     no vote ──asks all devices of the rings──▶ silent ──all have answered──▶ heard ──▶ the partitions that are still this device's
  *                                                  ▲  └── asked again                        may be joined without a quorum of votes
- *                                                  └───── another base: until an operator has put it right
+ *                                                  └───── another base, or a ring that cannot be read: until an operator has put it right
  *
  * It need be heard once: what is decided afterwards needs votes of a quorum, and these hear of it themselves.
  */
@@ -57,6 +63,7 @@ export class EpochHearing {
   /** Whom the rings named when they were asked last. */
   #required: readonly string[] | undefined;
   #otherBase: string | undefined;
+  #unread: string | undefined;
   #reason = "";
 
   constructor(parts: HearingParts) {
@@ -65,6 +72,7 @@ export class EpochHearing {
 
   get verdict(): HearingVerdict {
     if (this.#otherBase !== undefined) return { kind: "other-base", id: this.#otherBase };
+    if (this.#unread !== undefined) return { kind: "unread", reason: this.#unread };
     const ids = this.#required?.filter((id) => !this.#heard.has(id));
     if (ids === undefined) return { kind: "silent", ids: [], reason: "nobody was asked yet" };
     return ids.length === 0 ? { kind: "heard" } : { kind: "silent", ids, reason: this.#reason };
@@ -73,9 +81,10 @@ export class EpochHearing {
   /** Asks those that have not answered yet, and whom they name. Resolves when each has answered or will not for now. */
   async listen(): Promise<void> {
     const { circle, replica } = this.#parts;
-    const { required, others } = circle();
+    const { required, others, unread } = circle();
     const { self } = replica.epochs;
     this.#otherBase = undefined;
+    this.#unread = unread;
     const asked = new Set([self, ...this.#heard]);
     for (let next = [...required, ...others]; next.length > 0; ) {
       const fresh = [...new Set(next)].filter((id) => !asked.has(id));

@@ -184,7 +184,7 @@ test("a device without room forgets nothing, and refuses no more than before", a
   expect(reclaimer.status()["lastError"]).toContain("device-full");
   it.engines[0]!.apply = apply;
   const asked = [{ key: Buffer.from([0x30, 0, 0, 2, 0x6f, 0x78]), ballot: ballot(400) }];
-  expect(await it.replicas[0]!.deletions.confirm(PLACE, 0, asked)).toEqual([false]);
+  expect(await it.replicas[0]!.deletions.confirm(PLACE, 0, asked)).toEqual(["kept"]);
 });
 
 test("who votes in another epoch confirms nothing", async () => {

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Clock } from "../../common/clock.ts";
 import { codeOf, messageOf, RingsteadError } from "../../common/errors.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
-import { type Doomed, reclaimWitnesses } from "../core/reclaim.ts";
+import { type Doomed, type ReclaimWord, reclaimWitnesses } from "../core/reclaim.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { Pace } from "../repair/partition-repair.ts";
 import { RECLAIM_LIMIT } from "../repair/repair-operations.ts";
@@ -12,8 +12,8 @@ import type { PartitionPlace, Space } from "../wire.ts";
 
 const DAY_MS = 86_400_000;
 const LOOK_MS = 1000;
-/** So many rounds in a reclaim age: what is to go goes soon after it may. */
-const ROUNDS = 28;
+/** So many rounds in a reclaim age: what is to go goes soon after it may, and each reads the whole index. */
+const ROUNDS = 7;
 const ROUND_MIN_MS = 10_000;
 /** Before the first round others of the cluster have time to start. */
 const FIRST_ROUND_MS = 60_000;
@@ -50,8 +50,8 @@ export type ReclaimFigures = {
  * Removes deletions that are older than the reclaim age from one device: [E2] and [E5]. A partition of which a member is away, or whose members change, keeps
  * its own, so that who comes back brings nothing to life. Whoever removed some tells the others, who then remove theirs.
  *
- *     for each partition: page of old deletions ──ask every other member──all confirm──▶ mark raised, gone ──▶ the others are told
- *                              ▲                        └─else─▶ counted, for the next round
+ *     for each partition: page of old deletions ──ask every other member──▶ ask those again who have forgotten it ──all confirm──▶ mark raised, gone ──▶ the others are told
+ *                              ▲                        └─else─▶ counted, for the next round ◀─else─┘
  *                              └── next page
  */
 export class Reclaimer implements Worker {
@@ -138,8 +138,7 @@ export class Reclaimer implements Worker {
     doomed: readonly Doomed[],
     witnesses: readonly string[],
   ): Promise<number> {
-    const said = await Promise.all(witnesses.map((id) => this.#ask(place, epoch, doomed, id)));
-    const confirmed = doomed.filter((_, index) => said.every((one) => one?.[index] === true));
+    const confirmed = await this.#confirmed(place, epoch, doomed, witnesses);
     if (confirmed.length === 0) return 0;
     try {
       const removed = await this.#parts.replica.deletions.remove(place, epoch, confirmed);
@@ -150,13 +149,35 @@ export class Reclaimer implements Worker {
     }
   }
 
+  /** Those of some deletions that all others hold, or hold nothing of: and nothing older came to these while the rest was asked. */
+  async #confirmed(
+    place: PartitionPlace,
+    epoch: number,
+    doomed: readonly Doomed[],
+    witnesses: readonly string[],
+  ): Promise<readonly Doomed[]> {
+    const said = await Promise.all(witnesses.map((id) => this.#ask(place, epoch, doomed, id)));
+    const confirmed = doomed.flatMap((one, index) => {
+      const words = said.map((words) => words?.[index] ?? "kept");
+      return words.includes("kept") ? [] : [{ one, words }];
+    });
+    const left = new Set(confirmed.map(({ one }) => one));
+    for (const [witness, id] of witnesses.entries()) {
+      const unsure = confirmed.flatMap(({ one, words }) => (words[witness] === "forgotten" ? [one] : []));
+      if (unsure.length === 0) continue;
+      const again = await this.#ask(place, epoch, unsure, id);
+      for (const [index, one] of unsure.entries()) if (again?.[index] !== "forgotten") left.delete(one);
+    }
+    return [...left];
+  }
+
   /** Undefined where the member cannot be asked, or does not vote in that epoch. */
   async #ask(
     place: PartitionPlace,
     epoch: number,
     doomed: readonly Doomed[],
     id: string,
-  ): Promise<readonly boolean[] | undefined> {
+  ): Promise<readonly ReclaimWord[] | undefined> {
     try {
       return await this.#parts.peerOf(id).confirmReclaims(place, epoch, doomed);
     } catch (error) {

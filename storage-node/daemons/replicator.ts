@@ -4,18 +4,17 @@ import { type Ballot, timestampIn } from "../../common/ballot.ts";
 import { codeOf, messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
-import type { Ring } from "../../ring/ring.ts";
-import { firstConfiguration, hasCaughtUp, membersOf, sinceOf } from "../core/partition-epoch.ts";
+import { membersOf } from "../core/partition-epoch.ts";
 import { EpochHearing, type HearingCircle, wordsOf } from "./epoch-hearing.ts";
-import { judgeJoin, type MemberAnswer } from "../core/repair.ts";
+import { countOf, OwnPartitions, type Queue, slicesOf, type SpaceRings, SPACES } from "./own-partitions.ts";
+import { type Compared, type Member, PartitionJoining } from "./partition-joining.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
 import { type Pace, PartitionRepair } from "../repair/partition-repair.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
 import { RateMeter } from "../repair/rate-meter.ts";
 import { partitionSum } from "../repair/repair-source.ts";
-import type { Life } from "../votes.ts";
-import type { Configuration, Space } from "../wire.ts";
+import type { Configuration } from "../wire.ts";
 
 /** Between two rounds of a device that votes. */
 const ROUND_MS = 30_000;
@@ -31,12 +30,8 @@ const CONCURRENCY = 8;
 /** Partitions that are compared at once: what is known of them is in memory until they are done. */
 const COMPARED_AT_ONCE = 1024;
 const REPAIRED_AT_ONCE = 128;
-
 /** A device by its node and its name there. */
 export type DevicePlace = { readonly node: string; readonly device: string };
-
-/** Which devices keep a partition that was never moved, for each ring. */
-export type SpaceRings = Readonly<Record<Space, Pick<Ring, "partitionCount" | "partitionPower" | "primaries">>>;
 
 export type ReplicatorParts = {
   readonly node: string;
@@ -81,23 +76,6 @@ export type RepairRate = {
   readonly secondsLeft: number | undefined;
 };
 
-type Member = {
-  readonly id: string;
-  readonly peer: RepairSource;
-  readonly answer: MemberAnswer;
-  readonly sum: bigint;
-  readonly life: Life;
-  readonly epoch: number;
-  readonly isSealed: boolean;
-  readonly isStranger: boolean;
-};
-/** A partition as this device knew it at the beginning of this round, with what its other members said of it then. */
-type Compared = { readonly place: PartitionPlace; readonly configuration: Configuration; readonly members: Member[] };
-/** Numbers of partitions of one ring. */
-type Queue = { readonly space: Space; readonly partitions: number[] };
-
-const SPACES: readonly Space[] = ["account", "container", "object"];
-
 /**
  * Keeps one device's replicas equal to their peers': it asks the other members of its partitions for their sums, one message for each peer
  * and some thousands of partitions, and pulls what is later there. A newcomer gets its votes back here, partition by partition ([M4]).
@@ -117,9 +95,9 @@ export class Replicator implements Worker {
   readonly #parts: ReplicatorParts;
   readonly #peers = new Map<string, RepairSource>();
   readonly #meter = new RateMeter();
-  /** The partitions of each ring that this device is a member of where they were never moved. */
-  readonly #first: readonly Queue[];
-  /** Those that it is a member of now. */
+  readonly #partitions: OwnPartitions;
+  readonly #joining: PartitionJoining;
+  /** The partitions of each ring that this device is a member of. */
   #own: readonly Queue[];
   #lastError: string | undefined;
   #nextRoundMs = 0;
@@ -143,8 +121,16 @@ export class Replicator implements Worker {
       peerOf: (id) => this.#peer(id),
     });
     this.name = `replicator ${parts.device}`;
-    this.#first = SPACES.map((space) => ({ space, partitions: [...this.#partitionsOf(space)] }));
-    this.#own = this.#ownNow();
+    this.#partitions = new OwnPartitions(this.#self, parts.replica.epochs, parts.rings);
+    this.#joining = new PartitionJoining({
+      self: this.#self,
+      replica: parts.replica,
+      configurationOf: (place) => this.#partitions.configurationOf(place),
+      hasHeardAll: () => this.#hearing.verdict.kind === "heard",
+      attempt: (work) => this.#try(work),
+      fail: (words) => this.#fail(words),
+    });
+    this.#own = this.#partitions.now();
     if (parts.replica.votes.isNewcomer) this.figures.joiningPartitions = countOf(this.#own);
   }
 
@@ -174,10 +160,13 @@ export class Replicator implements Worker {
       return "idle";
     }
     const wasNewcomer = votes.isNewcomer;
-    this.#own = this.#ownNow();
+    this.#own = this.#partitions.now();
     const isForEntering = this.#isForEntering && !wasNewcomer;
     if (!isForEntering) this.#nextRoundMs = this.#parts.clock.nowMs() + ROUND_MS;
-    const { joining, differing } = await this.#findWork(isForEntering ? this.#entering() : this.#own, signal);
+    const { joining, differing } = await this.#findWork(
+      isForEntering ? this.#partitions.entering() : this.#own,
+      signal,
+    );
     this.figures.partitionsLeft = countOf(joining) + countOf(differing);
     this.figures.joiningPartitions = countOf(joining);
     // While repair is paused it is still known what is missing.
@@ -216,29 +205,6 @@ export class Replicator implements Worker {
     return `${this.#parts.node}/${this.#parts.device}`;
   }
 
-  #configurationOf({ partition, space }: PartitionPlace): Configuration {
-    const ring = this.#parts.rings[space];
-    const state = this.#parts.replica.epochs.of(space, partition * 2 ** (32 - ring.partitionPower));
-    return state?.configuration ?? firstConfiguration(ring.primaries(partition).map(idOf));
-  }
-
-  /** Partitions that were moved here are added, those that were moved away left out. */
-  #ownNow(): readonly Queue[] {
-    const { epochs } = this.#parts.replica;
-    return this.#first.map(({ space, partitions }) => {
-      const moved = new Map(epochs.moved(space));
-      if (moved.size === 0) return { space, partitions };
-      const isOwn = (configuration: Configuration): boolean => sinceOf(configuration, this.#self) !== undefined;
-      const gained = [...moved].filter(([, state]) => isOwn(state.configuration)).map(([partition]) => partition);
-      return { space, partitions: [...partitions.filter((partition) => !moved.has(partition)), ...gained] };
-    });
-  }
-
-  #entering(): readonly Queue[] {
-    const { epochs } = this.#parts.replica;
-    return SPACES.map((space) => ({ space, partitions: [...epochs.entering(space)] }));
-  }
-
   /** Of some partitions those in which this device does not vote, and others that differ from a peer's. */
   async #findWork(
     queues: readonly Queue[],
@@ -263,19 +229,9 @@ export class Replicator implements Worker {
     return { joining, differing };
   }
 
-  *#partitionsOf(space: Space): Generator<number> {
-    const ring = this.#parts.rings[space];
-    for (let partition = 0; partition < ring.partitionCount; partition++)
-      if (ring.primaries(partition).some((one) => this.#isMine(one))) yield partition;
-  }
-
-  #isMine({ node, device }: DevicePlace): boolean {
-    return node === this.#parts.node && device === this.#parts.device;
-  }
-
   /** The other members of a partition. */
   #othersOf(place: PartitionPlace): readonly { readonly id: string; readonly peer: RepairSource }[] {
-    return membersOf(this.#configurationOf(place))
+    return membersOf(this.#partitions.configurationOf(place))
       .filter(({ id }) => id !== this.#self)
       .map(({ id }) => ({ id, peer: this.#peer(id) }));
   }
@@ -288,7 +244,7 @@ export class Replicator implements Worker {
     const byPeer = new Map<RepairSource, { readonly id: string; readonly asked: number[] }>();
     for (const partition of partitions) {
       const place = { space, partition, partitionPower };
-      compared.set(partition, { place, configuration: this.#configurationOf(place), members: [] });
+      compared.set(partition, { place, configuration: this.#partitions.configurationOf(place), members: [] });
       for (const { id, peer } of this.#othersOf(place)) {
         const known = byPeer.get(peer);
         if (known === undefined) byPeer.set(peer, { id, asked: [partition] });
@@ -299,9 +255,9 @@ export class Replicator implements Worker {
       const said = await this.#try(() => peer.digests(space, partitionPower, asked, votes.life, this.#self));
       if (said === undefined) continue;
       const { hasPromised, isFounder, life } = said;
-      for (const { partition, isVoting, entries, sum, epoch, isSealed, isStranger } of said.partitions) {
+      for (const { partition, isVoting, entries, ...rest } of said.partitions) {
         const answer = { isVoting, entries, hasPromised, isFounder };
-        compared.get(partition)?.members.push({ id, peer, answer, sum, life, epoch, isSealed, isStranger });
+        compared.get(partition)?.members.push({ ...rest, id, peer, answer, life });
       }
     }
     return compared.values();
@@ -340,24 +296,31 @@ export class Replicator implements Worker {
    * Pulls from every member that differs; a newcomer's vote is judged by those from which nothing is missing any more. Gives whether it
    * has everything and waits.
    */
-  async #repair({ place, configuration, members }: Compared, signal: AbortSignal): Promise<boolean> {
+  async #repair(compared: Compared, signal: AbortSignal): Promise<boolean> {
+    const { place, configuration, members } = compared;
     const { clock, replica, pace, youngMs = YOUNG_MS } = this.#parts;
     await this.#learnEpoch(place, configuration, members);
     const isVoting = this.#votesIn(place);
     const settledMs = isVoting ? clock.nowMs() - youngMs : Number.POSITIVE_INFINITY;
     const isYoung = (stamp: string): boolean => millisecondsOf(timestampIn(stamp as Ballot)) > settledMs;
-    const progress = (entries: number, bytes: number): void => this.#progressed(entries, bytes);
+    const onProgress = (entries: number, bytes: number): void => this.#progressed(entries, bytes);
     const pulledFrom = new Set<string>();
-    for (const { id, peer, answer, sum } of members) {
+    if (!isVoting && !(await this.#joining.adoptMarks(compared))) return false;
+    for (const { id, peer, answer, sum, epoch } of members) {
       if (hasMore({ answer, sum }, partitionSum(replica.engine, place).sum)) {
-        const repair = new PartitionRepair(replica, peer, place, pace, isYoung, signal, progress, answer.entries);
+        const isPeerVoting = answer.isVoting && epoch === configuration.epoch;
+        const asked = { replica, place, epoch: configuration.epoch, peer, isPeerVoting, thereEntries: answer.entries };
+        const repair = new PartitionRepair({ ...asked, pace, isYoung, signal, onProgress });
         const isWhole = await this.#try(() => repair.run());
         if (isWhole !== true) continue;
       }
       pulledFrom.add(id);
     }
     if (isVoting) return false;
-    return this.#join({ place, configuration, members }, pulledFrom);
+    const verdict = await this.#joining.join(compared, pulledFrom);
+    if (verdict === "unheard") this.#isUnheard = true;
+    if (verdict === "joined") this.figures.joiningPartitions -= 1;
+    return verdict === "waiting";
   }
 
   /** Who was away, or lost its disk, hears of later epochs here. */
@@ -365,51 +328,6 @@ export class Replicator implements Worker {
     const ahead = members.toSorted((a, b) => b.epoch - a.epoch)[0];
     if (ahead === undefined || ahead.epoch <= known.epoch) return;
     await this.#try(async () => this.#parts.replica.configure(place, await ahead.peer.configuration(place)));
-  }
-
-  /** Votes from now on, if it may; whether it has everything and only waits. */
-  async #join({ place, configuration, members }: Compared, pulledFrom: ReadonlySet<string>): Promise<boolean> {
-    const { replica } = this.#parts;
-    const { epochs, votes } = replica;
-    // What was said of an epoch that is over by now proves nothing.
-    if (this.#configurationOf(place).epoch !== configuration.epoch) return false;
-    // It takes itself for a member of a partition that was never moved, and those who are do not: its base ring is none of this installation's beginning.
-    const stranger = members.find(({ epoch, isStranger }) => isStranger && epoch === configuration.epoch);
-    if (configuration.epoch === 0 && stranger !== undefined) {
-      this.#lastError = `${stranger.id} does not know this device as one that keeps ${place.space} partition ${place.partition}: copy DIR/rings/*.base from its node`;
-      this.#parts.onFailure?.(this.#lastError);
-      return false;
-    }
-    const isOld = (id: string): boolean => configuration.old.some((member) => member.id === id);
-    const present = members.filter(({ id, epoch }) => epoch === configuration.epoch && isOld(id));
-    const pulled = present.filter(({ id }) => pulledFrom.has(id));
-    if (!epochs.hasCaughtUp(place)) {
-      const witnesses = present.map(({ id, epoch, answer: { isVoting } }) => {
-        return { id, epoch, isVoting, isPulled: pulledFrom.has(id) };
-      });
-      if (!hasCaughtUp(configuration, this.#self, witnesses)) return false;
-    }
-    const hash32 = place.partition * 2 ** (32 - place.partitionPower);
-    let verdict: ReturnType<typeof judgeJoin> = { kind: "joined", isFounding: false };
-    if (!votes.votesIn(place.space, hash32)) {
-      const { entries } = partitionSum(replica.engine, place);
-      const voters = configuration.old.length + (isOld(this.#self) ? 0 : 1);
-      const answers = pulled.map(({ answer }) => answer);
-      const hasHeardAll = this.#hearing.verdict.kind === "heard";
-      verdict = judgeJoin(voters, entries, answers, votes.isSafe, hasHeardAll);
-    }
-    if (verdict.kind === "unheard") this.#isUnheard = true;
-    if (verdict.kind !== "joined") return verdict.kind === "waiting";
-    if (epochs.of(place.space, hash32) !== undefined) {
-      const { epoch } = configuration;
-      // It may have been sealed, and have forgotten it ([M3]): one of those that it pulled from has not.
-      if (pulled.some(({ isSealed }) => isSealed)) await epochs.change(place, { kind: "seal", epoch });
-      await epochs.change(place, { kind: "catch-up", epoch });
-    }
-    if (verdict.isFounding) votes.foundWith(members.map(({ life }) => life));
-    replica.join(place);
-    this.figures.joiningPartitions -= 1;
-    return false;
   }
 
   /** All who may know of later members of some partition. What is still missing then is for the next round. */
@@ -469,12 +387,3 @@ export class Replicator implements Worker {
 /** Whether there may be something to pull. Of one that is empty there is not: it may be one that has lost all, and pulls itself. */
 const hasMore = ({ answer, sum }: Pick<Member, "answer" | "sum">, own: bigint): boolean =>
   answer.entries > 0 && sum !== own;
-
-const idOf = ({ node, device }: DevicePlace): string => `${node}/${device}`;
-
-const countOf = (queues: readonly Queue[]): number =>
-  queues.reduce((sum, { partitions }) => sum + partitions.length, 0);
-
-function* slicesOf({ space, partitions }: Queue, count: number): Generator<Queue> {
-  for (let at = 0; at < partitions.length; at += count) yield { space, partitions: partitions.slice(at, at + count) };
-}

@@ -4,7 +4,14 @@ import type { Entry } from "../engine/device-engine.ts";
 import type { HealEvent } from "../repair/heal-journal.ts";
 import { registerKey } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
-import type { HeaderReader, Name, VersionState } from "../wire.ts";
+import {
+  CONFIGURATION_PATH,
+  decodeContainerRecord,
+  type HeaderReader,
+  type Name,
+  type Shards,
+  type VersionState,
+} from "../wire.ts";
 import type { ScrubReport } from "./scrubber.ts";
 import type { DeviceUpkeep } from "./scrubber-upkeep.ts";
 
@@ -27,6 +34,8 @@ export type ReplicaReport = {
   readonly ballot?: string;
   readonly bodyVersion?: string;
   readonly isTombstone?: boolean;
+  /** Of a container whose listing was split, or of a shard: where its rows are. */
+  readonly shards?: Shards & { readonly incarnation: string };
   readonly bodyLength?: number;
   /** Where the body lies. */
   readonly bodyKind?: Entry["body"]["kind"];
@@ -83,8 +92,12 @@ const stateOf = async (
     // With the confirmations that wait in memory.
     const entry = replica.entry(registerKey(name));
     if (entry === undefined) return { state: "absent" };
-    const { metadata: _, ...register } = decodeRegister(entry.value);
+    const { metadata, ...register } = decodeRegister(entry.value);
     const { kind } = entry.body;
+    if (name.space === "container" && name.path !== CONFIGURATION_PATH) {
+      const { incarnation, shards } = decodeContainerRecord(metadata);
+      if (shards !== undefined) return { ...register, bodyKind: kind, shards: { ...shards, incarnation } };
+    }
     if (kind === "none") return { ...register, bodyKind: kind };
     return { ...register, bodyKind: kind, ...(readsBody ? await bodyOf(replica, entry) : { body: "unread" }) };
   } catch (error) {

@@ -1,5 +1,6 @@
 import { ClassicLevel } from "classic-level";
 import { BEHIND_ALL, type OpenIndex } from "./index-port.ts";
+import { TableLinks } from "./table-links.ts";
 
 const WRITE_BUFFER_BYTES = 16 * 1024 * 1024;
 const CACHE_BYTES = 32 * 1024 * 1024;
@@ -25,7 +26,13 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
     cacheSize: CACHE_BYTES,
     maxFileSize: MAX_TABLE_BYTES,
   });
-  await level.open();
+  const links = await TableLinks.open(path);
+  try {
+    await level.open();
+  } catch (error) {
+    await links[Symbol.asyncDispose]();
+    throw error;
+  }
   const residue = new NativeResidue();
   return {
     get: (key) => level.getSync(key),
@@ -74,7 +81,10 @@ export const openLevelIndex: OpenIndex = async (path, fresh) => {
         },
       };
     },
-    close: () => level.close(),
+    close: async () => {
+      await level.close();
+      await links[Symbol.asyncDispose]();
+    },
   };
 };
 

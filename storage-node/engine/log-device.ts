@@ -131,6 +131,7 @@ export class LogDevice implements DeviceEngine {
     this.#writer = new LogWriter(
       segments,
       { segment: head, offset, nextSequence, blockStart: parts.blockStart, directBatchBytes: parts.directBatchBytes },
+      parts.timer,
       { close: (batch) => this.#appender.closeBatch(batch), synced: (batch) => this.#synced(batch) },
     );
     this.digests = parts.digests;
@@ -142,9 +143,6 @@ export class LogDevice implements DeviceEngine {
       this.#indexFailed(error),
     );
     this.#feed.beforeWrite = () => segments.keepRoom();
-    this.#feed.onWritten = () => {
-      if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
-    };
     this.#reader = new LogReader(segments, bodies, this.#writer, this.#table);
     const search = new LogSearch(segments, this.digests.scheme);
     const { disk, quarantine } = parts;
@@ -242,6 +240,7 @@ export class LogDevice implements DeviceEngine {
     }
     const wait = this.#feed.take(batch);
     this.#writer.recycle(batch);
+    if (this.#sinceCheckpoint >= this.#checkpointBytes) void this.checkpoint();
     return wait;
   }
 

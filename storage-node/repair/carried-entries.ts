@@ -12,8 +12,11 @@ export type CarriedEntry = {
   readonly body: Uint8Array;
 };
 
+/** Entries of a device; `isOfVoter`: it has its votes in their partition ([E6]). */
+export type CarriedEntries = { readonly entries: CarriedEntry[]; readonly isOfVoter: boolean };
+
 /** One page of entries; `next`: where the next one begins. */
-export type CarriedPage = { readonly entries: CarriedEntry[]; readonly next: Uint8Array | undefined };
+export type CarriedPage = CarriedEntries & { readonly next: Uint8Array | undefined };
 
 /** u16 key length, u32 value length, u8 body here, u48 body length, key, value, body where it is here. */
 const FIXED_BYTES = 13;

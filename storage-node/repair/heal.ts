@@ -377,7 +377,7 @@ export class Healer implements Worker {
     const { engine } = this.#parts.replica;
     const hash32 = hashIn(key);
     for (const { id, peer } of this.#others(space, hash32)) {
-      const [carried] = (await this.#try(() => peer.fetch([key]))) ?? [];
+      const [carried] = (await this.#try(() => peer.fetch([key])))?.entries ?? [];
       if (carried === undefined || engine.digests.scheme.digestOf(key, carried.value) !== digest) continue;
       const brought = await this.#bodyFor(carried, body, peer, signal);
       if (brought === undefined) continue;
@@ -451,9 +451,9 @@ export class Healer implements Worker {
       const said = await this.#try(() => peer.digests(name.space, ring.partitionPower, partitions, NO_LIFE));
       const isVoting = said?.partitions[0]?.isVoting === true;
       const carried = isVoting ? await this.#try(() => peer.fetch([key])) : undefined;
-      if (carried === undefined)
+      if (carried?.isOfVoter !== true)
         return { kind: "not-healed", why: `${id} has to be asked, and does not vote or answer now` };
-      const [entry] = carried;
+      const [entry] = carried.entries;
       if (entry === undefined) continue;
       const register = decodeRegister(entry.value);
       if (highest === undefined || register.ballot > highest.register.ballot)

@@ -1,11 +1,11 @@
 import type { Ballot } from "../../common/ballot.ts";
-import type { Doomed } from "../core/reclaim.ts";
+import type { Doomed, ReclaimWord } from "../core/reclaim.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
 import type { Life } from "../votes.ts";
 import { epochsPage } from "../move-operations.ts";
 import type { Configuration, EpochsPage, Name, Space } from "../wire.ts";
-import type { CarriedEntry, CarriedPage } from "./carried-entries.ts";
+import type { CarriedEntries, CarriedPage } from "./carried-entries.ts";
 import { stampOf } from "./entry-list.ts";
 import { type DeviceDigests, digestsOf } from "./repair-operations.ts";
 import type { RepairSource } from "./repair-peer.ts";
@@ -41,7 +41,7 @@ export class LocalSource implements RepairSource {
     return epochsPage(this.#replica, space, partitionPower, from, "");
   }
 
-  confirmReclaims(place: PartitionPlace, epoch: number, doomed: readonly Doomed[]): Promise<readonly boolean[]> {
+  confirmReclaims(place: PartitionPlace, epoch: number, doomed: readonly Doomed[]): Promise<readonly ReclaimWord[]> {
     return this.#replica.deletions.confirm(place, epoch, doomed);
   }
 
@@ -60,7 +60,7 @@ export class LocalSource implements RepairSource {
     return pullEntries(this.#replica, space, range, limit);
   }
 
-  fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntry[]> {
+  fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntries> {
     return carriedEntries(this.#replica, keys, isBare);
   }
 

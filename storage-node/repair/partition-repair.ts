@@ -3,21 +3,20 @@ import { type EntryStamp, laterThere, settledThere } from "../core/repair.ts";
 import type { DeviceReplica, PulledRegister } from "../device-replica.ts";
 import type { NewBody } from "../engine/device-engine.ts";
 import type { PartitionPlace } from "../wire.ts";
-import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { nameOfRegisterKey, rowPlaceOf } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
 import { decodeRowValue, type Name, type Register, type Row, TRANSFER_BLOCK_BYTES } from "../wire.ts";
-import type { CarriedEntry } from "./carried-entries.ts";
+import type { CarriedEntries, CarriedEntry } from "./carried-entries.ts";
 import { stampOf } from "./entry-list.ts";
 import type { RepairSource } from "./repair-peer.ts";
 import {
   bucketSums,
   ENTRIES_LIMIT,
   FETCH_LIMIT,
-  firstKeyOfBucket,
   type KeyRange,
   partitionSum,
   rangeOfPartition,
+  rangesThatDiffer,
   scanSpace,
 } from "./repair-source.ts";
 
@@ -34,29 +33,26 @@ export type Pace = {
 /** As fast as it goes. */
 export const UNPACED: Pace = { pageEntries: FETCH_LIMIT, admit: async () => {}, account() {} };
 
-/** What is told of a pull while it goes on. */
-export type RepairProgress = (entries: number, bytes: number) => void;
+export type RepairParts = {
+  readonly replica: DeviceReplica;
+  readonly place: PartitionPlace;
+  /** What this device knew of the partition when the peer was asked what it has. */
+  readonly epoch: number;
+  readonly peer: RepairSource;
+  /** It said then that it votes there, in that epoch. */
+  readonly isPeerVoting: boolean;
+  /** How many entries it said that it has there. */
+  readonly thereEntries: number;
+  readonly pace: Pace;
+  /** Entries whose stamp is later than this are still on their way to all replicas. */
+  readonly isYoung: (stamp: string) => boolean;
+  readonly signal: AbortSignal;
+  /** Told of the entries and bytes that are here since the last time. */
+  readonly onProgress: (entries: number, bytes: number) => void;
+};
 
 /** Commits of the engine have at most 4 MiB, all in. */
 const COMMIT_BYTES = 2 * 1024 * 1024;
-
-/** Neighbouring buckets that differ make one range. */
-const rangesThatDiffer = (place: PartitionPlace, here: Buffer, there: Buffer): KeyRange[] => {
-  const width = 2 ** (BUCKET_POWER - place.partitionPower);
-  const first = place.partition * width;
-  const ranges: KeyRange[] = [];
-  let start: number | undefined;
-  for (let bucket = 0; bucket <= width; bucket++) {
-    const at = bucket * 8;
-    const differs = bucket < width && here.compare(there, at, at + 8, at, at + 8) !== 0;
-    if (differs) start ??= bucket;
-    else if (start !== undefined) {
-      ranges.push({ gte: firstKeyOfBucket(first + start), lt: firstKeyOfBucket(first + bucket) });
-      start = undefined;
-    }
-  }
-  return ranges;
-};
 
 /**
  * Brings one partition of a device up to what a peer has of it. Where nothing is here, everything is pulled. Else the sums of buckets are
@@ -70,38 +66,26 @@ const rangesThatDiffer = (place: PartitionPlace, here: Buffer, there: Buffer): K
  * together, a row 25 (`bench/repair.ts`).
  */
 export class PartitionRepair {
+  readonly #parts: RepairParts;
   readonly #replica: DeviceReplica;
-  readonly #peer: RepairSource;
   readonly #place: PartitionPlace;
-  readonly #pace: Pace;
-  readonly #signal: AbortSignal;
-  readonly #progress: RepairProgress;
-  readonly #thereEntries: number;
-  /** Entries whose stamp is later than this are still on their way to all replicas. */
-  readonly #isYoung: (stamp: string) => boolean;
-  #isWhole = true;
   readonly #removals: number;
+  #isWhole = true;
 
-  constructor(
-    replica: DeviceReplica,
-    peer: RepairSource,
-    place: PartitionPlace,
-    pace: Pace,
-    isYoung: (stamp: string) => boolean,
-    signal: AbortSignal,
-    progress: RepairProgress,
-    /** How many entries the peer has in the partition. */
-    thereEntries: number,
-  ) {
-    this.#thereEntries = thereEntries;
-    this.#replica = replica;
-    this.#peer = peer;
-    this.#place = place;
-    this.#pace = pace;
-    this.#isYoung = isYoung;
-    this.#signal = signal;
-    this.#progress = progress;
-    this.#removals = replica.deletions.removalsIn(place);
+  constructor(parts: RepairParts) {
+    this.#parts = parts;
+    this.#replica = parts.replica;
+    this.#place = parts.place;
+    this.#removals = parts.replica.deletions.removalsIn(parts.place);
+  }
+
+  /** Whether what the peer gave is from one who votes, as far as anybody knows here ([E6]): it may have been killed, and lost something, since it was asked first. */
+  #isOfVoter({ isOfVoter }: CarriedEntries): boolean {
+    const { epoch, isPeerVoting } = this.#parts;
+    if (!isPeerVoting) return false;
+    const isSo = isOfVoter && this.#replica.epochs.configurationOf(this.#place).epoch === epoch;
+    if (!isSo) this.#isWhole = false;
+    return isSo;
   }
 
   /** [E3]: what a peer answered before something was removed here may bring that back. Errors (thrown): "reclaimed-meanwhile"; the next round asks anew. */
@@ -121,13 +105,12 @@ export class PartitionRepair {
       await this.#pullAll(rangeOfPartition(this.#place));
       return this.#isWhole;
     }
-    const there = await this.#peer.buckets(this.#place);
+    const there = await this.#parts.peer.buckets(this.#place);
     const here = bucketSums(this.#replica.engine, this.#place);
-    if (there.length !== here.length) throw new RingsteadError("bad-message", "malformed message: buckets");
-    const ranges = rangesThatDiffer(this.#place, here, there);
+    const ranges = rangesThatDiffer(this.#place, here, [there]);
     const [first, last] = [ranges[0], ranges.at(-1)];
     // Of a partition that fits into a page one page is cheaper than several.
-    if (first !== undefined && last !== undefined && this.#thereEntries <= ENTRIES_LIMIT)
+    if (first !== undefined && last !== undefined && this.#parts.thereEntries <= ENTRIES_LIMIT)
       await this.#pullRange({ gte: first.gte, lt: last.lt });
     else for (const range of ranges) await this.#pullRange(range);
     return this.#isWhole;
@@ -136,9 +119,9 @@ export class PartitionRepair {
   /** Everything, page by page. */
   async #pullAll({ gte, lt }: KeyRange): Promise<void> {
     for (let from = gte; ; ) {
-      await this.#pace.admit(this.#signal);
-      const page = await this.#peer.pull(this.#place.space, { gte: from, lt }, this.#pace.pageEntries);
-      await this.#install(page.entries);
+      await this.#parts.pace.admit(this.#parts.signal);
+      const page = await this.#parts.peer.pull(this.#place.space, { gte: from, lt }, this.#parts.pace.pageEntries);
+      await this.#install(page);
       if (page.next === undefined || Buffer.compare(page.next, from) <= 0) return;
       from = page.next;
     }
@@ -147,8 +130,8 @@ export class PartitionRepair {
   async #pullRange({ gte, lt }: KeyRange): Promise<void> {
     const { space } = this.#place;
     for (let from = gte; ; ) {
-      this.#signal.throwIfAborted();
-      const page = await this.#peer.entries(space, from, lt);
+      this.#parts.signal.throwIfAborted();
+      const page = await this.#parts.peer.entries(space, from, lt);
       const to = page.next ?? lt;
       const here = [];
       for (let at: Uint8Array | undefined = from; at !== undefined && Buffer.compare(at, to) < 0; ) {
@@ -156,7 +139,7 @@ export class PartitionRepair {
         for (const { key, value } of own.entries) here.push(stampOf(key, value));
         at = own.next;
       }
-      const there = page.entries.filter(({ stamp }) => !this.#isYoung(stamp));
+      const there = page.entries.filter(({ stamp }) => !this.#parts.isYoung(stamp));
       await this.#pullLater(laterThere(here, there), there);
       if (page.next === undefined || Buffer.compare(page.next, from) <= 0) return;
       from = page.next;
@@ -164,68 +147,91 @@ export class PartitionRepair {
   }
 
   /**
-   * Those of some keys that are later there than what is here with all confirmations that wait to be written. Where no more is missing than that something
-   * is settled its body does not come again: after a kill that is so for all that was confirmed in the last seconds.
+   * Those of some keys that are later there than what is here with all confirmations that wait to be written. A body that is here does not come again: after a
+   * kill all that was confirmed in the last seconds lacks no more than that, and what was accepted once more under a later ballot is the same body, too.
    */
   async #pullLater(keys: readonly string[], there: readonly EntryStamp[]): Promise<void> {
     const asked = new Set(keys);
-    const here = keys.flatMap((key) => {
+    const here: EntryStamp[] = [];
+    const withBody = new Set<string>();
+    for (const key of keys) {
       const bytes = Buffer.from(key, "latin1");
       const entry = this.#replica.entry(bytes);
-      return entry === undefined ? [] : [stampOf(bytes, entry.value)];
-    });
+      if (entry === undefined) continue;
+      here.push(stampOf(bytes, entry.value));
+      if (entry.body.kind !== "none") withBody.add(key);
+    }
     const later = laterThere(
       here,
       there.filter(({ key }) => asked.has(key)),
     );
     const settled = settledThere(later, here, there);
-    const bytesOf = (key: string): Buffer => Buffer.from(key, "latin1");
-    await this.#pullKeys([...settled].map(bytesOf), true);
-    await this.#pullKeys(later.filter((key) => !settled.has(key)).map(bytesOf), false);
+    const isBare = (key: string): boolean => settled.has(key) || withBody.has(key);
+    const lacking = await this.#pullBare(later.filter(isBare).map(bytesOf));
+    for await (const carried of this.#fetched(
+      later.filter((key) => !isBare(key) || lacking.has(key)).map(bytesOf),
+      false,
+    ))
+      await this.#install(carried);
   }
 
-  async #pullKeys(keys: readonly Buffer[], isBare: boolean): Promise<void> {
+  /** What the peer gives of some keys, page by page. */
+  async *#fetched(keys: readonly Buffer[], isBare: boolean): AsyncGenerator<CarriedEntries> {
     for (let at = 0; at < keys.length; ) {
-      await this.#pace.admit(this.#signal);
-      const asked = keys.slice(at, at + this.#pace.pageEntries);
-      const carried = await this.#peer.fetch(asked, isBare);
+      await this.#parts.pace.admit(this.#parts.signal);
+      const asked = keys.slice(at, at + this.#parts.pace.pageEntries);
+      const carried = await this.#parts.peer.fetch(asked, isBare);
       // Those behind the last one given were too many for one answer; those between are gone there.
-      const last = carried.at(-1)?.key;
+      const last = carried.entries.at(-1)?.key;
       const reached = last === undefined ? asked.length : asked.findIndex((key) => key.equals(last)) + 1;
       if (reached === 0) throw new RingsteadError("bad-message", "an entry that was not asked for");
       at += reached;
-      await (isBare ? this.#settle(carried) : this.#install(carried));
+      yield carried;
     }
   }
 
-  /** Resolves when what was accepted here is known to be settled, and synced. All are weighed in the turn in which they are installed, so none is another one by then. */
-  async #settle(carried: readonly CarriedEntry[]): Promise<void> {
-    const settled: PulledRegister[] = [];
+  /** Takes what can be had of some keys without a body, and gives those of which another one is to come. */
+  async #pullBare(keys: readonly Buffer[]): Promise<ReadonlySet<string>> {
+    const lacking = new Set<string>();
+    for await (const carried of this.#fetched(keys, true))
+      for (const key of await this.#installBare(carried)) lacking.add(key);
+    return lacking;
+  }
+
+  /**
+   * Resolves when all is synced that can be had without a body, with the keys of the others. All are weighed in the turn in which they are installed, so
+   * that none is another one by then.
+   */
+  async #installBare(carried: CarriedEntries): Promise<readonly string[]> {
+    const isOfVoter = this.#isOfVoter(carried);
+    const lacking: string[] = [];
+    const taken: PulledRegister[] = [];
     let bytes = 0;
-    for (const { key, value } of carried) {
+    for (const { bodyLength, key, value } of carried.entries) {
       const name = nameOfRegisterKey(key);
       if (name?.space !== this.#place.space) throw new RingsteadError("bad-message", "an entry of another ring");
       const register = decodeRegister(value);
-      const wish = this.#replica.weighs(name, register);
-      if (wish === "confirm") {
-        settled.push({ name, register, body: { kind: "none" } });
+      const wish = this.#replica.weighs(name, register, isOfVoter);
+      if (wish === "skip") continue;
+      if (wish === "install" && (bodyLength > 0 || register.bodyLength > 0)) lacking.push(latin1Of(key));
+      else {
+        taken.push({ name, register, body: { kind: "none" } });
         bytes += value.length;
       }
-      // A later one came there: the next round gets it with its body.
-      else if (wish === "install") this.#isWhole = false;
     }
-    if (settled.length === 0) return;
+    if (taken.length === 0) return lacking;
     this.#checkRemovals();
-    const { length } = await this.#replica.install(settled);
-    this.#progress(length, bytes);
-    this.#pace.account(settled.length, bytes);
+    const { length } = await this.#replica.install(taken, isOfVoter);
+    this.#parts.onProgress(length, bytes);
+    this.#parts.pace.account(taken.length, bytes);
+    return lacking;
   }
 
   /** Resolves when those that are later than what is here are synced. */
-  async #install(carried: readonly CarriedEntry[]): Promise<void> {
-    const commit = new Pulled();
+  async #install(carried: CarriedEntries): Promise<void> {
+    const commit = new Pulled(this.#isOfVoter(carried));
     let before: Uint8Array | undefined;
-    for (const entry of carried) {
+    for (const entry of carried.entries) {
       // Nothing may come twice in one commit.
       if (before !== undefined && Buffer.compare(before, entry.key) >= 0)
         throw new RingsteadError("bad-message", "entries that are not in order");
@@ -248,42 +254,49 @@ export class PartitionRepair {
       commit.addRegister({ name, register, body }, entry.value.length + entry.bodyLength);
       return;
     }
-    const wish = this.#replica.weighs(name, register);
+    const { isOfVoter } = commit;
+    const wish = this.#replica.weighs(name, register, isOfVoter);
     if (wish === "skip") return;
     if (wish !== "install" || register.isTombstone) {
       // In the turn in which it was found that no body is wanted.
       this.#checkRemovals();
-      const { length } = await this.#replica.install([{ name, register, body: { kind: "none" } }]);
-      this.#progress(length, entry.value.length * length);
+      const { length } = await this.#replica.install([{ name, register, body: { kind: "none" } }], isOfVoter);
+      this.#parts.onProgress(length, entry.value.length * length);
       return;
     }
     const staged = await this.#stage(name, register, entry.bodyLength);
     // It is damaged there, or gone: another replica has it, or the next round does.
     if (staged === undefined) this.#isWhole = false;
-    else await this.#commitStaged({ name, register, body: staged.body }, entry.value.length, staged.abandon);
+    else await this.#commitStaged({ name, register, body: staged.body }, isOfVoter, entry.value.length, staged.abandon);
   }
 
-  async #commitStaged(pulled: PulledRegister, valueBytes: number, abandon: () => Promise<void>): Promise<void> {
+  async #commitStaged(
+    pulled: PulledRegister,
+    isOfVoter: boolean,
+    valueBytes: number,
+    abandon: () => Promise<void>,
+  ): Promise<void> {
     let isTaken = false;
     try {
       this.#checkRemovals();
-      isTaken = (await this.#replica.install([pulled])).length > 0;
+      isTaken = (await this.#replica.install([pulled], isOfVoter)).length > 0;
     } finally {
       if (!isTaken) await abandon();
     }
-    if (isTaken) this.#progress(1, valueBytes);
+    if (isTaken) this.#parts.onProgress(1, valueBytes);
   }
 
   async #commit(pulled: Pulled): Promise<void> {
+    const { isOfVoter } = pulled;
     const { registers, rows, entries, bytes } = pulled.take();
     if (entries === 0) return;
     this.#checkRemovals();
     const installs = [...rows].map(([owner, some]) =>
-      this.#replica.installRows(owner, some, () => this.#checkRemovals()),
+      this.#replica.installRows(owner, some, () => this.#checkRemovals(), isOfVoter),
     );
-    const [installed] = await Promise.all([this.#replica.install(registers), ...installs]);
-    this.#progress(entries - registers.length + installed.length, bytes);
-    this.#pace.account(entries, bytes);
+    const [installed] = await Promise.all([this.#replica.install(registers, isOfVoter), ...installs]);
+    this.#parts.onProgress(entries - registers.length + installed.length, bytes);
+    this.#parts.pace.account(entries, bytes);
   }
 
   /** A large body, in pieces, into a file of its own; undefined where this peer does not have it. */
@@ -291,7 +304,7 @@ export class PartitionRepair {
     if (length !== register.bodyLength) return undefined;
     const staged = await this.#replica.engine.stage();
     const pieceAt = (offset: number): Promise<Uint8Array> => {
-      const piece = this.#peer.readBody(
+      const piece = this.#parts.peer.readBody(
         name,
         register.bodyVersion,
         offset,
@@ -304,15 +317,15 @@ export class PartitionRepair {
     try {
       let next = pieceAt(0);
       for (let offset = 0; offset < length; ) {
-        await this.#pace.admit(this.#signal);
+        await this.#parts.pace.admit(this.#parts.signal);
         const piece = await next;
         if (piece.length === 0) throw new RingsteadError("body-damaged", "a body came in another length");
         offset += piece.length;
         // The next piece is read while this one is written.
         if (offset < length) next = pieceAt(offset);
         await staged.write(piece);
-        this.#progress(0, piece.length);
-        this.#pace.account(0, piece.length);
+        this.#parts.onProgress(0, piece.length);
+        this.#parts.pace.account(0, piece.length);
       }
       const sealed = await staged.seal();
       if (sealed !== length) throw new RingsteadError("body-damaged", "a body came in another length");
@@ -328,16 +341,24 @@ export class PartitionRepair {
 /** A large body as it is to be committed; `abandon` where it is not after all. */
 type StagedPull = { readonly body: NewBody; readonly abandon: () => Promise<void> };
 
+const bytesOf = (key: string): Buffer => Buffer.from(key, "latin1");
+const latin1Of = (key: Uint8Array): string => Buffer.from(key.buffer, key.byteOffset, key.length).toString("latin1");
+
 /** The first 32 bits of the partition's keys. */
 const hash32Of = ({ partition, partitionPower }: PartitionPlace): number => partition * 2 ** (32 - partitionPower);
 
 /** What is to be committed next. */
 class Pulled {
+  readonly isOfVoter: boolean;
   #registers: PulledRegister[] = [];
   #rows = new Map<Name, Row[]>();
   #owner: Name | undefined;
   #entries = 0;
   bytes = 0;
+
+  constructor(isOfVoter: boolean) {
+    this.isOfVoter = isOfVoter;
+  }
 
   addRegister(register: PulledRegister, bytes: number): void {
     this.#registers.push(register);

@@ -1,16 +1,18 @@
 import { RingsteadError } from "../../common/errors.ts";
+import { TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import { isMember } from "../core/partition-epoch.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { PartitionPlace } from "../wire.ts";
 import type { Ballot } from "../../common/ballot.ts";
-import type { Doomed } from "../core/reclaim.ts";
+import type { Doomed, ReclaimWord } from "../core/reclaim.ts";
 import { BUCKET_POWER } from "../store/entry-digest.ts";
 import { spaceOfReplicated } from "../store/key-space.ts";
 import { CEILING_KEY } from "../store/keys.ts";
 import { isLife, type Life, NO_LIFE } from "../votes.ts";
+import type { Marks } from "../reclaim-marks.ts";
 import { type Configuration, type HeaderReader, packConfiguration, type Space, unpackConfiguration } from "../wire.ts";
 import { packCarried } from "./carried-entries.ts";
-import { bucketSums, FETCH_LIMIT, fetchEntries, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
+import { bucketSums, carriedEntries, FETCH_LIMIT, listEntries, partitionSum, pullEntries } from "./repair-source.ts";
 
 /** Deletions of one RECLAIM. */
 export const RECLAIM_LIMIT = 512;
@@ -30,6 +32,8 @@ type PartitionDigest = {
   readonly sum: bigint;
   readonly epoch: number;
   readonly isSealed: boolean;
+  /** How late deletions were that it has forgotten there. */
+  readonly marks: Marks;
   /** As far as that device knows the asker, which does not vote, neither is nor becomes a member. */
   readonly isStranger: boolean;
 };
@@ -62,7 +66,7 @@ const checkPartition = (partition: number, power: number): void => {
 
 /** What a device says of some partitions to one of that life. */
 export const digestsOf = (
-  { engine, epochs, votes }: DeviceReplica,
+  { deletions, engine, epochs, votes }: DeviceReplica,
   space: Space,
   partitionPower: number,
   partitions: readonly number[],
@@ -80,6 +84,7 @@ export const digestsOf = (
       isVoting: votes.votesIn(space, hash32) && (moved === undefined || isMember(moved, epochs.self)),
       epoch: moved?.configuration.epoch ?? 0,
       isSealed: moved?.isSealed === true,
+      marks: deletions.marksOf({ space, partition, partitionPower }),
       isStranger:
         asker !== undefined && life !== NO_LIFE && epochs.isStranger({ space, partition, partitionPower }, asker),
       ...partitionSum(engine, { space, partition, partitionPower }),
@@ -107,9 +112,14 @@ export const digests = (reader: HeaderReader) => {
       body.writeUInt32BE(epoch, at + 13);
     }
     const flags = [replica.engine.digests.isCertain, said.hasPromised, said.isFounder].map(Number);
-    return { header: [...flags, said.life], body };
+    const marked = said.partitions.flatMap(({ marks }, index) =>
+      isMarked(marks) ? [[index, marks.registers, marks.rows]] : [],
+    );
+    return { header: [...flags, said.life, marked], body };
   };
 };
+
+const isMarked = ({ registers, rows }: Marks): boolean => registers > TIMESTAMP_ZERO || rows > TIMESTAMP_ZERO;
 
 const placeOf = (reader: HeaderReader): PartitionPlace => {
   const { space, partitionPower } = ringOf(reader);
@@ -144,6 +154,9 @@ export const seal = (reader: HeaderReader) => {
   });
 };
 
+/** What is said of a deletion in an answer to RECLAIM. Who is of a version that knows of one yes alone takes "forgotten" for a no. */
+export const RECLAIM_WORDS = ["kept", "held", "forgotten"] as const satisfies readonly ReclaimWord[];
+
 /** Whether some deletions may go, as far as this replica is concerned: one byte each. */
 export const reclaim = (reader: HeaderReader) => {
   const place = placeOf(reader);
@@ -153,7 +166,7 @@ export const reclaim = (reader: HeaderReader) => {
   const doomed = keys.map((key, index) => doomedOf(place, key, ballots[index]));
   return async (replica: DeviceReplica): Promise<RepairAnswer> => {
     const confirmed = await replica.deletions.confirm(place, epochNumber, doomed);
-    return { header: [], body: Uint8Array.from(confirmed, Number) };
+    return { header: [], body: Uint8Array.from(confirmed, (word) => RECLAIM_WORDS.indexOf(word)) };
   };
 };
 
@@ -187,7 +200,7 @@ export const entries = (reader: HeaderReader) => {
       return { header: [next ?? null], body };
     }
     const page = await pullEntries(replica, space, { gte, lt }, limit);
-    return { header: [page.next ?? null], body: packCarried(page.entries) };
+    return { header: [page.next ?? null, page.isOfVoter ? 1 : 0], body: packCarried(page.entries) };
   };
 };
 
@@ -195,8 +208,8 @@ export const entries = (reader: HeaderReader) => {
 export const fetch = (reader: HeaderReader) => {
   const keys = reader.list(FETCH_LIMIT).map((item) => item.bytes());
   const isBare = reader.flag();
-  return async (replica: DeviceReplica): Promise<RepairAnswer> => ({
-    header: [],
-    body: await fetchEntries(replica, keys, isBare),
-  });
+  return async (replica: DeviceReplica): Promise<RepairAnswer> => {
+    const { entries: carried, isOfVoter } = await carriedEntries(replica, keys, isBare);
+    return { header: [isOfVoter ? 1 : 0], body: packCarried(carried) };
+  };
 };

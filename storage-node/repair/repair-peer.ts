@@ -19,9 +19,10 @@ import {
   spaceCode,
   unpackConfiguration,
 } from "../wire.ts";
-import type { Doomed } from "../core/reclaim.ts";
+import type { Doomed, ReclaimWord } from "../core/reclaim.ts";
+import { type Marks, NO_MARKS } from "../reclaim-marks.ts";
 import { isLife, type Life } from "../votes.ts";
-import { type CarriedEntry, type CarriedPage, unpackCarried } from "./carried-entries.ts";
+import { type CarriedEntries, type CarriedPage, unpackCarried } from "./carried-entries.ts";
 import { unpackStamps } from "./entry-list.ts";
 import {
   type DeviceDigests,
@@ -29,6 +30,7 @@ import {
   DIGEST_STRANGER,
   DIGEST_VOTES,
   PARTITION_DIGEST_BYTES,
+  RECLAIM_WORDS,
 } from "./repair-operations.ts";
 import type { KeyRange } from "./repair-source.ts";
 
@@ -80,6 +82,7 @@ export class RepairPeer {
     const isFounder = reader.flag();
     const itsLife = reader.any();
     if (!isLife(itsLife)) throw malformed();
+    const marks = marksIn(reader, partitions.length);
     const found = partitions.map((partition, index) => {
       const at = index * PARTITION_DIGEST_BYTES;
       const bits = body[at] ?? 0;
@@ -91,6 +94,7 @@ export class RepairPeer {
         entries: body.readUInt32BE(at + 1),
         sum: body.readBigUInt64BE(at + 5),
         epoch: body.readUInt32BE(at + 13),
+        marks: marks.get(index) ?? NO_MARKS,
       };
     });
     return { hasPromised, isFounder, life: itsLife, partitions: found };
@@ -113,12 +117,12 @@ export class RepairPeer {
     { space, partition, partitionPower }: PartitionPlace,
     epoch: number,
     doomed: readonly Doomed[],
-  ): Promise<readonly boolean[]> {
+  ): Promise<readonly ReclaimWord[]> {
     const [keys, ballots] = [doomed.map(({ key }) => key), doomed.map(({ ballot }) => ballot)];
     const header = [METHOD_RECLAIM, this.device, spaceCode(space), partitionPower, partition, epoch, keys, ballots];
     const { body } = await this.#ask(header);
     if (body.length !== doomed.length) throw new RingsteadError("bad-message", "malformed message: reclaim");
-    return [...body].map((byte) => byte === 1);
+    return [...body].map((byte) => RECLAIM_WORDS[byte] ?? "kept");
   }
 
   /** The sums of the partition's buckets, 8 bytes each. */
@@ -140,12 +144,14 @@ export class RepairPeer {
   /** The same with the entries themselves and their small bodies, some of `limit`. */
   async pull(space: Space, { gte, lt }: KeyRange, limit: number): Promise<CarriedPage> {
     const { reader, body } = await this.#ask([METHOD_ENTRIES, this.device, spaceCode(space), gte, lt, limit]);
-    return { entries: unpackCarried(body), next: reader.isNull() ? undefined : reader.bytes() };
+    const next = reader.isNull() ? undefined : reader.bytes();
+    return { entries: unpackCarried(body), next, isOfVoter: votesAsTold(reader) };
   }
 
   /** Entries with small bodies: those of the first keys, as many as one answer holds; keys that are gone there are left out. */
-  async fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntry[]> {
-    return unpackCarried((await this.#ask([METHOD_FETCH, this.device, keys, ...(isBare ? [1] : [])])).body);
+  async fetch(keys: readonly Uint8Array[], isBare = false): Promise<CarriedEntries> {
+    const { reader, body } = await this.#ask([METHOD_FETCH, this.device, keys, ...(isBare ? [1] : [])]);
+    return { entries: unpackCarried(body), isOfVoter: votesAsTold(reader) };
   }
 
   /** A piece of a large body. Errors also: "body-gone", "body-damaged". */
@@ -162,5 +168,14 @@ export class RepairPeer {
     });
   }
 }
+
+/** Devices of versions before do not say it here: what they said of their votes before counts. */
+const votesAsTold = (reader: HeaderReader): boolean => reader.any() !== 0;
+
+/** Of the partitions asked about, by their place in the question, those in which anything was forgotten. Devices of versions before say nothing of them. */
+const marksIn = (reader: HeaderReader, count: number): ReadonlyMap<number, Marks> => {
+  const told = reader.listOrNone(count);
+  return new Map(told.map((one) => [one.count(), { registers: one.timestamp(), rows: one.timestamp() }]));
+};
 
 const malformed = (): RingsteadError => new RingsteadError("bad-message", "malformed message: digests");

@@ -6,7 +6,7 @@ import type { PartitionPlace } from "../wire.ts";
 import { BUCKET_POWER, bucketIn } from "../store/entry-digest.ts";
 import { isRegisterKey, spaceOfReplicated } from "../store/key-space.ts";
 import type { Name, Space } from "../wire.ts";
-import { type CarriedEntry, type CarriedPage, packCarried } from "./carried-entries.ts";
+import type { CarriedEntries, CarriedEntry, CarriedPage } from "./carried-entries.ts";
 import { packStamps } from "./entry-list.ts";
 
 /** Entries of one answer to ENTRIES, at most; each takes some 130 bytes. */
@@ -54,11 +54,33 @@ export const bucketSums = ({ digests }: DeviceEngine, place: PartitionPlace): Bu
 };
 
 /** The first key of a bucket's range. */
-export const firstKeyOfBucket = (hash16: number): Buffer =>
+const firstKeyOfBucket = (hash16: number): Buffer =>
   hash16 >= 2 ** BUCKET_POWER ? Buffer.alloc(5, 0xff) : Buffer.of(hash16 >> 8, hash16 & 0xff);
 
 /** A range of keys. */
 export type KeyRange = { readonly gte: Uint8Array; readonly lt: Uint8Array };
+
+/**
+ * Where the sums of a partition's buckets differ from those of all others given; neighbouring buckets make one range. Errors (thrown): "bad-message" for sums of
+ * another number of buckets.
+ */
+export const rangesThatDiffer = (place: PartitionPlace, here: Buffer, others: readonly Buffer[]): KeyRange[] => {
+  if (others.some(({ length }) => length !== here.length))
+    throw new RingsteadError("bad-message", "malformed message: buckets");
+  const [first, end] = bucketsOf(place);
+  const ranges: KeyRange[] = [];
+  let start: number | undefined;
+  for (let bucket = first; bucket <= end; bucket++) {
+    const at = (bucket - first) * 8;
+    const differs = bucket < end && others.every((there) => here.compare(there, at, at + 8, at, at + 8) !== 0);
+    if (differs) start ??= bucket;
+    else if (start !== undefined) {
+      ranges.push({ gte: firstKeyOfBucket(start), lt: firstKeyOfBucket(bucket) });
+      start = undefined;
+    }
+  }
+  return ranges;
+};
 
 /** That of a whole partition. */
 export const rangeOfPartition = (place: PartitionPlace): KeyRange => {
@@ -128,6 +150,12 @@ const withBody = async (replica: DeviceReplica, key: Uint8Array, given: Entry): 
   return withoutBody(key, entry);
 };
 
+/** Whether the device votes in the partition of a key, or of the first bytes of one. */
+const votesOn = ({ votes }: DeviceReplica, space: Space | undefined, key: Uint8Array): boolean => {
+  const [first = 0, second = 0, third = 0, fourth = 0] = key;
+  return space !== undefined && votes.votesIn(space, Buffer.of(first, second, third, fourth).readUInt32BE(0));
+};
+
 /** Some bodies at a time, entries in their order; after the sync of all of them. */
 const carryAll = async (
   replica: DeviceReplica,
@@ -150,7 +178,7 @@ export const carriedEntries = async (
   replica: DeviceReplica,
   keys: readonly Uint8Array[],
   isBare = false,
-): Promise<CarriedEntry[]> => {
+): Promise<CarriedEntries> => {
   const found = [];
   let bytes = 0;
   for (const key of keys.slice(0, FETCH_LIMIT)) {
@@ -162,18 +190,12 @@ export const carriedEntries = async (
     bytes += size;
     found.push({ key, entry });
   }
-  if (!isBare) return carryAll(replica, found);
-  const carried = found.map(({ key, entry }) => withoutBody(key, entry));
+  const isOfVoter = keys.every((key) => votesOn(replica, spaceOfReplicated(key), key));
+  if (!isBare) return { entries: await carryAll(replica, found), isOfVoter };
+  const entries = found.map(({ key, entry }) => withoutBody(key, entry));
   await replica.engine.sync();
-  return carried;
+  return { entries, isOfVoter };
 };
-
-/** The same as one body. */
-export const fetchEntries = async (
-  replica: DeviceReplica,
-  keys: readonly Uint8Array[],
-  isBare = false,
-): Promise<Buffer> => packCarried(await carriedEntries(replica, keys, isBare));
 
 /**
  * One page of everything of a ring in a range, for a replica that has nothing there: it need not say what it wants. At most `limit`
@@ -201,7 +223,8 @@ export const pullEntries = async (
     bytes += size;
     found.push({ key, entry });
   }
-  return { entries: await carryAll(replica, found), next };
+  const isOfVoter = votesOn(replica, space, range.gte);
+  return { entries: await carryAll(replica, found), next, isOfVoter };
 };
 
 const NO_BODY: BodyReference = { kind: "none" };

@@ -1,5 +1,4 @@
 import { codeOf } from "../../common/errors.ts";
-import { timestampAt } from "../../common/hybrid-clock.ts";
 import { type Random, seededRandom } from "../../common/random.ts";
 import { SimulatedDisk } from "../../common/simulation/disk.ts";
 import { DeviceReplica } from "../device-replica.ts";
@@ -15,9 +14,9 @@ import { openDevice } from "../engine/open-device.ts";
 import { recountRows } from "../repair/recount-rows.ts";
 import { partitionSum } from "../repair/repair-source.ts";
 import { spaceOfReplicated } from "../store/key-space.ts";
-import { CEILING_KEY, NEWCOMER_KEY, registerKey } from "../store/keys.ts";
+import { registerKey } from "../store/keys.ts";
 import { decodeRegister } from "../store/register-format.ts";
-import { ceilingMutation, encodeNewcomer, type Life, Votes } from "../votes.ts";
+import { type Life, Votes } from "../votes.ts";
 import type { Name } from "../wire.ts";
 import { DIGESTS, epochsOf, marksOf, repairOf } from "./repairing-replica.ts";
 import {
@@ -37,8 +36,6 @@ const STEP_MIN_MS = 0.05;
 const STEP_SPREAD_MS = 0.6;
 /** A node whose device could not be opened tries again. */
 const REOPEN_MS = 100;
-/** As in production: ballots are refused that are further ahead. */
-const FORGOTTEN_PROMISE_MS = 30_000;
 const YOUNG_MS = 2000;
 const SET_HASH_SEEDS = [1n, 2n] as const;
 /** About as much as some batches have. */
@@ -153,23 +150,20 @@ export const diskReplicas: MakeNodes = (queue, seed, hardware) => {
         }
       }
     };
-    /** What `Votes.opened` does, with lives that the seed decides. */
     const votesOf = async (engine: DeviceEngine): Promise<Votes> => {
-      if (!own.isFounded && engine.get(CEILING_KEY) === undefined)
-        await engine.apply([ceilingMutation(timestampAt(clock.nowMs()))]);
-      own.isFounded = true;
       const hasLost = (engine.figures()["quarantinedRanges"] ?? 0) > 0;
       if (hasLost) own.onStart("damaged");
-      if (hasLost || (engine.get(NEWCOMER_KEY) === undefined && engine.get(CEILING_KEY) === undefined)) {
+      // Lives that the seed decides.
+      const newLife = (): Life => {
         if (!hasLost) own.onStart("emptied");
-        const life = random
+        return random
           .below(2 ** 32)
           .toString(16)
           .padStart(16, "0") as Life;
-        const value = encodeNewcomer({ sinceMs: clock.nowMs(), life });
-        await engine.apply([{ kind: "put", key: NEWCOMER_KEY, value, body: { kind: "none" } }]);
-      }
-      const votes = Votes.recorded(engine, clock, FORGOTTEN_PROMISE_MS);
+      };
+      const isFounding = !own.isFounded;
+      const votes = await Votes.opened(engine, clock, isFounding, newLife);
+      own.isFounded = true;
       if (votes.isNewcomer) await recountRows(engine, SET_HASH_SEEDS);
       return votes;
     };

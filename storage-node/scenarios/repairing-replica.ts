@@ -4,7 +4,8 @@ import { TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { Log } from "../../common/log.ts";
 import type { RingDevice } from "../../ring/device.ts";
 import { Reclaimer } from "../daemons/reclaimer.ts";
-import { Replicator, type SpaceRings } from "../daemons/replicator.ts";
+import type { SpaceRings } from "../daemons/own-partitions.ts";
+import { Replicator } from "../daemons/replicator.ts";
 import type { DeviceReplica } from "../device-replica.ts";
 import type { DeviceEngine } from "../engine/device-engine.ts";
 import { epochsPage } from "../move-operations.ts";
@@ -14,7 +15,7 @@ import { unpackStamps } from "../repair/entry-list.ts";
 import { UNPACED } from "../repair/partition-repair.ts";
 import { digestsOf } from "../repair/repair-operations.ts";
 import type { RepairSource } from "../repair/repair-peer.ts";
-import { bucketSums, fetchEntries, listEntries, pullEntries } from "../repair/repair-source.ts";
+import { bucketSums, carriedEntries, listEntries, pullEntries } from "../repair/repair-source.ts";
 import { entryDigests } from "../store/entry-digest.ts";
 import { ReclaimMarks } from "../reclaim-marks.ts";
 import { epochKey, markKey } from "../store/keys.ts";
@@ -138,12 +139,13 @@ const answerOf = async (replica: DeviceReplica, [kind, ...rest]: readonly unknow
     }
     case "pull": {
       const [space, range, limit] = rest as unknown as Asked<"pull">;
-      const { entries, next } = await pullEntries(replica, space, range, limit);
-      return { entries: unpackCarried(packCarried(entries)), next };
+      const page = await pullEntries(replica, space, range, limit);
+      return { ...page, entries: unpackCarried(packCarried(page.entries)) };
     }
     case "fetch": {
       const [keys, isBare] = rest as unknown as Asked<"fetch">;
-      return unpackCarried(await fetchEntries(replica, keys, isBare));
+      const { entries, isOfVoter } = await carriedEntries(replica, keys, isBare);
+      return { entries: unpackCarried(packCarried(entries)), isOfVoter };
     }
     default:
       throw new Error(`no body here is large: ${String(kind)}`);
@@ -166,7 +168,7 @@ const mistaken = (source: RepairSource, { epochs }: DeviceReplica, mutation: Mut
   if (mutation === "first members that were emptied ask nobody but each other [M4]")
     return { ...source, epochs: async () => NOTHING_MOVED };
   if (mutation !== undefined && UNASKED.has(mutation))
-    return { ...source, confirmReclaims: async (_place, _epoch, doomed) => doomed.map(() => true) };
+    return { ...source, confirmReclaims: async (_place, _epoch, doomed) => doomed.map(() => "held" as const) };
   if (!ownEpoch && !isForgotten) return source;
   return {
     ...source,

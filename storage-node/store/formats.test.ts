@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Ballot } from "../../common/ballot.ts";
+import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { decodeCounters, encodeCounters } from "./counters-format.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import { decodeEpochState, encodeEpochState } from "./epoch-format.ts";
 import { epochKey, placeOfPartitionKey, registerKey, rowKey } from "./keys.ts";
+import { decodeContainerRecord, encodeContainerRecord } from "../wire.ts";
 import { decodeRegister, encodeRegister } from "./register-format.ts";
 
 const version = "0123456789abcdef0123456789abcdef0123456789abcdef" as Ballot;
@@ -32,6 +33,26 @@ test("a register, a row key and counters have the bytes of FORMAT.md", () => {
     ...counters,
     deletedRows: Number.POSITIVE_INFINITY,
   });
+});
+
+test("a container's record has the bytes of FORMAT.md, with shards and without", () => {
+  const incarnation = "018bcfe5680500000000abcd" as Incarnation;
+  const life = Buffer.from(incarnation).toString("hex");
+  const plain = { status: "closing", incarnation, headers: {} } as const;
+  expect(Buffer.from(encodeContainerRecord(plain)).toString("hex")).toBe(`9301b8${life}de0000`);
+  const shards = {
+    rows: "gone",
+    index: [
+      { upTo: "m", id: "x0" },
+      { upTo: "", id: "x1" },
+    ],
+    change: { from: ["x1"], to: [{ upTo: "", id: "y0" }] },
+  } as const;
+  const hex = `9602b8${life}de0000039292a16da2783092a0a278319291a278319192a0a27930`;
+  expect(Buffer.from(encodeContainerRecord({ ...plain, status: "open", shards })).toString("hex")).toBe(hex);
+  expect(decodeContainerRecord(Buffer.from(hex, "hex"))).toMatchObject({ status: "open", incarnation, shards });
+  const leaf = { rows: "here", index: undefined, change: undefined } as const;
+  expect(decodeContainerRecord(encodeContainerRecord({ ...plain, shards: leaf })).shards).toEqual(leaf);
 });
 
 test("a device's state in a partition that was moved has the bytes of FORMAT.md", () => {

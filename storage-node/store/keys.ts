@@ -104,6 +104,13 @@ export const rowPlaceOf = (key: Uint8Array, space: Space): RowPlace | undefined 
   return { owner, name: bytes.toString("utf8", end + 1), isDeleted: kind === KIND_DELETED_ROW };
 };
 
+/** The same text for the live and the deleted row of a name. Requires: the key of one of them. */
+export const nameOfRow = (key: Uint8Array): string => {
+  const name = Buffer.from(key);
+  name[4] = KIND_LIVE_ROW;
+  return name.toString("latin1");
+};
+
 export const countersKey = (owner: Name): Buffer => keyOf(owner.hash32, KIND_COUNTERS, owner.path);
 
 export const rowKey = (owner: Name, rowName: string, isDeleted: boolean): Buffer =>

@@ -1,12 +1,18 @@
 import { seededRandom } from "../../../common/random.ts";
 import { EventQueue, settlePromises } from "../../../common/simulation/event-queue.ts";
+import type { Incarnation } from "../../../common/ballot.ts";
+import { decodeContainerRecord, type Name } from "../../../storage-node/wire.ts";
+import { readContainer, setOf } from "../container-script.ts";
+import type { Script } from "../script.ts";
+import { runChange } from "../shard-change.ts";
 import { type Operation, problemOf } from "./history.ts";
+import { COPY_SETTINGS } from "./operations.ts";
 import { ContainersLife, RECLAIM_AGE_MS } from "./life.ts";
 import type { MoveOutcome } from "../partition-move.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import { moveOnce } from "./simulated-mover.ts";
 import { FEW_NAMES, type MakeReplica, type Message, noMoves, SimulatedReplica, type World } from "./world.ts";
-import { BlindBallots, type Mutation } from "./planted-mistakes.ts";
+import { BlindBallots, changeCarelessly, isCarelessChange, type Mutation } from "./planted-mistakes.ts";
 
 const START_MS = 1_700_000_000_000;
 const LATENCY_MS = 0.5;
@@ -30,6 +36,7 @@ export class ContainersDirector {
     makeReplica: MakeReplica,
     mutation?: Mutation,
     moving?: { readonly replicas: number; readonly members: readonly string[] },
+    isSharded = false,
   ) {
     const queue = new EventQueue(START_MS);
     const moves =
@@ -41,6 +48,7 @@ export class ContainersDirector {
           };
     const world: World = {
       ...moves,
+      ...(isSharded ? { shards: { ids: new Map() } } : {}),
       queue,
       names: FEW_NAMES,
       random: seededRandom(1n),
@@ -121,6 +129,47 @@ export class ContainersDirector {
   async pass(ms: number): Promise<void> {
     const { queue } = this.#life.world;
     await this.#ended(new Promise<void>((resolve) => queue.after(ms, resolve)));
+  }
+
+  /** Runs something about the container's shards. */
+  async run<T>(
+    proxy: SimulatedProxy,
+    script: (place: SimulatedProxy["place"], incarnation: Incarnation) => Script<Name, T>,
+  ) {
+    const found = await this.#end(proxy.run(readContainer(proxy.place)));
+    if (typeof found === "string") throw new Error(`the container is ${found}`);
+    return this.#end(proxy.run(script(proxy.place, found.record.incarnation)));
+  }
+
+  /** Begins to do what is planned for the container's shards; with the planted mistake, unless `isCareful`. */
+  beginChange(proxy: SimulatedProxy, incarnation: Incarnation, isCareful = false): Promise<unknown> {
+    const { mutation } = this.#life.world;
+    return isCarelessChange(mutation) && !isCareful
+      ? proxy.run(changeCarelessly(proxy.place, incarnation, COPY_SETTINGS, mutation))
+      : proxy.run(runChange(proxy.place, incarnation, COPY_SETTINGS));
+  }
+
+  async endChange(change: Promise<unknown>): Promise<void> {
+    await this.#end(change);
+  }
+
+  /** Lets time pass until a replica has it that the rows of a shard of the container are elsewhere. */
+  async goneSomewhere(proxy: SimulatedProxy, incarnation: Incarnation, id: string): Promise<void> {
+    const shard = setOf(proxy.place, incarnation, id);
+    await this.#until(() =>
+      this.#life.world.replicas.some((replica) => {
+        const register = replica.held(shard)?.register;
+        return register !== undefined && decodeContainerRecord(register.metadata).shards?.rows === "gone";
+      }),
+    );
+  }
+
+  async #end<T>(work: Promise<T>): Promise<T> {
+    let done: { readonly value: T } | undefined;
+    void work.then((value) => (done = { value }));
+    await this.#until(() => done !== undefined);
+    if (done === undefined) throw new Error("what was waited for did not come");
+    return done.value;
   }
 
   /** Begins to bring the objects to other members. */

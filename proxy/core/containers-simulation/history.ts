@@ -1,7 +1,8 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import { hasSequentialOrder } from "../../../common/simulation/linearizability.ts";
-import type { Row } from "../../../storage-node/wire.ts";
-import { CONTAINER, membersIn, objectName, type World } from "./world.ts";
+import { decodeContainerRecord, type Name, type Row } from "../../../storage-node/wire.ts";
+import { setOf } from "../container-script.ts";
+import { CONTAINER, membersIn, objectName, PLACE, type World } from "./world.ts";
 
 /** What happened, with its answer; undefined is an unknown outcome. */
 export type Operation = {
@@ -12,7 +13,12 @@ export type Operation = {
   readonly value: string;
   readonly status: 200 | 404 | 409 | 412 | undefined;
   readonly version?: Ballot | undefined;
-  readonly listed?: { readonly incarnation: Incarnation; readonly rows: readonly Row[] };
+  /** `count`: what the figures say, where they were asked for. */
+  readonly listed?: {
+    readonly incarnation: Incarnation;
+    readonly rows: readonly Row[];
+    readonly count?: number | undefined;
+  };
 };
 
 type Store = { readonly isOpen: boolean; readonly objects: Readonly<Record<string, string>> };
@@ -103,7 +109,9 @@ export const finalProblem = (world: World, history: readonly Operation[]): strin
     const row = listed?.rows.find((item) => item.name === name);
     if (row?.version !== read?.version) return `${name} is listed as ${row?.version} and read as ${read?.version}`;
   }
-  for (const name of [CONTAINER, ...world.names.map(objectName)]) {
+  const { problem, shards } = shardsLeft(world);
+  if (problem !== undefined) return problem;
+  for (const name of [CONTAINER, ...shards, ...world.names.map(objectName)]) {
     const held = membersIn(world, name).map((replica) => replica.held(name));
     if (new Set(held.map((it) => it?.register.version)).size > 1) {
       const states = held.map((it) => `${it?.register.version} ${it?.register.ballot} ${it?.register.state}`);
@@ -116,15 +124,63 @@ export const finalProblem = (world: World, history: readonly Operation[]): strin
   }
   // A replica that takes rows without asking keeps their figures elsewhere.
   if (listed === undefined || world.mutation === "rows are taken in any state of the container [B1]") return undefined;
-  const spaces = membersIn(world, CONTAINER).map(
-    ({ replica }) => replica.summary(CONTAINER, listed.incarnation).setHash,
-  );
-  return new Set(spaces).size > 1 ? "replicas of the listing differ" : undefined;
+  for (const listing of shards.length > 0 ? shards : [CONTAINER]) {
+    const spaces = membersIn(world, listing).map(({ replica }) => replica.summary(listing, listed.incarnation).setHash);
+    if (new Set(spaces).size > 1) return "replicas of the listing differ";
+  }
+  return undefined;
+};
+
+/** Where the container's rows are in the end: no change is under way, and every shard is as it should be. */
+const shardsLeft = (world: World): { readonly problem: string | undefined; readonly shards: readonly Name[] } => {
+  const register = membersIn(world, CONTAINER)[0]?.held(CONTAINER)?.register;
+  const record = register === undefined || register.isTombstone ? undefined : decodeContainerRecord(register.metadata);
+  if (world.shards === undefined || record?.shards === undefined) return { problem: undefined, shards: [] };
+  const { change, index, rows } = record.shards;
+  if (change !== undefined) return { problem: "a change of shards never ends", shards: [] };
+  if (index !== undefined && rows !== "dropped") return { problem: `the container's own rows are ${rows}`, shards: [] };
+  const shards = (index ?? []).map(({ id }) => setOf(PLACE, record.incarnation, id));
+  for (const shard of shards) {
+    const held = membersIn(world, shard)[0]?.held(shard)?.register;
+    const state = held === undefined ? "absent" : decodeContainerRecord(held.metadata);
+    if (state === "absent" || state.status !== "open" || state.shards?.rows !== "here" || held?.isTombstone === true)
+      return { problem: `shard ${shard.path} is ${JSON.stringify(state)}`, shards };
+  }
+  return { problem: undefined, shards };
+};
+
+/** Figures: every name that certainly is there is counted, and none that certainly is not, or twice. */
+const figuresProblem = (history: readonly Operation[], names: readonly string[]): string | undefined => {
+  for (const list of history) {
+    const { count, incarnation } = list.listed ?? {};
+    if (count === undefined || incarnation === undefined) continue;
+    const isOf = (operation: Operation): boolean => operation.version?.startsWith(incarnation) === true;
+    let certain = 0;
+    let possible = 0;
+    for (const name of names) {
+      const writes = history.filter((one) => one.name === name && one.kind !== "get" && one.start < list.end);
+      const deletions = writes.filter(({ kind }) => kind === "delete");
+      const puts = writes.filter(({ kind }) => kind !== "delete");
+      const isCovered = (put: Operation): boolean =>
+        put.version !== undefined &&
+        deletions.some((one) => one.end < list.start && isOf(one) && (one.version ?? "") > (put.version ?? ""));
+      const isUncertain = deletions.some((one) => one.status === undefined || one.end > list.start);
+      if (puts.some((put) => !isCovered(put) && (put.status === undefined || put.status === 200))) possible += 1;
+      const isThere = puts.some((put) => put.status === 200 && put.end < list.start && isOf(put) && !isCovered(put));
+      if (isThere && !isUncertain) certain += 1;
+    }
+    if (count < certain || count > possible) return `${count} names are counted of ${certain} to ${possible}`;
+  }
+  const last = history.findLast(({ kind }) => kind === "list")?.listed;
+  if (last?.count !== undefined && last.count !== last.rows.length)
+    return `${last.count} names are counted and ${last.rows.length} listed`;
+  return undefined;
 };
 
 /** What is wrong with a history and what it left behind, if anything. Requires: its faults are over, and its last operations read everything. */
 export const problemOf = (world: World, history: readonly Operation[]): string | undefined => {
-  const problem = finalProblem(world, history) ?? listingProblem(history, world.names);
+  const problem =
+    finalProblem(world, history) ?? listingProblem(history, world.names) ?? figuresProblem(history, world.names);
   if (problem !== undefined) return problem;
   const isPossible = hasSequentialOrder(history, { isOpen: false, objects: {} }, applyToStore, keyOfStore);
   return isPossible ? undefined : "the history has no sequential order";

@@ -6,9 +6,11 @@ import type { Operation } from "./history.ts";
 import { ALL_ROWS, perform } from "./operations.ts";
 import { moveOnce, settleConfigurations } from "./simulated-mover.ts";
 import { SimulatedProxy } from "./simulated-proxy.ts";
-import { ACCOUNT, CONTAINER, membersIn, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
+import { settleShards } from "./shard-life.ts";
+import { ACCOUNT, CONTAINER, membersIn, objectName, placeOf, textOf, type World } from "./world.ts";
 import { listRows } from "../list-rows.ts";
 import { finishObject, settleObject } from "../object-script.ts";
+import { listContainer } from "../shard-list.ts";
 
 /** How old a deletion is that replicas may forget, in a life of a second and in one of a minute. */
 export const RECLAIM_AGE_MS = 150;
@@ -31,14 +33,11 @@ export class ContainersLife {
   #steps = 0;
 
   readonly #problemOf: ProblemOf;
-  readonly #forgets: boolean;
   readonly #stepLimit: number;
 
   /** @param problemOf what is wrong with a history and what it left behind, if anything */
-  /** @param forgets whether replicas remove old deletions, which is not safe where a disk may lose some of what it has */
-  constructor(world: World, problemOf: ProblemOf, stepLimit = STEP_LIMIT, forgets = true) {
+  constructor(world: World, problemOf: ProblemOf, stepLimit = STEP_LIMIT) {
     this.world = world;
-    this.#forgets = forgets;
     this.#problemOf = problemOf;
     this.#stepLimit = stepLimit;
   }
@@ -94,7 +93,7 @@ export class ContainersLife {
     void this.#readEverything(last).then((found) => (problem = found));
     await this.drain();
     await this.#repairAll();
-    if (this.#forgets) await this.#reclaimAll(reclaimBeforeMs);
+    await this.#reclaimAll(reclaimBeforeMs);
     return problem ?? this.world.moves?.problem ?? this.#problemOf(this.world, this.#history);
   }
 
@@ -141,25 +140,27 @@ export class ContainersLife {
     for (let attempt = 0; attempt < 3; attempt++) {
       for (const { replica } of membersIn(this.world, CONTAINER)) {
         const found = (await replica.held(CONTAINER))?.register;
-        if (found?.state === "accepted") await last.run(finishContainer(PLACE, found));
+        if (found?.state === "accepted") await last.run(finishContainer(last.place, found));
       }
       for (const name of this.world.names) {
         for (const { replica } of membersIn(this.world, objectName(name))) {
           const stored: Register | undefined = (await replica.held(objectName(name)))?.register;
           const left = blind === undefined ? stored : blind.wholeRegister(stored);
-          if (left?.state === "accepted") await last.run(finishObject(placeOf(name), left, false));
+          if (left?.state === "accepted") await last.run(finishObject(placeOf(name, last.place), left, false));
         }
       }
-      await last.run(settleContainer(PLACE));
+      await last.run(settleContainer(last.place));
+      if (this.world.shards !== undefined) await settleShards(this.world, last);
       if (this.world.moves !== undefined)
         for (const space of SPACES) await settleConfigurations(this.world, last, space);
     }
     for (const name of this.world.names) {
-      for (let attempt = 0; attempt < 3; attempt++) await last.run(settleObject(placeOf(name), NO_INCARNATION));
+      for (let attempt = 0; attempt < 3; attempt++)
+        await last.run(settleObject(placeOf(name, last.place), NO_INCARNATION));
     }
     for (let attempt = 0; attempt < 3; attempt++) {
-      const found = await last.run(readContainer(PLACE));
-      if (typeof found !== "string") await last.run(listRows(CONTAINER, found.record.incarnation, ALL_ROWS));
+      const found = await last.run(readContainer(last.place));
+      if (typeof found !== "string") await last.run(listContainer(last.place, found.record, ALL_ROWS));
       await last.run(listRows(ACCOUNT, NO_INCARNATION, ALL_ROWS));
     }
   }

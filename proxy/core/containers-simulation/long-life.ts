@@ -1,7 +1,7 @@
 import { type Random, seededRandom } from "../../../common/random.ts";
 import { EventQueue } from "../../../common/simulation/event-queue.ts";
 import type { Operation } from "./history.ts";
-import { ContainersLife } from "./life.ts";
+import { ContainersLife, RECLAIM_AGE_MS } from "./life.ts";
 import { longProblemOf } from "./long-history.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import {
@@ -145,7 +145,7 @@ class LongLife {
       const hardware = this.#hardwareOf(index);
       hardware.onStart = (event) => this.#note(`a node starts: ${event}`);
     }
-    this.#life = new ContainersLife(this.#world, longProblemOf, STEP_LIMIT, false);
+    this.#life = new ContainersLife(this.#world, longProblemOf, STEP_LIMIT);
     this.#begin(isMoving ? someMembers : undefined);
   }
 
@@ -217,8 +217,9 @@ class LongLife {
     for (const [index, replica] of this.#world.replicas.entries())
       for (let atMs = random.unit() * REPAIR_EVERY_MS; atMs < spreadMs; atMs += random.unit() * 2 * REPAIR_EVERY_MS)
         this.#queue.after(atMs, () => {
-          this.#tell(() => `node ${index} repairs itself`);
+          this.#tell(() => `node ${index} repairs itself, and forgets old deletions`);
           void replica.repair();
+          void replica.reclaim(this.#queue.nowMs() - RECLAIM_AGE_MS);
         });
     if (someMembers !== undefined) movePartitions(this.#life, spreadMs, someMembers, MOVES);
   }

@@ -90,6 +90,8 @@ export const OCCURRENCES: readonly string[] = [
   "row: moved",
   "row: stored",
   "row: unavailable",
+  "a deletion is reclaimed",
+  "what a former member holds is released",
   "move: completed",
   "move: given up",
 ];

@@ -1,14 +1,18 @@
 import type { Incarnation } from "../../../common/ballot.ts";
-import type { Register } from "../../../storage-node/wire.ts";
-import { deleteContainer, presentContainer, putContainer, readContainer } from "../container-script.ts";
+import type { Name, Register } from "../../../storage-node/wire.ts";
+import { presentContainer, putContainer, readContainer } from "../container-script.ts";
 import type { Operation } from "./history.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
-import { CONTAINER, objectName, PLACE, placeOf, textOf, type World } from "./world.ts";
-import { listRows } from "../list-rows.ts";
+import { objectName, placeOf, textOf, type World } from "./world.ts";
 import { finishObject, type ObjectWrite, writeObject } from "../object-script.ts";
-import { deleteLookingAgain, readingContainer } from "./planted-mistakes.ts";
+import { countTwice, deleteLookingAgain, readingContainer } from "./planted-mistakes.ts";
 import type { WriteRecord } from "../register-write.ts";
 import { isFinal } from "../script.ts";
+import { deleteWhole } from "../shard-change.ts";
+import { countContainer, listContainer } from "../shard-list.ts";
+
+/** One row in each message, so that a copy of two names takes two. */
+export const COPY_SETTINGS = { pageRows: 1 };
 
 export const ALL_ROWS = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 100 };
 
@@ -18,8 +22,9 @@ const known = async (
   proxy: SimulatedProxy,
 ): Promise<Incarnation | "absent" | "unavailable"> => {
   if (proxy.cached !== undefined && random.unit() < memoryChance) return proxy.cached;
-  const found = await proxy.run(readContainer(PLACE));
+  const found = await proxy.run(readContainer(proxy.place));
   proxy.cached = typeof found === "string" ? undefined : found.record.incarnation;
+  if (typeof found !== "string") proxy.memory.learn(found);
   return typeof found === "string" ? found : found.record.incarnation;
 };
 
@@ -34,9 +39,9 @@ const writeIt = async (
   if (incarnation === "unavailable") return { status: undefined };
   if (incarnation === "absent") return { status: 404 };
   const sent = { staged: isStaged, used: new Set<number>() };
-  const script = writeObject(placeOf(name), incarnation, given, isStaged);
+  const script = writeObject(placeOf(name, proxy.place), incarnation, given, isStaged);
   const isReading = world.mutation === "the container of a refused row is read without a PREPARE [B5]";
-  const result = await proxy.run(isReading ? readingContainer(script, PLACE) : script, sent);
+  const result = await proxy.run(isReading ? readingContainer(script, proxy.place) : script, sent);
   switch (result.kind) {
     case "done":
       return { status: 200, version: result.version };
@@ -60,7 +65,7 @@ const getIt = async (proxy: SimulatedProxy, name: string): Promise<Register | "a
     if (proxy.isDead) await new Promise(() => {});
     if (found === undefined) return "unknown";
     if (found.register !== undefined && !isFinal(found)) {
-      const end = await proxy.run(finishObject(placeOf(name), found.register, found.isSettled));
+      const end = await proxy.run(finishObject(placeOf(name, proxy.place), found.register, found.isSettled));
       if (end === "unavailable") return "unknown";
       if (end === "again") continue;
     }
@@ -70,6 +75,11 @@ const getIt = async (proxy: SimulatedProxy, name: string): Promise<Register | "a
 };
 
 type Outcome = Partial<Pick<Operation, "value" | "version" | "listed">> & { readonly status: Operation["status"] };
+
+const figuresOf = ({ mutation }: World, ...[place, record]: Parameters<typeof countContainer<Name>>) =>
+  mutation === "figures count a name where it is and where it goes [S4]"
+    ? countTwice(place, record)
+    : countContainer(place, record);
 
 /** Does it as a client's request would be done; a proxy that dies meanwhile never ends it. `bodyLength`: an even one is staged beforehand. */
 export const perform = async (
@@ -90,33 +100,38 @@ export const perform = async (
   const isStaged = bodyLength % 2 === 0;
   switch (kind) {
     case "create": {
-      const result = await proxy.run(putContainer(PLACE, (headers) => ({ ...headers, by: value }), false));
+      const result = await proxy.run(putContainer(proxy.place, (headers) => ({ ...headers, by: value }), false));
       if (typeof result === "string") return { status: undefined };
       proxy.cached = result.record.incarnation;
+      proxy.memory.learn(result);
       return { status: 200 };
     }
     case "drop": {
       const forgets = world.mutation === "a retry of closing looks at rows again [B4]";
-      const deletion = forgets ? deleteLookingAgain(PLACE) : deleteContainer(PLACE);
+      const deletion = forgets ? deleteLookingAgain(proxy.place) : deleteWhole(proxy.place, COPY_SETTINGS);
       const result = await proxy.run(deletion);
       proxy.cached = undefined;
-      if (result === "unknown" || result === "no-space") return { status: undefined };
+      if (result === "unknown" || result === "no-space" || result === "changing") return { status: undefined };
       return { status: ({ deleted: 200, absent: 404, "not-empty": 409 } as const)[result] };
     }
     case "look":
     case "list": {
-      const found = await proxy.run(readContainer(PLACE));
+      let found = await proxy.run(readContainer(proxy.place));
       if (typeof found === "string") return { status: found === "absent" ? 404 : undefined };
       const { incarnation } = found.record;
       proxy.cached = incarnation;
       if (kind === "look") return { status: 200 };
-      for (let attempt = 0; attempt < 4; attempt++) {
-        const rows = await proxy.run(listRows(CONTAINER, incarnation, ALL_ROWS));
-        if (typeof rows !== "string") return { status: 200, listed: { incarnation, rows } };
-        if (rows === "unavailable") return { status: undefined };
-        const present = await proxy.run(presentContainer(PLACE));
-        if (present === "unavailable") return { status: undefined };
-        if (present === "absent" || present.record.incarnation !== incarnation) return { status: 404 };
+      for (let attempt = 0; attempt < 8; attempt++) {
+        proxy.memory.learn(found);
+        const { record } = found;
+        const rows = await proxy.run(listContainer(proxy.place, record, ALL_ROWS));
+        const count = world.shards !== undefined ? await proxy.run(figuresOf(world, proxy.place, record)) : undefined;
+        if (typeof rows !== "string" && typeof count !== "string")
+          return { status: 200, listed: { incarnation, rows, count: count?.rows } };
+        if (rows === "unavailable" || count === "unavailable") return { status: undefined };
+        found = await proxy.run(presentContainer(proxy.place));
+        if (found === "unavailable") return { status: undefined };
+        if (found === "absent" || found.record.incarnation !== incarnation) return { status: 404 };
       }
       return { status: undefined };
     }

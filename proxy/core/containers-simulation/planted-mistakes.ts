@@ -1,9 +1,25 @@
-import { type Ballot, NO_INCARNATION } from "../../../common/ballot.ts";
-import { decodeContainerRecord, encodeContainerRecord, type Register } from "../../../storage-node/wire.ts";
+import { type Ballot, type Incarnation, NO_INCARNATION } from "../../../common/ballot.ts";
+import {
+  type ContainerRecord,
+  decodeContainerRecord,
+  encodeContainerRecord,
+  type Register,
+} from "../../../storage-node/wire.ts";
 import { type ContainerPlace, deleteContainer, type OpenContainer, readContainer } from "../container-script.ts";
 import type { writeObject } from "../object-script.ts";
 import type { WriteMode, WriteOutcome, WriteRecord } from "../register-write.ts";
-import type { Effect } from "../script.ts";
+import type { Effect, Script } from "../script.ts";
+import {
+  type ChangeSettings,
+  copyShards,
+  endShards,
+  indexShards,
+  leaveShards,
+  makeShards,
+  openShards,
+} from "../shard-change.ts";
+import { countRows } from "../list-rows.ts";
+import { countContainer } from "../shard-list.ts";
 
 /** A planted mistake: what a rule forbids, done. */
 export type Mutation =
@@ -37,11 +53,34 @@ export type Mutation =
   | "a tombstone is removed before all members have it [E2]"
   | "the mark of registers is not raised [E2]"
   | "the mark of rows is not raised [E5]"
-  | "what was asked for before a removal is installed after it [E3]";
+  | "what was asked for before a removal is installed after it [E3]"
+  | ShardMutation;
+
+/** What is done to the shards of a container, against the order of `shard-change.ts`. */
+const CARELESS_CHANGES = [
+  "a shard is gone before it was copied [S4]",
+  "one of two shards is gone before the other was copied [S4]",
+  "the index names what follows before the shards are gone [S6]",
+] as const;
+
+type CarelessChange = (typeof CARELESS_CHANGES)[number];
+
+type ShardMutation =
+  | CarelessChange
+  | "a leaving shard takes rows that are nowhere else [S2]"
+  | "a row goes to what follows its shard alone [S2]"
+  | "a shard is copied where nobody has heard that it is leaving [S3]"
+  | "one replica of a shard is copied [S3]"
+  | "figures count a name where it is and where it goes [S4]"
+  | "a deletion passes over the last shard [B3]";
+
+export const isCarelessChange = (mutation: Mutation | undefined): mutation is CarelessChange =>
+  CARELESS_CHANGES.some((one) => one === mutation);
 
 /** Mistakes that are made by proposing something else. */
 export const mutated = (mutation: Mutation | undefined, mode: WriteMode): WriteMode => {
   if (mode.kind !== "conditional") return mode;
+  if (mutation === "a deletion passes over the last shard [B3]") return passingOver(mode);
   if (mutation !== "a container is deleted in one step [B3]") return mode;
   return {
     kind: "conditional",
@@ -51,6 +90,70 @@ export const mutated = (mutation: Mutation | undefined, mode: WriteMode): WriteM
     },
   };
 };
+
+/** *Closing* that does not name the last shard. */
+const passingOver = (mode: Extract<WriteMode, { kind: "conditional" }>): WriteMode => ({
+  ...mode,
+  decide: (base, ballot, promises) => {
+    const record = mode.decide(base, ballot, promises);
+    if (record === "stop" || !isClosing(record)) return record;
+    const closing = decodeContainerRecord(record.metadata);
+    const { shards } = closing;
+    if (shards?.index === undefined) return record;
+    const metadata = encodeContainerRecord({ ...closing, shards: { ...shards, index: shards.index.slice(0, -1) } });
+    return { ...record, metadata };
+  },
+});
+
+/** Figures that are summed over everything that a container's record names. */
+export function* countTwice<S>(
+  place: ContainerPlace<S>,
+  record: ContainerRecord,
+): ReturnType<typeof countContainer<S>> {
+  const summary = yield* countContainer(place, record);
+  const { change } = record.shards ?? {};
+  if (typeof summary === "string" || change === undefined) return summary;
+  let { rows } = summary;
+  for (const { id } of change.to) {
+    const more = yield* countRows(place.shardOf(record.incarnation, id), record.incarnation);
+    if (typeof more !== "string") rows += more.rows;
+  }
+  return { ...summary, rows };
+}
+
+/** A change of shards whose steps are done in another order, or for one shard after the other. */
+export function* changeCarelessly<S>(
+  place: ContainerPlace<S>,
+  incarnation: Incarnation,
+  settings: ChangeSettings,
+  mutation: CarelessChange,
+): Script<S, void> {
+  const found = yield* readContainer(place);
+  const change = typeof found === "string" ? undefined : found.record.shards?.change;
+  if (change === undefined) return;
+  yield* makeShards(place, incarnation, change);
+  yield* leaveShards(place, incarnation, change);
+  switch (mutation) {
+    case "a shard is gone before it was copied [S4]":
+      yield* endShards(place, incarnation, change);
+      yield* copyShards(place, incarnation, change, settings);
+      break;
+    case "one of two shards is gone before the other was copied [S4]":
+      for (const id of change.from) {
+        yield* copyShards(place, incarnation, { ...change, from: [id] }, settings);
+        yield* endShards(place, incarnation, { ...change, from: [id] });
+      }
+      break;
+    case "the index names what follows before the shards are gone [S6]":
+      yield* copyShards(place, incarnation, change, settings);
+      yield* openShards(place, incarnation, change);
+      yield* indexShards(place, incarnation, change);
+      yield* endShards(place, incarnation, change);
+      return;
+  }
+  yield* openShards(place, incarnation, change);
+  yield* indexShards(place, incarnation, change);
+}
 
 const isClosing = (record: WriteRecord): boolean => {
   if (record.bodyLength > 0 || record.isTombstone || record.metadata.length < 8) return false;

@@ -10,7 +10,7 @@ import {
   nextJoint,
 } from "../partition-move.ts";
 import { noteDecided, type SimulatedProxy } from "./simulated-proxy.ts";
-import { indexOf, membersIn, type World } from "./world.ts";
+import { idOf, indexOf, membersIn, type World } from "./world.ts";
 
 type Space = Name["space"];
 
@@ -100,7 +100,23 @@ export const moveOnce = async (
 ): Promise<MoveOutcome> => {
   const isAtOnce = world.mutation === "all members change at once [M6]";
   const script = movePartition(configurationName(space, 0), target, isAtOnce ? allAtOnce : nextJoint);
-  return performAll(world, proxy, space, script);
+  const outcome = await performAll(world, proxy, space, script);
+  if (outcome === "done") await releaseLeft(world, proxy, space);
+  return outcome;
+};
+
+/** Who is no member gives back what it holds, as `proxy/object-service/move-io.ts` asks for it. Those that do not answer keep it until they come again, or for ever. */
+const releaseLeft = async (world: World, proxy: SimulatedProxy, space: Space): Promise<void> => {
+  const configuration = proxy.known(space);
+  for (const replica of world.replicas) {
+    if (configuration.old.some(({ id }) => id === idOf(replica.index))) continue;
+    const known = await proxy.askOfMove(replica, "configure", space, (it, place) => it.configure(place, configuration));
+    if (proxy.isDead) await new Promise(() => {});
+    if (known?.epoch !== configuration.epoch) continue;
+    const count = await proxy.askOfMove(replica, "release", space, (it, place) => it.release(place, known.epoch));
+    if (count !== undefined && count > 0) world.note?.("what a former member holds is released");
+    if (proxy.isDead) await new Promise(() => {});
+  }
 };
 
 /** [B7]: finishes the configurations that are left at the members of a ring. */

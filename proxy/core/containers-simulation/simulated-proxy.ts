@@ -9,11 +9,13 @@ import {
   packConfiguration,
   type Proposal,
   type Row,
+  type RowReply,
   unpackConfiguration,
   unpackRows,
 } from "../../../storage-node/wire.ts";
 import {
   CONTAINER,
+  containerPlace,
   firstConfigurationIn,
   indexOf,
   type Message,
@@ -26,6 +28,7 @@ import {
   type World,
 } from "./world.ts";
 import { type BlindBallots, mutated } from "./planted-mistakes.ts";
+import type { ContainerPlace, RouteMemory } from "../container-script.ts";
 import { Quorum } from "../quorum.ts";
 import { judgeRead, type ReplicaRead } from "../register-read.ts";
 import {
@@ -36,7 +39,8 @@ import {
   type WriteRecord,
 } from "../register-write.ts";
 import { type RowEffect, type RowOutcome, RowWrite } from "../row-write.ts";
-import type { Answer, Effect, ListAnswer, ReadAnswer, Script } from "../script.ts";
+import { type Answer, type Effect, type ListAnswer, obstacleWith, type ReadAnswer, type Script } from "../script.ts";
+import { ShardMemory } from "../shard-memory.ts";
 
 /** How the body of an object goes: staged once at each replica, or with each ACCEPT. */
 export type Sent = { readonly staged: boolean; readonly used: Set<number> };
@@ -104,10 +108,24 @@ export class SimulatedProxy {
   isDead = false;
   /** How far its clock is ahead. */
   skewMs: number;
+  /** What it remembers of the container's shards. */
+  readonly memory: RouteMemory;
+  readonly place: ContainerPlace<Name>;
   readonly #places = new Map<Name["space"], Place>();
 
   constructor(world: World, process: number) {
     this.#world = world;
+    const memory = new ShardMemory();
+    const isRash = world.mutation === "a row goes to what follows its shard alone [S2]";
+    this.memory = isRash
+      ? {
+          route: () => memory.route(),
+          learn: (found) => memory.learn(found),
+          isGone: () => true,
+          noteGone: () => {},
+        }
+      : memory;
+    this.place = containerPlace(this.memory);
     this.skewMs = Math.floor(world.random.unit() * 40) - 20;
     this.#clock = hybridClock({ nowMs: () => Math.floor(world.queue.nowMs()) + this.skewMs });
     this.process = process.toString(16).padStart(8, "0");
@@ -147,13 +165,26 @@ export class SimulatedProxy {
         return this.read(effect.set);
       case "row":
         if (mutation === "the answer does not wait for the row" && effect.set.space === "container") {
-          void this.#row(effect.set, effect.incarnation, effect.row);
+          void this.#row(effect.set, effect.incarnation, effect.row, effect.isPlaced === true);
           return Promise.resolve("stored");
         }
-        return this.#row(effect.set, effect.incarnation, effect.row).then((outcome) =>
+        return this.#row(effect.set, effect.incarnation, effect.row, effect.isPlaced === true).then((outcome) =>
           mutation === "a row of a dead incarnation is answered as stored [B5]" && outcome === "moved"
             ? "stored"
             : outcome,
+        );
+      case "rows":
+        return this.#rowAsked(effect.set, (it, epoch) =>
+          it.shards.take(
+            effect.set,
+            effect.incarnation,
+            { rows: effect.rows, mark: effect.mark, place: partitionOf(effect.set.space) },
+            epoch,
+          ),
+        );
+      case "pause":
+        return new Promise((resolve) =>
+          this.#world.queue.after(this.#world.random.unit() * 3, () => resolve(undefined)),
         );
       case "list":
         return this.#list(effect.set, effect.incarnation, effect.query, effect.fromAll);
@@ -163,7 +194,7 @@ export class SimulatedProxy {
           this.process,
           "row",
           effect.set,
-          (it) => it.row(effect.set, effect.incarnation, effect.row, configuration.epoch),
+          (it) => it.row(effect.set, effect.incarnation, effect.row, configuration.epoch, false),
           () => {},
         );
         return undefined;
@@ -393,8 +424,17 @@ export class SimulatedProxy {
     await this.#row(CONTAINER, incarnation, rowOf(name.path.slice("/a/c/".length), { version, ...record }));
   }
 
-  #row(set: Name, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const { mutation, queue, random } = this.#world;
+  #row(set: Name, incarnation: Incarnation, row: Row, isPlaced = false): Promise<RowOutcome> {
+    const { mutation } = this.#world;
+    // An account's rows are taken without asking: under a container's path and life that is a replica that forgot to.
+    const isBlind = mutation === "rows are taken in any state of the container [B1]" && set.space === "container";
+    const owner: Name = isBlind ? { ...set, space: "account", path: `${set.path}\0${incarnation}` } : set;
+    const isTaken = isPlaced || mutation === "a leaving shard takes rows that are nowhere else [S2]";
+    return this.#rowAsked(set, (it, epoch) => it.row(owner, incarnation, row, epoch, isTaken));
+  }
+
+  #rowAsked(set: Name, ask: (it: Replica, epoch: number) => Promise<RowReply>): Promise<RowOutcome> {
+    const { queue, random } = this.#world;
     let place = this.#placeOf(set.space);
     const machine = new RowWrite(place.quorum);
     return new Promise((resolve) => {
@@ -415,24 +455,16 @@ export class SimulatedProxy {
             queue.after(random.unit() * effect.atMostMs, () => perform(machine.onTimer(effect.round)));
             return;
           case "row":
-            for (const [index, replica] of place.replicas.entries()) {
+            for (const [index, replica] of place.replicas.entries())
               this.#ask(
                 place,
                 replica,
                 "row",
                 set,
-                (it, epoch) => {
-                  // An account's rows are taken without asking: under a container's path and life that is a replica that forgot to.
-                  const isBlind =
-                    mutation === "rows are taken in any state of the container [B1]" && set.space === "container";
-                  return isBlind
-                    ? it.row({ ...set, space: "account", path: `${set.path}\0${incarnation}` }, incarnation, row, epoch)
-                    : it.row(set, incarnation, row, epoch);
-                },
+                ask,
                 (reply) => perform(machine.onReply(effect.round, reply, index)),
                 moved,
               );
-            }
         }
       };
       perform(machine.start());
@@ -473,16 +505,19 @@ export class SimulatedProxy {
   ): Promise<ListAnswer | "again"> {
     const { random, mutation } = this.#world;
     const replicas = place.replicas.slice(0, place.quorum.voterCount);
-    const wanted = mutation === "a listing asks one replica [B2]" ? 1 : place.quorum.readCount;
+    const isCareless = mutation === "one replica of a shard is copied [S3]" && query.isCopy === true;
+    const wanted = mutation === "a listing asks one replica [B2]" || isCareless ? 1 : place.quorum.readCount;
     const first = random.below(replicas.length);
     return new Promise((resolve) => {
       const pages: Extract<ListAnswer, { kind: "rows" }>["pages"][number][] = [];
       let failed = 0;
       let isMoving = false;
-      let obstacle: "moved" | "behind" | "unavailable" = "unavailable";
+      let obstacle: Exclude<ListAnswer["kind"], "rows"> = "unavailable";
       for (const [index, replica] of replicas.entries()) {
         const wantsRows = fromAll || index === first;
-        const sent = wantsRows ? query : { ...query, limit: 0 };
+        const isDeaf = mutation === "a shard is copied where nobody has heard that it is leaving [S3]";
+        const asked = isDeaf ? { ...query, isCopy: false } : query;
+        const sent = wantsRows ? asked : { ...asked, limit: 0 };
         this.#ask(
           place,
           replica,
@@ -493,14 +528,16 @@ export class SimulatedProxy {
             const { reply, runs } = await it.list(set, incarnation, sent, epoch);
             const rows = reply === undefined ? unpackRows(Buffer.concat(runs)) : [];
             const isBlind = mutation === "a listing drops deleted rows before merging [B2]";
-            return reply ?? { kind: "rows", summary, rows: isBlind ? rows.filter((row) => !row.isDeleted) : rows };
+            const mark = it.shards.markOf(set);
+            return (
+              reply ?? { kind: "rows", summary, rows: isBlind ? rows.filter((row) => !row.isDeleted) : rows, mark }
+            );
           },
           (reply) => {
-            if (reply?.kind === "rows") pages.push({ replica: index, summary: reply.summary, rows: reply.rows });
+            if (reply?.kind === "rows") pages.push({ ...reply, replica: index });
             else {
               failed += 1;
-              if (reply?.kind === "moved") obstacle = "moved";
-              else if (reply?.kind === "behind" && obstacle !== "moved") obstacle = "behind";
+              obstacle = obstacleWith(obstacle, reply?.kind);
             }
             const chosen = fromAll ? pages : pages.filter((page) => page.replica === first);
             const others = pages.filter((page) => !chosen.includes(page));
@@ -642,6 +679,17 @@ export class SimulatedProxy {
   /** Of a register that is no client's. */
   writeAs(name: Name, mode: WriteMode, incarnation: Incarnation): Promise<WriteOutcome> {
     return this.#write(name, mode, incarnation, { staged: false, used: new Set() });
+  }
+
+  /** Asks one replica something about a name; undefined where it does not answer. */
+  askOne<T>(
+    replica: SimulatedReplica,
+    name: Name,
+    work: (it: Replica, epoch: number) => Promise<T> | T,
+  ): Promise<T | undefined> {
+    return new Promise((resolve) => {
+      this.#ask(this.#placeOf(name.space), replica, "row", name, work, resolve, () => resolve(undefined));
+    });
   }
 
   /** Asks one replica something about a partition's members; undefined where it does not answer. */

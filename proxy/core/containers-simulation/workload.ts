@@ -2,6 +2,7 @@ import { type Random, seededRandom } from "../../../common/random.ts";
 import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../../common/simulation/event-queue.ts";
 import { type Operation, problemOf } from "./history.ts";
 import { ContainersLife, RECLAIM_AGE_MS } from "./life.ts";
+import { shardContainers } from "./shard-life.ts";
 import { moveOnce } from "./simulated-mover.ts";
 import type { SimulatedProxy } from "./simulated-proxy.ts";
 import { idOf, type MakeReplica, FEW_NAMES, noMoves, SimulatedReplica, type World } from "./world.ts";
@@ -92,6 +93,7 @@ export const run = async (
   mutation?: Mutation,
   disks: "kept" | "lost" = "kept",
   partitions: "stay" | "move" = "stay",
+  listing: "whole" | "sharded" = "whole",
 ): Promise<Run> => {
   const random = seededRandom(seed);
   const queue = new EventQueue(START_MS);
@@ -109,6 +111,7 @@ export const run = async (
     : {};
   const world: World = {
     ...moving,
+    ...(listing === "sharded" ? { shards: { ids: new Map() } } : {}),
     queue,
     names: FEW_NAMES,
     random,
@@ -124,7 +127,7 @@ export const run = async (
   };
   for (let index = 0; index < replicaCount; index++)
     world.replicas.push(new SimulatedReplica(world, index, makeReplica));
-  const { operations, faults, spreadFactor } = disks === "lost" ? LONG : SHORT;
+  const { operations, faults, spreadFactor } = disks === "lost" || listing === "sharded" ? LONG : SHORT;
   const spreadMs = spreadFactor * oneOf(random, SPREADS_MS);
   const life = new ContainersLife(world, problemOf);
   const proxies = [life.newProxy(), life.newProxy(), life.newProxy()];
@@ -162,6 +165,7 @@ export const run = async (
   }
   if (disks === "lost") loseDisks(world, spreadMs, memberCount);
   if (isMoving) movePartitions(life, spreadMs, someMembers);
+  if (listing === "sharded") shardContainers(life, spreadMs);
   await life.drain();
   network.faults = NO_FAULTS;
   cuts.clear();

@@ -19,8 +19,9 @@ import type {
   RowReply,
   RowSummary,
 } from "../../../storage-node/wire.ts";
-import type { ContainerPlace } from "../container-script.ts";
+import type { ContainerPlace, RouteMemory } from "../container-script.ts";
 import type { ObjectPlace, Shown } from "../object-script.ts";
+import { shardName } from "../shard-ranges.ts";
 import type { BlindBallots, Mutation } from "./planted-mistakes.ts";
 
 /** The world of the containers' simulation: the names in it, its messages, and replicas that lose power and come back. */
@@ -28,7 +29,23 @@ export const CONTAINER: Name = { space: "container", hash32: 3, path: "/a/c" };
 export const ACCOUNT: Name = { space: "account", hash32: 5, path: "/a" };
 /** The objects of a short life. */
 export const FEW_NAMES: readonly string[] = ["o1", "o2"];
-export const PLACE: ContainerPlace<Name> = { container: CONTAINER, account: ACCOUNT, name: "c" };
+
+/** The container as somebody knows it who has that memory. */
+export const containerPlace = (memory: RouteMemory): ContainerPlace<Name> => ({
+  container: CONTAINER,
+  account: ACCOUNT,
+  name: "c",
+  shardOf: (incarnation, id) => ({ ...CONTAINER, path: `/.shards_a/${shardName("c", incarnation, id)}` }),
+  memory,
+});
+
+/** As somebody knows it who remembers nothing. */
+export const PLACE = containerPlace({
+  route: () => undefined,
+  learn: () => {},
+  isGone: () => false,
+  noteGone: () => {},
+});
 
 export const objectName = (name: string): Name => ({ space: "object", hash32: 7, path: `/a/c/${name}` });
 
@@ -43,9 +60,9 @@ export const rowOf = (name: string, shown: Shown): Row => ({
   payload: shown.isTombstone ? new Uint8Array() : shown.metadata,
 });
 
-export const placeOf = (name: string): ObjectPlace<Name> => ({
+export const placeOf = (name: string, container = PLACE): ObjectPlace<Name> => ({
   object: objectName(name),
-  container: PLACE,
+  container,
   rowOf: (shown) => rowOf(name, shown),
   dueRowOf: () => undefined,
 });
@@ -75,7 +92,17 @@ export type Replica = {
   /** Whatever it is worth. */
   held(name: Name): Promise<Held | undefined>;
   confirm(name: Name, version: Ballot, isVoid: boolean): void;
-  row(owner: Name, incarnation: Incarnation, row: Row, epoch: number): Promise<RowReply>;
+  row(owner: Name, incarnation: Incarnation, row: Row, epoch: number, isPlaced: boolean): Promise<RowReply>;
+  readonly shards: {
+    take(
+      owner: Name,
+      incarnation: Incarnation,
+      copies: { readonly rows: readonly Row[]; readonly mark: HybridTimestamp; readonly place: Partition },
+      epoch: number,
+    ): Promise<RowReply>;
+    markOf(owner: Name): HybridTimestamp;
+    drop(owner: Name, incarnation: Incarnation, epoch: number): Promise<number>;
+  };
   list(
     owner: Name,
     incarnation: Incarnation,
@@ -85,6 +112,7 @@ export type Replica = {
   summary(owner: Name, incarnation: Incarnation): RowSummary;
   configure(place: Partition, configuration: Configuration): Promise<Configuration>;
   seal(place: Partition, epoch: number): Promise<HybridTimestamp>;
+  release(place: Partition, epoch: number): Promise<number>;
   readonly epochs: {
     configurationOf(place: Partition): Configuration;
     hasCaughtUp(place: Partition): boolean;
@@ -153,7 +181,7 @@ export type Hardware = {
 export type MakeNodes = (queue: EventQueue, seed: bigint, hardware: Hardware[]) => MakeReplica;
 
 /** What is asked of a replica when its partition changes its members. */
-export type MoveMessage = "configure" | "caught-up" | "seal";
+export type MoveMessage = "configure" | "caught-up" | "seal" | "release";
 
 /** One way of a message between a proxy and a replica. */
 export type Message = {
@@ -184,6 +212,8 @@ export type World = {
   readonly timeoutMs: number;
   /** How often a proxy relies on what it remembers of the container. */
   readonly memoryChance: number;
+  /** Where listings are split and merged: every shard that was ever planned, with its container's life. */
+  readonly shards?: { readonly ids: Map<string, Incarnation> };
   /** The members of each partition at the beginning, where that is not all replicas. */
   readonly firstMembers?: FirstMembers;
   /** Where partitions move: what became of it. */

@@ -1,0 +1,100 @@
+import { mergeOf, planChange, splitAt } from "../shard-change.ts";
+import { ROOT } from "../shard-ranges.ts";
+import type { ContainersDirector } from "./director.ts";
+import type { Operation } from "./history.ts";
+import type { Mutation } from "./planted-mistakes.ts";
+import type { SimulatedProxy } from "./simulated-proxy.ts";
+import type { Message } from "./world.ts";
+
+/** An order of events around a split or a merge that chance would take long to hit. */
+type ShardInterleaving = {
+  readonly title: string;
+  readonly mistake: Mutation;
+  /** Gives the answers of the operations that matter. */
+  readonly play: (it: ContainersDirector) => Promise<readonly Operation["status"][]>;
+  readonly answers: readonly Operation["status"][];
+};
+
+type Wanted = Partial<Pick<Message, "kind" | "space" | "to" | "way">>;
+
+const messageOf =
+  ({ process }: SimulatedProxy, { kind, space, to, way }: Wanted) =>
+  (message: Message): boolean =>
+    message.from === process &&
+    (to === undefined || message.to === to) &&
+    (kind === undefined || message.kind === kind) &&
+    (space === undefined || message.space === space) &&
+    (way === undefined || message.way === way);
+
+/**
+ * [S3]. A row reaches replica 0 before that is told to leave, and replica 2, which never hears of it, after its rows were copied: W of them, and neither copy has it. A copy
+ * that asks replica 2 to be leaving first waits for it.
+ */
+const rowBehindTheCopy: ShardInterleaving = {
+  title:
+    "a row that reaches its quorum behind the copy of one who has not heard that rows are leaving is not lost [S3]",
+  mistake: "a shard is copied where nobody has heard that it is leaving [S3]",
+  play: async (it) => {
+    const [writer, sharder, other] = [it.newProxy(), it.newProxy(), it.newProxy()];
+    await it.do(other, "create");
+    const rowsGoOn = it.hold(
+      (message) => messageOf(writer, { kind: "row", way: "request" })(message) && message.to !== 0,
+    );
+    const put = it.begin(writer, "put", "o1");
+    await it.sent(messageOf(writer, { kind: "row", to: 0, way: "answer" }));
+    const hear = it.lose(
+      (message) => message.from === sharder.process && message.to === 2 && message.kind === "accept",
+    );
+    const listed = it.lose(messageOf(sharder, { kind: "list", to: 0 }));
+    const planned = await it.run(sharder, (place, incarnation) => planChange(place, incarnation, splitAt(ROOT, "o1")));
+    if (typeof planned === "string") throw new Error("the change is not planned");
+    const change = it.beginChange(sharder, planned.record.incarnation);
+    // Its first copies are on their way, or it found out that replica 2 is behind, and tells it.
+    await it.sent(
+      (message) =>
+        message.from === sharder.process &&
+        message.space === "container" &&
+        ((message.kind === "row" && message.way === "answer") || (message.kind === "prepare" && message.to === 1)),
+    );
+    await it.pass(20);
+    rowsGoOn();
+    const done = await it.end(put);
+    hear();
+    listed();
+    await it.endChange(change);
+    return [done, await it.do(other, "list")];
+  },
+  answers: [200, 200],
+};
+
+/**
+ * [S4]. The sharder ends the first of two before it has copied the other, and stops there. Who lists the container meets the first gone, and ends the other, whose rows nobody
+ * has copied.
+ */
+const helperBeforeTheCopy: ShardInterleaving = {
+  title: "whoever finds the first of two shards gone finds all rows of both in the one that follows [S4]",
+  mistake: "one of two shards is gone before the other was copied [S4]",
+  play: async (it) => {
+    const [sharder, other] = [it.newProxy(), it.newProxy()];
+    await it.do(other, "create");
+    const puts = [await it.do(other, "put", "o1"), await it.do(other, "put", "o2")];
+    const split = await it.run(sharder, (place, incarnation) => planChange(place, incarnation, splitAt(ROOT, "o1")));
+    if (typeof split === "string") throw new Error("the split is not planned");
+    const { incarnation } = split.record;
+    await it.endChange(it.beginChange(sharder, incarnation, true));
+    const first = split.record.shards?.change?.to[0]?.id ?? "";
+    const merge = await it.run(sharder, (place) => planChange(place, incarnation, mergeOf(first)));
+    if (typeof merge === "string") throw new Error("the merge is not planned");
+    // As soon as one of them is gone no message of the sharder arrives any more.
+    const change = it.beginChange(sharder, incarnation);
+    await it.goneSomewhere(sharder, incarnation, first);
+    const isolate = it.lose(messageOf(sharder, {}));
+    const listed = await it.do(other, "list");
+    isolate();
+    await it.endChange(change);
+    return [...puts, listed, await it.do(other, "list")];
+  },
+  answers: [200, 200, 200, 200],
+};
+
+export const SHARD_INTERLEAVINGS: readonly ShardInterleaving[] = [rowBehindTheCopy, helperBeforeTheCopy];
