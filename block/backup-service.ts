@@ -11,6 +11,7 @@ import { SwiftObjectStore } from "./backup/swift-object-store.ts";
 import { backupStoreOf, createBackupWork } from "./backup-work.ts";
 import type { BackupConfig } from "./config.ts";
 import { createBackupRunner } from "./daemons/backup-runner.ts";
+import { createBackupScheduler } from "./daemons/backup-scheduler.ts";
 import { createBackupSweeper } from "./daemons/backup-sweeper.ts";
 import type { Hosts } from "./hosts.ts";
 import type { BlockDatabase } from "./store/schema.ts";
@@ -28,6 +29,8 @@ export type BackupServiceOptions = {
   readonly keyFile: string;
   readonly clusterKey: Buffer;
   readonly config: BackupConfig;
+  /** Where volumes are whose backups are made by themselves. */
+  readonly zone: string;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -59,9 +62,10 @@ export const openBackups = (options: BackupServiceOptions): BackupService => {
   const runner = createBackupRunner({ database, work, clock, log, ...limit });
   const storeOf = (projectId: string) => backupStoreOf({ ...options, secret }, projectId);
   const sweeper = createBackupSweeper({ database, storeOf, graceMs: config.graceMs, clock, log });
+  const scheduler = createBackupScheduler({ database, zone: options.zone, clock, log, wake: () => runner.wake() });
   return {
     backups: runner,
-    workers: [runner.worker, sweeper],
+    workers: [runner.worker, sweeper, scheduler],
     [Symbol.asyncDispose]: () => runner[Symbol.asyncDispose](),
   };
 };

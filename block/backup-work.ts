@@ -9,9 +9,8 @@ import { projectKeys } from "./backup/keys.ts";
 import type { ObjectStore } from "./backup/object-store.ts";
 import { checkBackup, restoreVolume } from "./backup/restore.ts";
 import type { BackupConfig } from "./config.ts";
-import type { BackupTaskWork } from "./daemons/backup-runner.ts";
+import type { BackupTaskWork, StepTools } from "./daemons/backup-runner.ts";
 import type { Hosts } from "./hosts.ts";
-import { gettingOn } from "./store/backup-tasks.ts";
 import { type Backup, basesOf, findBackup, forgetBase } from "./store/backups.ts";
 import type { BlockDatabase } from "./store/schema.ts";
 import { findVolume, type Volume } from "./store/volumes.ts";
@@ -95,7 +94,7 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
     return { list, baseId: parent.base_id ?? parent.id };
   };
 
-  const copy = async (backup: Backup, signal: AbortSignal): Promise<BackupTaskEvent> => {
+  const copy = async (backup: Backup, task: BackupTask, { signal, keep }: StepTools): Promise<BackupTaskEvent> => {
     const { data } = await neededPlace(backup.volume_id);
     const parent = await parentOf(backup);
     const range = { volumeId: backup.volume_id, snapshotId: readIdOf(backup) };
@@ -126,7 +125,7 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
           .values({ backup_id: backup.id, page, ...row })
           .onConflict((conflict) => conflict.columns(["backup_id", "page"]).doUpdateSet(row))
           .execute();
-        await gettingOn(database, backup.id);
+        await keep(task);
       },
       signal,
     });
@@ -188,7 +187,7 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
   const restore = async (
     backup: Backup,
     task: Extract<BackupTask, { kind: "restore" }>,
-    signal: AbortSignal,
+    { signal, keep }: StepTools,
   ): Promise<BackupTaskEvent> => {
     const writer: VolumeWriter = { volumeId: task.volumeId, writerId: backup.id };
     if (task.step === "close" || task.step === "finish") {
@@ -216,19 +215,23 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
       write: (offset: number, bytes: Buffer) => data.write(writer, offset, bytes),
       zero: (offset: number, length: number) => data.zero(writer, offset, length),
     };
-    await restoreVolume({ store, list, target, isBlank: task.isBlank, signal });
+    const save = async (pages: number): Promise<void> => {
+      await data.flush(writer);
+      await keep({ ...task, step: "write", firstPage: pages });
+    };
+    await restoreVolume({ store, list, target, isBlank: task.isBlank, firstPage: task.firstPage ?? 0, save, signal });
     await data.flush(writer);
     return DONE;
   };
-  const create = (backup: Backup, step: Extract<BackupTask, { kind: "create" }>["step"], signal: AbortSignal) => {
-    switch (step) {
+  const create = (backup: Backup, task: Extract<BackupTask, { kind: "create" }>, tools: StepTools) => {
+    switch (task.step) {
       case "freeze":
         return freeze(backup);
       // Whether it may is found out in the transaction that lets it.
       case "enter":
         return Promise.resolve(DONE);
       case "copy":
-        return copy(backup, signal);
+        return copy(backup, task, tools);
       case "seal":
         return seal(backup);
       case "tidy":
@@ -238,14 +241,14 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
     }
   };
 
-  return (backup, task, signal) => {
+  return (backup, task, tools) => {
     switch (task.kind) {
       case "create":
-        return create(backup, task.step, signal);
+        return create(backup, task, tools);
       case "delete":
         return unlink(backup);
       case "restore":
-        return restore(backup, task, signal);
+        return restore(backup, task, tools);
     }
   };
 };

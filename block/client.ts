@@ -72,7 +72,8 @@ export const createVolumeHostClient = (rpc: RpcClient): VolumeHost => {
     deleteSnapshot: async (volumeId, snapshotId) => void (await call("deleteSnapshot", { volumeId, snapshotId })),
     revertVolume: async (volumeId, snapshotId) => void (await call("revertVolume", { volumeId, snapshotId })),
     exportVolume: (wanted) => call("exportVolume", wanted),
-    unexportVolume: async (volumeId, attachmentId) => void (await call("unexportVolume", { volumeId, attachmentId })),
+    unexportVolume: async (volumeId, attachmentId) =>
+      void (await call("unexportVolume", { volumeId, ...(attachmentId === undefined ? {} : { attachmentId }) })),
     limitVolumes: async (limits) =>
       void (await call("limitVolumes", { limits: [...limits].map(([volumeId, one]) => [volumeId, { ...one }]) })),
     exports: () => call("exports", {}),

@@ -3,6 +3,8 @@ import { Compile } from "typebox/compile";
 import { RingsteadError } from "../common/errors.ts";
 import type { SchedulerSettings } from "./core/scheduler.ts";
 
+const GIB = 1024 ** 3;
+
 /** The table `[block]` of cluster.toml. */
 const blockKeys = Type.Object(
   {
@@ -24,6 +26,14 @@ const blockKeys = Type.Object(
     backup_encryption: Type.Optional(Type.Boolean()),
     /** Seconds for which a chunk that no backup needs is kept: at least as long as a request may be on its way. */
     backup_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 2_592_000 })),
+    /** Where hosts keep volumes: `lvm` in a volume group, `file` in files. Default: `lvm` where root and LVM are there, else `file`. */
+    drivers: Type.Optional(Type.Array(Type.Enum(["lvm", "file"]), { minItems: 1, maxItems: 2, uniqueItems: true })),
+    /** A volume group of the operator's, which is a pool of that name; it has to be there. Default: one is made in DIR/block-host/pool.img. */
+    volume_group: Type.Optional(Type.String({ pattern: "^(?!(?:lvm|file)$)[A-Za-z0-9_+][A-Za-z0-9_+.-]{0,63}$" })),
+    /** How `lvm` gives space: when it is written to (thin), when it is asked for (thick), or thin where kernel and group can. */
+    lvm_type: Type.Optional(Type.Enum(["auto", "thin", "thick"])),
+    /** GiB that DIR/block-host/pool.img may have; it is made once, as long as its file system has room unless this is less. */
+    pool_size_gib: Type.Optional(Type.Integer({ minimum: 1, maximum: 1_048_576 })),
   },
   { additionalProperties: false },
 );
@@ -36,6 +46,17 @@ export type BlockConfig = {
   readonly listLimit: number;
   readonly storageProtocol: "nbd" | "iSCSI";
   readonly backup: BackupConfig;
+  readonly pools: PoolsConfig;
+};
+
+export type PoolsConfig = {
+  /** Undefined where the machine decides. */
+  readonly drivers: readonly ("lvm" | "file")[] | undefined;
+  /** Undefined where a pool in a file is to be made. */
+  readonly volumeGroup: string | undefined;
+  readonly lvmType: "auto" | "thin" | "thick";
+  /** Of the pool in a file. */
+  readonly sizeLimitBytes: number;
 };
 
 export type BackupConfig = {
@@ -68,6 +89,12 @@ export const parseBlockConfig = (table: unknown): BlockConfig => {
       compression: keys.backup_compression ?? "zstd",
       isEncrypted: keys.backup_encryption ?? false,
       graceMs: (keys.backup_grace_seconds ?? 3_600) * 1_000,
+    }),
+    pools: Object.freeze({
+      drivers: keys.drivers,
+      volumeGroup: keys.volume_group,
+      lvmType: keys.lvm_type ?? "auto",
+      sizeLimitBytes: keys.pool_size_gib === undefined ? Number.POSITIVE_INFINITY : keys.pool_size_gib * GIB,
     }),
   });
 };

@@ -61,7 +61,12 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     }
   };
   const assertWriter = (volumeId: string, writerId: string): void => {
-    if (writers.get(writerId) !== volumeId) refuse("writer-lost", "the volume is not open");
+    if (writers.get(writerId) !== volumeId || !volumeOf(volumeId).writers.has(writerId))
+      refuse("writer-lost", "the volume is not open");
+  };
+  const closed = (volumeId: string, writerId: string): void => {
+    host.volumes.get(volumeId)?.exports.delete(writerId);
+    host.volumes.get(volumeId)?.writers.delete(writerId);
   };
 
   const around = async <Result>(method: keyof VolumeData, work: () => Result): Promise<Result> => {
@@ -77,7 +82,10 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     content: (volumeId) =>
       Object.fromEntries([...volumeOf(volumeId).content].map(([block, bytes]) => [block, hash("sha256", bytes)])),
     bytes: (volumeId, offset, length) => bytesOf(volumeOf(volumeId).content, offset, length),
-    loseWriters: () => writers.clear(),
+    loseWriters: () => {
+      for (const [writerId, volumeId] of writers) closed(volumeId, writerId);
+      writers.clear();
+    },
     changes: ({ volumeId, snapshotId, baseId, offset, length }) =>
       around("changes", () => {
         const content = frozen(volumeId, snapshotId);
@@ -99,9 +107,11 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     release: () => around("release", () => undefined),
     begin: ({ volumeId, writerId }) =>
       around("begin", () => {
-        const { exports } = volumeOf(volumeId);
+        const { exports, writers: own } = volumeOf(volumeId);
+        if ([...exports.keys()].some((id) => id !== writerId)) refuse("volume-in-use", "it is exported");
         const opened = { kind: "nbd-unix", socketPath: `/run/${volumeId}.sock`, exportName: writerId } as const;
         exports.set(writerId, opened);
+        own.add(writerId);
         writers.set(writerId, volumeId);
       }),
     write: ({ volumeId, writerId }, offset, bytes) =>
@@ -123,7 +133,7 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     end: ({ volumeId, writerId }) =>
       around("end", () => {
         writers.delete(writerId);
-        host.volumes.get(volumeId)?.exports.delete(writerId);
+        closed(volumeId, writerId);
       }),
   };
   return data;

@@ -9,6 +9,8 @@ type FakeVolume = {
   pool: string;
   sizeBytes: number;
   readonly exports: Map<string, VolumeExport>;
+  /** Which of these are sessions that replace its content. */
+  readonly writers: Set<string>;
   readonly snapshots: Set<string>;
   content: FakeContent;
   readonly frozen: Map<string, FakeContent>;
@@ -68,7 +70,13 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
     assertRoom(pool, sizeBytes);
     const from = source.kind === "none" ? undefined : volumes.get(source.volumeId);
     const content = source.kind === "snapshot" ? from?.frozen.get(source.snapshotId) : from?.content;
-    const empty = { exports: new Map(), snapshots: new Set<string>(), frozen: new Map(), reversions: 0 };
+    const empty = {
+      exports: new Map(),
+      writers: new Set<string>(),
+      snapshots: new Set<string>(),
+      frozen: new Map(),
+      reversions: 0,
+    };
     volumes.set(volumeId, { pool, sizeBytes, content: new Map(content), ...empty });
   };
 
@@ -117,6 +125,7 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
     exportVolume: ({ volumeId, attachmentId, transport }) =>
       around("exportVolume", () => {
         const volume = existing(volumeId);
+        if (volume.writers.size > 0 && !volume.writers.has(attachmentId)) refuse("volume-in-use", "it is restored");
         const opened: VolumeExport =
           volume.exports.get(attachmentId) ??
           (transport === "unix"
@@ -142,7 +151,13 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
         return opened;
       }),
     unexportVolume: (volumeId, attachmentId) =>
-      around("unexportVolume", () => void volumes.get(volumeId)?.exports.delete(attachmentId)),
+      around("unexportVolume", () => {
+        const { exports, writers } = volumes.get(volumeId) ?? {};
+        for (const id of attachmentId === undefined ? [...(exports?.keys() ?? [])] : [attachmentId]) {
+          exports?.delete(id);
+          writers?.delete(id);
+        }
+      }),
     limitVolumes: (wanted) => around("limitVolumes", () => void (limits = wanted)),
     exports: () =>
       around("exports", () =>

@@ -68,6 +68,31 @@ describe.skipIf(whyNoPostgres() !== undefined)("on PostgreSQL", () => {
     expect((await block.asAdmin("DELETE", `/types/${id}`)).status).toBe(400);
   });
 
+  it("a volume is backed up by its schedule, and the later backup takes the earlier one's place", async () => {
+    const id = await block.createVolume({ size: 1, name: "scheduled" });
+    const scheduled = async () =>
+      listAt(await block.call("GET", `/backups/detail?volume_id=${id}&sort=created_at:asc`), "backups");
+    const body = { backup_schedule: { every_seconds: 86_400, keep: 1 } };
+    let newest: unknown;
+    for (let count = 0; count < 2; count++) {
+      // Set anew it is due at once.
+      expect((await block.call("PUT", `/volumes/${id}/backup-schedule`, { body })).status).toBe(200);
+      await expect
+        .poll(async () => (await scheduled()).filter((one) => one["id"] !== newest && one["status"] === "available"), {
+          timeout: 30_000,
+        })
+        .toHaveLength(1);
+      newest = (await scheduled()).at(-1)?.["id"];
+      await block.until(id, "available");
+    }
+    await expect.poll(async () => (await scheduled()).map((one) => one["id"]), { timeout: 30_000 }).toEqual([newest]);
+    expect((await block.call("DELETE", `/volumes/${id}/backup-schedule`)).status).toBe(204);
+    await block.call("DELETE", `/backups/${String(newest)}`);
+    await block.untilShown(`/backups/${String(newest)}`, "backup", "gone");
+    await block.call("DELETE", `/volumes/${id}`);
+    await block.until(id, "gone");
+  });
+
   it("of snapshots taken at once as many are taken as the limit says, in an order, and the latest is reverted to", async () => {
     await block.asAdmin("PUT", `/os-quota-sets/${PROJECT}`, { quota_set: { volumes: 100, snapshots: 3 } });
     const volume = await block.createVolume({ size: 1 });

@@ -36,6 +36,7 @@ import { HOST_ROUTES } from "./api/hosts.ts";
 import { MANAGEABLE_SNAPSHOT_ROUTES } from "./api/manageable-snapshots.ts";
 import { MANAGEABLE_VOLUME_ROUTES } from "./api/manageable-volumes.ts";
 import { MESSAGE_ROUTES } from "./api/messages.ts";
+import { BACKUP_SCHEDULE_ROUTES } from "./api/backup-schedules.ts";
 import { BACKUP_ROUTES } from "./api/backups.ts";
 import { BACKUP_ACTION_ROUTES } from "./api/backup-actions.ts";
 import { BACKUP_RECORD_ROUTES } from "./api/backup-records.ts";
@@ -68,8 +69,8 @@ import { createOperatorExports } from "./operator-exports.ts";
 import { BLOCK_MIGRATIONS } from "./store/migrations.ts";
 import { blockPaths } from "./store/paths.ts";
 import type { BlockSchema } from "./store/schema.ts";
-import { releaseBackupTasks } from "./store/backup-tasks.ts";
-import { releaseTasks } from "./store/tasks.ts";
+import { backupTasks } from "./store/backup-tasks.ts";
+import { volumeTasks } from "./store/tasks.ts";
 import { ensureDefaultType } from "./store/volume-types.ts";
 import type { VolumeData } from "./volume-data.ts";
 import type { VolumeHost } from "./volume-host.ts";
@@ -110,6 +111,7 @@ const ROUTES = [
   ...BACKUP_ROUTES,
   ...BACKUP_ACTION_ROUTES,
   ...BACKUP_RECORD_ROUTES,
+  ...BACKUP_SCHEDULE_ROUTES,
   ...QUOTA_ROUTES,
   ...SERVICE_ROUTES,
   ...EXTENSION_ROUTES,
@@ -193,7 +195,7 @@ const hostsOf = (options: BlockOptions, connection: DisposableStack): Hosts => {
 const backupsOf = async (
   options: BlockOptions,
   identity: IdentityClient | undefined,
-  parts: Pick<BackupServiceOptions, "database" | "hosts" | "config" | "clock">,
+  parts: Pick<BackupServiceOptions, "database" | "hosts" | "config" | "zone" | "clock">,
   starting: AsyncDisposableStack,
 ): Promise<BackupService | undefined> => {
   const { config, paths, clusterKey, log, metrics, giveUpMs } = options;
@@ -224,8 +226,8 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
   if (applied.length > 0) log.info("migrations applied", { applied });
   await ensureDefaultType(writer, blockConfig.defaultVolumeType, clock.nowMs());
   if (server === undefined) {
-    await releaseTasks(writer);
-    await releaseBackupTasks(writer);
+    await volumeTasks.release(writer);
+    await backupTasks.release(writer);
   }
 
   const work = (hosts: BlockContext["hosts"]) =>
@@ -255,7 +257,7 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
   const backups = await backupsOf(
     options,
     identity,
-    { database: writer, hosts, config: blockConfig.backup, clock },
+    { database: writer, hosts, config: blockConfig.backup, zone: blockConfig.availabilityZone, clock },
     starting,
   );
   const own = [tasks.worker, createLimitKeeper(database, hosts), operatorExports.worker];
@@ -287,6 +289,7 @@ export const startBlock = async (options: BlockOptions): Promise<BlockService> =
       log: log.child({ face: "block" }),
       bodyLimitBytes: BODY_LIMIT_BYTES,
       headers: { vary: "OpenStack-API-Version" },
+      countsTrailingSlash: true,
       ...(tls === undefined ? {} : { tls }),
     }),
   );

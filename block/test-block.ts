@@ -21,6 +21,7 @@ const ROLES: Readonly<Record<string, readonly string[]>> = {
   admin: ["admin", "manager", "member", "reader"],
   member: ["member", "reader"],
   reader: ["reader"],
+  service: ["service"],
 };
 
 /** A token of tests: `ROLE:PROJECT`. */
@@ -96,7 +97,7 @@ export class TestBlock implements AsyncDisposable {
   }
 
   async start(
-    change: Partial<Pick<BlockOptions, "giveUpMs" | "waitMs" | "table" | "objects" | "volumeData">> & {
+    change: Partial<Pick<BlockOptions, "giveUpMs" | "waitMs" | "table" | "objects" | "volumeData" | "clock">> & {
       readonly host?: VolumeHost;
     } = {},
   ): Promise<void> {

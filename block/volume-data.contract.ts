@@ -110,6 +110,28 @@ export const volumeDataContract = (make: () => Promise<DataFixture>): void => {
     await host.deleteVolume(volumeId);
   });
 
+  test("a volume that somebody has open is not written anew, and one that is nobody else opens", async () => {
+    const fixture = await make();
+    const { host, data } = fixture;
+    const volumeId = await made(fixture);
+    const [attachmentId, writerId] = [randomUUID(), randomUUID()];
+    const wanted = { volumeId, attachmentId, transport: "unix", isReadOnly: true } as const;
+    await host.exportVolume(wanted);
+    const inUse = { code: "volume-in-use" };
+    await expect(data.begin({ volumeId, writerId })).rejects.toMatchObject(inUse);
+    await host.unexportVolume(volumeId, attachmentId);
+    await data.begin({ volumeId, writerId });
+    await expect(host.exportVolume(wanted)).rejects.toMatchObject(inUse);
+    await expect(data.begin({ volumeId, writerId: randomUUID() })).rejects.toMatchObject(inUse);
+    // Whoever deletes the volume closes whatever is open.
+    await host.unexportVolume(volumeId);
+    await expect(data.flush({ volumeId, writerId })).rejects.toMatchObject({ code: "writer-lost" });
+    await data.end({ volumeId, writerId });
+    await host.exportVolume(wanted);
+    await host.unexportVolume(volumeId);
+    await host.deleteVolume(volumeId);
+  });
+
   test("who did not begin, or has ended, writes nothing", async () => {
     const fixture = await make();
     const { data } = fixture;

@@ -15,7 +15,11 @@ export type VolumeData = {
   read(asked: SnapshotRange): Promise<Buffer>;
   /** Nothing more is read of it for now. */
   release(volumeId: string, snapshotId: string): Promise<void>;
-  /** Opens a volume that nobody else uses for writing. What another session of this writer wrote is not certain any more. Errors: "no-such-volume". */
+  /**
+   * Opens a volume for writing that nobody else has open, nor can open until the end. What another session of this writer wrote and did not flush is
+   * not certain any more. A session ends with the host's process, and when nothing is asked of it for long. Errors: "no-such-volume",
+   * "volume-in-use".
+   */
   begin(writer: VolumeWriter): Promise<void>;
   /** At most DATA_LIMIT_BYTES. Errors: "writer-lost" where the session is over: what it wrote since it began may be lost. */
   write(writer: VolumeWriter, offset: number, bytes: Buffer): Promise<void>;

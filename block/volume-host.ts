@@ -23,11 +23,17 @@ export type VolumeHost = {
   deleteSnapshot(volumeId: string, snapshotId: string): Promise<void>;
   /** The volume's content becomes that of its latest snapshot. Errors: "volume-in-use", "no-such-snapshot". */
   revertVolume(volumeId: string, snapshotId: string): Promise<void>;
-  /** Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable", "iscsi-unavailable". */
+  /**
+   * Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable", "iscsi-unavailable", "volume-in-use"
+   * while it is being restored.
+   */
   exportVolume(wanted: WantedExport): Promise<VolumeExport>;
-  /** Cuts off that attachment's clients and nobody else's; the daemon ends with the last. */
-  unexportVolume(volumeId: string, attachmentId: string): Promise<void>;
-  /** What its volumes may do in a second from now on, whether they are exported or not; those that are not named are not limited. */
+  /** Cuts off that attachment's clients and nobody else's, or, where none is named, all there are; the daemon ends with the last. */
+  unexportVolume(volumeId: string, attachmentId?: string): Promise<void>;
+  /**
+   * What its volumes may do in a second from now on, whether they are exported or not; those that are not named are not limited. Where it rejects it is
+   * made again, with the same limits: those that could not be set are tried anew.
+   */
   limitVolumes(limits: ReadonlyMap<string, VolumeLimits>): Promise<void>;
   /** Exports as they are now, for status pages and ready.json. */
   exports(): Promise<readonly RunningExport[]>;

@@ -11,7 +11,7 @@ import { basesOf, forgetBase } from "./store/backups.ts";
 import { findSnapshot, snapshotsOf } from "./store/snapshots.ts";
 import { frontEndQos } from "./store/type-parts.ts";
 import { specsOf } from "./store/volume-types.ts";
-import { attachmentsOf, findVolume, pendingGib, type Volume } from "./store/volumes.ts";
+import { findVolume, pendingGib, type Volume } from "./store/volumes.ts";
 
 const GIB = 1024 ** 3;
 const DONE: TaskEvent = { kind: "done" };
@@ -155,9 +155,9 @@ export const createVolumeWork = (options: VolumeWorkOptions): TaskWork => {
           await dropBases(volume);
           return DONE;
         }
-        const opened = (await attachmentsOf(database, volumeId)).filter((one) => one.connector_json !== null);
-        // What an operator has exported goes by the volume's own id.
-        return close(volume, [...opened.map(({ id }) => id), volumeId]);
+        // Also what no attachment tells of: an operator's export, or that of a restoration that was given up while the host was silent.
+        if (volume.backend !== null) await hosts.of(volume.backend).unexportVolume(volumeId);
+        return DONE;
       }
       case "snapshot":
         if (task.step === "undo") return drop(volume, task.snapshotId);

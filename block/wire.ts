@@ -102,7 +102,7 @@ const HOST_CALLS = {
     }),
     result: volumeExport,
   },
-  unexportVolume: { argument: Type.Object({ volumeId: uuid, attachmentId: uuid }), result: nothing },
+  unexportVolume: { argument: Type.Object({ volumeId: uuid, attachmentId: Type.Optional(uuid) }), result: nothing },
   limitVolumes: {
     argument: Type.Object({
       limits: Type.Array(Type.Tuple([uuid, volumeLimits]), { maxItems: LIMITED_VOLUMES_LIMIT }),

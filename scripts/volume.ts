@@ -1,16 +1,21 @@
 import { readClusterKey } from "../common/cluster-key.ts";
-import { RingsteadError } from "../common/errors.ts";
+import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { createVolumeHostClient } from "../block/client.ts";
 import type { VolumeExport, VolumeHost, WantedExport } from "../block/volume-host.ts";
 import { BLOCK_HOST_SOCKET } from "../block/wire.ts";
-import { connectKernelDisk, freeKernelDisk } from "./kernel-disk.ts";
+import { targetNameOf } from "../block/host/iscsi/iscsi-exports.ts";
+import { connectKernelDisk, disconnectKernelDisk, freeKernelDisk, kernelDisksOf } from "./kernel-disk.ts";
+import { connectIscsiDisk, disconnectIscsiDisk, whyNoKernelIscsi } from "./kernel-iscsi.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
+import { volumeSchedule } from "./volume-schedule.ts";
 
 const HELP = `ringstead volume export ID --protocol nbd|iscsi [--tcp] [--read-only] [--write-through] [--data DIR]
-ringstead volume attach ID [--data DIR]
+ringstead volume attach ID [--protocol nbd|iscsi] [--data DIR]
+ringstead volume detach ID [--data DIR]
 ringstead volume unexport ID [--data DIR]
+ringstead volume schedule ID [--every TIME --keep N | --off] [--data DIR]
 
   export    serves the volume and prints where, as qemu-img, nbdinfo, nbdcopy, fio and libiscsi take it:
               nbd+unix:///NAME?socket=PATH                                     for programs on this machine
@@ -20,8 +25,14 @@ ringstead volume unexport ID [--data DIR]
             With --write-through a write is answered once it is on the disk, and outlives even a daemon that is killed under a client that
             comes back without noticing; without it that holds for what the client flushed. It costs most of the speed of writing.
             Again with the same options: the same line. It stays until unexport, also through restarts.
-  attach    exports it over NBD and makes it a disk of this machine with the kernel's client; prints the disk
+  attach    exports it and makes it a disk of this machine with the kernel's client; prints the disk. Over iSCSI, where the kernel has an
+            initiator: then the disk waits while the volume's daemon is away, and has the new size of a volume that was extended once this is
+            said again. Else over NBD: then such a disk fails what is asked of it meanwhile, and an extension ends it.
+  detach    takes the disk away, and the export with it; unmount it first
   unexport  cuts its clients off
+  schedule  has the volume backed up every TIME (30m, 6h, 1d, 2w), the first time at once: what changed since the backup before. The latest N
+            that can be restored from are kept. --off ends that, and leaves the backups. Alone it shows the schedule, and why the last backup
+            was not made.
 `;
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -65,16 +76,44 @@ const serve = (host: VolumeHost, volumeId: string, options: Options): Promise<Vo
     isWriteThrough: options["write-through"] === true,
   });
 
-const attach = async (host: VolumeHost, volumeId: string): Promise<string> => {
-  const disk = freeKernelDisk();
-  const exported = await serve(host, volumeId, {});
-  if (exported.kind !== "nbd-unix") throw new Error("a Unix socket was asked for");
-  await connectKernelDisk(disk, exported.socketPath, exported.exportName);
-  return disk;
+const freeDisk = (whyNoIscsi: string | undefined): string => {
+  try {
+    return freeKernelDisk();
+  } catch (error) {
+    if (codeOf(error) !== "kernel-cannot" || whyNoIscsi === undefined) throw error;
+    throw new RingsteadError("kernel-cannot", `${messageOf(error)}. Over iSCSI: ${whyNoIscsi}`);
+  }
 };
 
-/** `ringstead volume export|attach|unexport ID`: asks the block host of this machine. */
+const attach = async (host: VolumeHost, volumeId: string, protocol: string | undefined): Promise<string> => {
+  if (protocol !== undefined) transportOf({ protocol });
+  const [disk] = kernelDisksOf(volumeId);
+  if (disk !== undefined && protocol !== "iscsi") return disk;
+  const whyNoIscsi = protocol === "nbd" ? "nbd was asked for" : await whyNoKernelIscsi();
+  if (protocol === "iscsi" && whyNoIscsi !== undefined)
+    throw new RingsteadError("kernel-cannot", `this machine cannot make a disk of a volume over iSCSI: ${whyNoIscsi}`);
+  if (whyNoIscsi === undefined) {
+    const exported = await serve(host, volumeId, { protocol: "iscsi" });
+    if (exported.kind !== "iscsi") throw new Error("iSCSI was asked for");
+    return connectIscsiDisk(exported);
+  }
+  // Before anything is served: what is missing is said first.
+  const free = freeDisk(protocol === undefined ? whyNoIscsi : undefined);
+  const exported = await serve(host, volumeId, {});
+  if (exported.kind !== "nbd-unix") throw new Error("a Unix socket was asked for");
+  await connectKernelDisk(free, exported.socketPath, exported.exportName);
+  return free;
+};
+
+const detach = async (host: VolumeHost, volumeId: string): Promise<void> => {
+  for (const disk of kernelDisksOf(volumeId)) await disconnectKernelDisk(disk);
+  await disconnectIscsiDisk(targetNameOf(volumeId));
+  await host.unexportVolume(volumeId, volumeId);
+};
+
+/** `ringstead volume export|attach|detach|unexport ID`: asks the block host of this machine. */
 export const volume = async (argv: readonly string[]): Promise<number> => {
+  if (argv[0] === "schedule") return volumeSchedule(argv.slice(1));
   const options = {
     data: { type: "string" },
     protocol: { type: "string" },
@@ -89,7 +128,7 @@ export const volume = async (argv: readonly string[]): Promise<number> => {
     process.stdout.write(HELP);
     return 0;
   }
-  if (word !== "export" && word !== "unexport" && word !== "attach")
+  if (word !== "export" && word !== "unexport" && word !== "attach" && word !== "detach")
     throw new RingsteadError("usage", `there is no "ringstead volume ${word}" (see: ringstead volume help)`);
   if (!ID.test(id) || rest.length > 0)
     throw new RingsteadError(
@@ -100,7 +139,8 @@ export const volume = async (argv: readonly string[]): Promise<number> => {
   using rpc = new RpcClient(paths.socket(BLOCK_HOST_SOCKET), readClusterKey(paths));
   const host = createVolumeHostClient(rpc);
   if (word === "export") process.stdout.write(`${lineOf(await serve(host, id, values))}\n`);
-  else if (word === "attach") process.stdout.write(`${await attach(host, id)}\n`);
+  else if (word === "attach") process.stdout.write(`${await attach(host, id, values.protocol)}\n`);
+  else if (word === "detach") await detach(host, id);
   else await host.unexportVolume(id, id);
   return 0;
 };

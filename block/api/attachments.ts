@@ -14,6 +14,7 @@ import {
   type Caller,
   enforce,
   isUuid,
+  mayDo,
   timeText,
   truthOf,
   visibleVolume,
@@ -44,6 +45,8 @@ import { uuidParams } from "./volume-fields.ts";
 const SINCE = 27;
 const COMPLETE_SINCE = 44;
 const MODE_SINCE = 54;
+/** Identity gives it to services alone. */
+const SERVICE_ROLE = "service";
 
 const SORT_COLUMNS: Readonly<Record<string, SortColumn>> = {
   id: { column: "id", kind: "text" },
@@ -65,14 +68,22 @@ const summary = (attachment: Attachment) => ({
   volume_id: attachment.volume_id,
 });
 
-const detail = (attachment: Attachment) => {
+/**
+ * Whoever may connect attachments of the project could have had the secrets from that; so may the services that connect for others. To read is
+ * not to connect: Cinder has no rule for looking at an attachment, and shows everybody everything.
+ */
+const maySeeSecrets = (context: BlockContext, caller: Caller, { project_id: projectId }: Attachment): boolean =>
+  mayDo(context, caller, "volume:attachment_update", projectId) || caller.token.roles.includes(SERVICE_ROLE);
+
+const detail = (context: BlockContext, caller: Caller, attachment: Attachment) => {
   const connection = connectionOf(attachment);
+  const withSecrets = maySeeSecrets(context, caller, attachment);
   return {
     ...summary(attachment),
     attached_at: timeText(attachment.attached_at_ms) ?? "",
     detached_at: "",
     attach_mode: attachment.attach_mode,
-    connection_info: connection === undefined ? {} : flatConnectionInfo(connection),
+    connection_info: connection === undefined ? {} : flatConnectionInfo(connection, withSecrets),
   };
 };
 
@@ -95,8 +106,9 @@ const list = async (request: HttpRequest, context: BlockContext, caller: Caller,
   for (const { value, direction } of orderOf(page.order)) select = select.orderBy(value, direction);
   const shown = await select.limit(page.limit).offset(page.offset).execute();
   const lastId = shown.length === page.limit ? shown.at(-1)?.id : undefined;
+  const show = isDetailed ? (one: Attachment) => detail(context, caller, one) : summary;
   const links = nextLinks("attachments", request, context, caller, lastId);
-  return { status: 200, body: { attachments: shown.map(isDetailed ? detail : summary), ...links } };
+  return { status: 200, body: { attachments: shown.map(show), ...links } };
 };
 
 const findAttachment = (database: BlockDatabase, id: string): Promise<Attachment | undefined> =>
@@ -242,7 +254,7 @@ export const ATTACHMENT_ROUTES: readonly BlockRoute[] = [
     request: { params: uuidParams("attachment_id") },
     handler: async (request, context, caller) => {
       const attachment = await visibleAttachment(context.database, caller, request.params.attachment_id);
-      return { status: 200, body: { attachment: detail(attachment) } };
+      return { status: 200, body: { attachment: detail(context, caller, attachment) } };
     },
   }),
   ...blockRoute({
@@ -256,7 +268,7 @@ export const ATTACHMENT_ROUTES: readonly BlockRoute[] = [
       enforce(context, caller, "volume:attachment_create", volume.project_id);
       const asked = caller.version >= MODE_SINCE ? mode : undefined;
       const made = await create(context, volume.id, instance ?? null, connectorOf(connector), asked);
-      return { status: 200, body: { attachment: detail(made) } };
+      return { status: 200, body: { attachment: detail(context, caller, made) } };
     },
   }),
   ...blockRoute({
@@ -274,7 +286,7 @@ export const ATTACHMENT_ROUTES: readonly BlockRoute[] = [
       const connector = connectorOf(request.body.attachment.connector);
       if (connector === undefined) throw blockError("bad-request", "Must specify 'connector' to update attachment.");
       const updated = await connect(context, id, known.volume_id, connector);
-      return { status: 200, body: { attachment: detail(updated) } };
+      return { status: 200, body: { attachment: detail(context, caller, updated) } };
     },
   }),
   ...blockRoute({

@@ -5,38 +5,32 @@ import { blockError } from "../core/block-error.ts";
 import { type Backup, backupForChange, changeBackup } from "../store/backups.ts";
 import { announceRestoration } from "../store/backup-restorations.ts";
 import type { BlockTransaction } from "../store/schema.ts";
-import { findType } from "../store/volume-types.ts";
 import { changeVolume, type Volume, volumeForChange } from "../store/volumes.ts";
 import { offeredBackups, visibleBackup } from "./backup-views.ts";
 import { deleteBackup } from "./backups.ts";
 import { type BlockContext, type BlockRoute, blockRoute, type Caller, enforce, visibleVolume } from "./block-route.ts";
-import { insertVolumeRow, newVolumeRow } from "./create-volume.ts";
+import { insertVolumeRow, newVolumeRow, typeOf } from "./create-volume.ts";
+import { refuseWhileConnected, refuseWhileOpen } from "./operators-volume.ts";
+import { type NamedAction, namedActionRoutes } from "./named-actions.ts";
 import { nameSchema, uuidParams } from "./volume-fields.ts";
 
 const params = uuidParams("backup_id");
 const resetBody = validator(Type.Object({ status: Type.Enum(["available", "error"]) }), "body");
 
-type Action = {
-  readonly policy: string;
-  run(context: BlockContext, id: string, argument: unknown): Promise<void>;
-};
-
-const ACTIONS: Readonly<Record<string, Action>> = {
+const ACTIONS: Readonly<Record<string, NamedAction<Backup>>> = {
   "os-reset_status": {
     policy: "volume_extension:backup_admin_actions:reset_status",
-    run: (context, id, argument) =>
+    run: (context, { id }, argument) =>
       withTransaction(context.writer, async (transaction) => {
         // The validator has just shown it.
         const { status } = resetBody(argument) as { readonly status: "available" | "error" };
         const backup = await backupForChange(transaction, id);
-        if (status === "available" && backup.status === "creating")
-          throw blockError("invalid-state", "Invalid backup: A backup that is being made is not available.");
         await changeBackup(transaction, backup, { kind: "reset", status }, context.clock.nowMs());
       }),
   },
   "os-force_delete": {
     policy: "volume_extension:backup_admin_actions:force_delete",
-    run: (context, id) => deleteBackup(context, id, true),
+    run: (context, { id }) => deleteBackup(context, id, true),
   },
 };
 
@@ -48,9 +42,7 @@ const insertForBackup = async (
   backup: Backup,
   name: string,
 ): Promise<Volume> => {
-  const typeName = context.config.defaultVolumeType;
-  const type = await findType(transaction, typeName, undefined);
-  if (type === undefined) throw blockError("not-found", `Volume type with name ${typeName} could not be found.`);
+  const type = await typeOf(transaction, context, caller, undefined, undefined);
   const row = { ...newVolumeRow({ name, description: "" }, caller, context, type), size_gib: Number(backup.size_gib) };
   await insertVolumeRow(context, transaction, row, type, {}, { volume: undefined, snapshot: undefined });
   return row;
@@ -71,6 +63,7 @@ const takeVolume = async (
       "invalid-state",
       `Invalid volume: volume size ${volume.size_gib} is too small to restore backup of size ${backup.size_gib}.`,
     );
+  await refuseWhileConnected(transaction, volume);
   await changeVolume(transaction, volume, { kind: "restore" }, context.clock.nowMs());
   return volume;
 };
@@ -80,7 +73,10 @@ type Wanted = { readonly volume_id?: string | null | undefined; readonly name?: 
 const restore = async (context: BlockContext, caller: Caller, known: Backup, wanted: Wanted): Promise<Volume> => {
   const { volume_id: volumeId } = wanted;
   const existing = typeof volumeId === "string" ? await visibleVolume(context.database, caller, volumeId) : undefined;
-  if (existing !== undefined) enforce(context, caller, "backup:restore", existing.project_id);
+  if (existing !== undefined) {
+    enforce(context, caller, "backup:restore", existing.project_id);
+    await refuseWhileOpen(context, existing);
+  }
   return withTransaction(context.writer, async (transaction) => {
     const backup = await backupForChange(transaction, known.id);
     const name = wanted.name ?? `restore_backup_${backup.id}`;
@@ -96,21 +92,11 @@ const restore = async (context: BlockContext, caller: Caller, known: Backup, wan
 const id = Type.Optional(Type.Union([Type.String({ maxLength: 255 }), Type.Null()]));
 
 export const BACKUP_ACTION_ROUTES: readonly BlockRoute[] = [
-  ...blockRoute({
-    method: "POST",
-    path: "/backups/:backup_id/action",
-    request: { params, body: Type.Record(Type.String(), Type.Unknown()) },
-    handler: async (request, context, caller) => {
-      const names = Object.keys(request.body);
-      const [name = ""] = names;
-      if (names.length !== 1) throw blockError("bad-request", "The body has to name one action.");
-      const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-      if (found === undefined) throw blockError("bad-request", `There is no such action: ${name.slice(0, 100)}`);
-      const backup = await visibleBackup(context.database, caller, request.params.backup_id);
-      enforce(context, caller, found.policy, backup.project_id);
-      await found.run(context, backup.id, request.body[name]);
-      return { status: 202 };
-    },
+  ...namedActionRoutes({
+    collection: "backups",
+    idName: "backup_id",
+    actions: ACTIONS,
+    find: (context, caller, backupId) => visibleBackup(context.database, caller, backupId),
   }),
   ...blockRoute({
     method: "POST",

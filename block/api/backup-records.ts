@@ -8,14 +8,15 @@ import { backupMetadata, backupSummary, visibleBackup } from "./backup-views.ts"
 import { type BlockContext, type BlockRoute, blockRoute, type Caller, enforce, projectOf } from "./block-route.ts";
 import { metadataSchema, uuidParams } from "./volume-fields.ts";
 
-/** What reads records; another one is refused, as Cinder refuses records of another driver. */
-const SERVICE = "ringstead.backup";
+/** What reads records, in the form of a name of Cinder's drivers; another one is refused, as Cinder refuses those of another driver. */
+const SERVICE = "cinder.backup.drivers.ringstead";
 const RECORD_VERSION = 1;
 const RECORD_LIMIT_CHARACTERS = 96 * 1024;
 
 const uuid = Type.String({ pattern: "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$" });
 const text = Type.Union([Type.String({ maxLength: 255 }), Type.Null()]);
-const time = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+/** To the end of the year 9999: what is shown as a date has four digits for the year, and a Date ends soon after. */
+const time = Type.Integer({ minimum: 0, maximum: 253_402_300_799_999 });
 
 /** What is behind `backup_url`, as JSON in base64: where the backup is, and what it was called. It holds no key. */
 const recordSchema = Type.Object(
@@ -29,7 +30,7 @@ const recordSchema = Type.Object(
     container: text,
     availability_zone: text,
     size_gib: Type.Integer({ minimum: 1, maximum: 2_147_483_647 }),
-    object_count: time,
+    object_count: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }),
     data_timestamp_ms: time,
     created_at_ms: time,
     is_incremental: Type.Boolean(),

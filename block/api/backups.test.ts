@@ -319,8 +319,8 @@ it("a record says where a backup is, so that it is restored when the database ha
   expect(lost.data.content(copyId)).toEqual(block.data.content(volumeId));
   const bad = [
     { backup_service: "cinder.backup.drivers.swift", backup_url: "e30=" },
-    { backup_service: "ringstead.backup", backup_url: "e30=" },
-    { backup_service: "ringstead.backup", backup_url: "%%%" },
+    { backup_service: "cinder.backup.drivers.ringstead", backup_url: "e30=" },
+    { backup_service: "cinder.backup.drivers.ringstead", backup_url: "%%%" },
   ];
   for (const record of bad)
     expect((await lost.asAdmin("POST", "/backups/import_record", { "backup-record": record })).status).toBe(400);

@@ -1,15 +1,11 @@
 import { type Static, Type } from "typebox";
-import { randomUUID } from "node:crypto";
-import { sql, type SqlBool } from "kysely";
 import type { HttpRequest } from "../../common/http/route.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
-import { blockError, notFound } from "../core/block-error.ts";
-import { assertBackupQuota, type Backup, backupForChange, changeBackup, latestBackup } from "../store/backups.ts";
-import { enqueueBackupTask } from "../store/backup-tasks.ts";
+import { blockError } from "../core/block-error.ts";
+import { announceBackup, announceBackupDeletion, type WantedBackup } from "../store/backup-announcements.ts";
+import { type Backup, backupForChange } from "../store/backups.ts";
 import { pairsOfAll, writePairs } from "../store/pairs.ts";
-import type { BlockTransaction } from "../store/schema.ts";
-import { changeSnapshot, snapshotForChange } from "../store/snapshots.ts";
-import { changeVolume, type Volume, volumeForChange } from "../store/volumes.ts";
+import { type Volume, volumeForChange } from "../store/volumes.ts";
 import { backupDetail, backupMetadata, backupSummary, offeredBackups, visibleBackup } from "./backup-views.ts";
 import {
   type BlockContext,
@@ -18,13 +14,11 @@ import {
   type Caller,
   enforce,
   projectOf,
-  truthOf,
+  truthIn,
   visibleVolume,
 } from "./block-route.ts";
-import { parameter, queryOf } from "./list-parameters.ts";
-import { listRows, type ListSource } from "./list-rows.ts";
+import { listRows, type ListSource, metadataConditions } from "./list-rows.ts";
 import { checkMetadataCount, descriptionSchema, metadataSchema, nameSchema, uuidParams } from "./volume-fields.ts";
-import { dictionaryOf } from "./volume-lists.ts";
 
 const UPDATE_SINCE = 9;
 const METADATA_SINCE = 43;
@@ -58,11 +52,7 @@ const BACKUPS: ListSource = {
 };
 
 const list = async (request: HttpRequest, context: BlockContext, caller: Caller, isDetailed: boolean) => {
-  const text = caller.version >= METADATA_SINCE ? parameter(queryOf(request.query), "metadata") : undefined;
-  const further = Object.entries(text === undefined ? {} : dictionaryOf(text)).map(
-    ([key, value]) =>
-      sql<SqlBool>`EXISTS (SELECT 1 FROM backup_metadata AS pair WHERE pair.backup_id = backups.id AND pair.key = ${key} AND pair.value = ${value})`,
-  );
+  const further = caller.version >= METADATA_SINCE ? metadataConditions(request, "backups", "backup") : [];
   const { rows, more } = await listRows<Backup>(request, context, caller, BACKUPS, further);
   const ids = rows.map(({ id }) => id);
   const metadata = await pairsOfAll(context.database, "backup_metadata", ids);
@@ -90,91 +80,24 @@ const createBody = Type.Object({
 });
 type Wanted = Static<typeof createBody>["backup"];
 
-const truth = (value: unknown, field: string): boolean => {
-  const found = value === undefined || value === null ? false : truthOf(value);
-  if (found === undefined)
-    throw blockError("bad-request", `Invalid input for field/attribute ${field}: neither true nor false.`);
-  return found;
-};
-
-/** When the volume was as the backup will be, and of what size, with the volume or the snapshot announced as being backed up. */
-const takeSource = async (
-  transaction: BlockTransaction,
-  volume: Volume,
-  snapshotId: string | undefined,
-  isForced: boolean,
-  nowMs: number,
-): Promise<{ readonly sizeGib: number; readonly takenAtMs: number }> => {
-  if (snapshotId === undefined) {
-    if (volume.status === "in-use" && !isForced)
-      throw blockError("invalid-state", "Invalid volume: Backing up an in-use volume must use the force flag.");
-    if (volume.status !== "available" && volume.status !== "in-use")
-      throw blockError(
-        "invalid-state",
-        `Invalid volume: The volume to be backed up must be available or in-use, but the current status is "${volume.status}".`,
-      );
-    await changeVolume(transaction, volume, { kind: "back-up", mayBeAttached: isForced }, nowMs);
-    return { sizeGib: volume.size_gib, takenAtMs: nowMs };
-  }
-  const snapshot = await snapshotForChange(transaction, snapshotId);
-  if (snapshot.volume_id !== volume.id) throw notFound("Snapshot", snapshotId);
-  if (snapshot.status !== "available")
-    throw blockError(
-      "invalid-state",
-      `Invalid snapshot: Snapshot to be backed up must be available, but the current status is "${snapshot.status}".`,
-    );
-  await changeSnapshot(transaction, snapshot, { kind: "back-up" }, nowMs);
-  return { sizeGib: snapshot.size_gib, takenAtMs: Number(snapshot.created_at_ms) };
-};
-
 /** The row, its quota and its task in one transaction. Throws `not-found`, `invalid-state`, `over-quota`. */
 const insertBackup = (context: BlockContext, caller: Caller, wanted: Wanted, known: Volume): Promise<Backup> =>
   withTransaction(context.writer, async (transaction) => {
+    checkMetadataCount(wanted.metadata ?? {});
     const volume = await volumeForChange(transaction, known.id);
-    const projectId = projectOf(caller);
-    const nowMs = context.clock.nowMs();
-    const snapshotId = wanted.snapshot_id ?? undefined;
-    const parent = truth(wanted.incremental, "incremental")
-      ? await latestBackup(transaction, projectId, volume.id)
-      : null;
-    if (parent === undefined)
-      throw blockError("invalid-state", "Invalid backup: No backups available to do an incremental backup.");
-    const { sizeGib, takenAtMs } = await takeSource(
-      transaction,
-      volume,
-      snapshotId,
-      truth(wanted.force, "force"),
-      nowMs,
-    );
-    await assertBackupQuota(transaction, projectId, sizeGib);
-    const id = randomUUID();
-    const row: Backup = {
-      id,
-      project_id: projectId,
-      user_id: caller.token.userId,
-      // An increment shares pages with what it is made upon.
-      store_project_id: parent?.store_project_id ?? projectId,
-      volume_id: volume.id,
-      snapshot_id: snapshotId ?? null,
-      base_id: snapshotId ?? id,
-      parent_id: parent?.id ?? null,
+    const asked: WantedBackup = {
+      projectId: projectOf(caller),
+      userId: caller.token.userId,
+      snapshotId: wanted.snapshot_id ?? undefined,
+      increment: truthIn(wanted.incremental ?? false, "incremental") ? "always" : "never",
+      isForced: truthIn(wanted.force ?? false, "force"),
       name: wanted.name ?? null,
       description: wanted.description ?? null,
       container: wanted.container ?? "volumebackups",
-      availability_zone: wanted.availability_zone ?? context.config.availabilityZone,
-      size_gib: sizeGib,
-      object_count: 0,
-      status: "creating",
-      fail_reason: null,
-      data_timestamp_ms: takenAtMs,
-      created_at_ms: nowMs,
-      updated_at_ms: null,
+      zone: wanted.availability_zone ?? context.config.availabilityZone,
+      metadata: wanted.metadata ?? {},
     };
-    await transaction.insertInto("backups").values(row).execute();
-    checkMetadataCount(wanted.metadata ?? {});
-    await writePairs(transaction, "backup_metadata", id, wanted.metadata ?? {}, true);
-    await enqueueBackupTask(transaction, row, { kind: "create", step: "freeze" }, nowMs);
-    return row;
+    return announceBackup(transaction, volume, asked, context.clock.nowMs());
   });
 
 const create = async (request: HttpRequest, context: BlockContext, caller: Caller, wanted: Wanted) => {
@@ -199,23 +122,9 @@ const create = async (request: HttpRequest, context: BlockContext, caller: Calle
 /** Announces the deletion and hands it to a task. `isForced`: whatever the status is. */
 export const deleteBackup = async (context: BlockContext, id: string, isForced: boolean): Promise<void> => {
   const backups = offeredBackups(context);
-  await withTransaction(context.writer, async (transaction) => {
-    const backup = await backupForChange(transaction, id);
-    const increment = await transaction
-      .selectFrom("backups")
-      .select("id")
-      .where("parent_id", "=", id)
-      .where("status", "=", "creating")
-      .executeTakeFirst();
-    if (increment !== undefined)
-      throw blockError(
-        "invalid-state",
-        `Invalid backup: The incremental backup ${increment.id} is being made upon it.`,
-      );
-    const nowMs = context.clock.nowMs();
-    await changeBackup(transaction, backup, { kind: isForced ? "force-delete" : "delete" }, nowMs);
-    await enqueueBackupTask(transaction, backup, { kind: "delete", step: "unlink" }, nowMs);
-  });
+  await withTransaction(context.writer, (transaction) =>
+    announceBackupDeletion(transaction, id, isForced, context.clock.nowMs()),
+  );
   backups.wake();
 };
 

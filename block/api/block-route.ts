@@ -197,3 +197,11 @@ export const truthOf = (value: unknown): boolean | undefined => {
   if (["1", "t", "true", "on", "y", "yes"].includes(text)) return true;
   return ["0", "f", "false", "off", "n", "no"].includes(text) ? false : undefined;
 };
+
+/** The same where it has to be one, for messages in `field`. Throws `bad-request`. */
+export const truthIn = (value: unknown, field: string): boolean => {
+  const found = truthOf(value);
+  if (found === undefined)
+    throw blockError("bad-request", `Invalid input for field/attribute ${field}: neither true nor false.`);
+  return found;
+};

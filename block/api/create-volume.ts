@@ -69,7 +69,8 @@ const refuseAbsentSources = (wanted: Wanted): void => {
   if (group !== undefined) throw notBuilt(`ConsistencyGroup ${group}`);
 };
 
-const typeOf = async (
+/** The type that is asked for, else that of the source, of the project, of the installation. Throws `not-found`. */
+export const typeOf = async (
   transaction: BlockTransaction,
   { config }: BlockContext,
   caller: Caller,
@@ -185,13 +186,19 @@ export type VolumeSources = {
   readonly snapshot: Snapshot | undefined;
 };
 
-/** Where the row is all that there is to make. Throws `over-quota`. */
+/**
+ * Where the row is all that there is to make. Every new volume's row goes through here, wherever its bytes come from. Throws `over-quota`,
+ * `not-implemented` for a type with encryption.
+ */
 export const insertManagedRow = async (
   transaction: BlockTransaction,
   row: Volume,
   type: VolumeType,
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> => {
+  // Its bytes would lie on the disk as they are, which is what the type says that they do not.
+  if ((await encryptionOf(transaction, type.id)) !== undefined)
+    throw new RingsteadError("not-implemented", "Volumes of encrypted types are not implemented.");
   const size = row.size_gib;
   const demand = { volumes: 1, snapshots: 0, gigabytes: size, volumeGigabytes: size };
   await assertQuota(transaction, row.project_id, type.name, demand);
@@ -236,9 +243,6 @@ const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Pr
           : { what: "snapshot", sizeGib: ofSnapshot.snapshot.size_gib },
     );
     const group = await groupForVolume(transaction, caller, given(wanted.group_id), type.id);
-    // Its bytes would lie on the disk as they are, which is what the type says that they do not.
-    if ((await encryptionOf(transaction, type.id)) !== undefined)
-      throw new RingsteadError("not-implemented", "Volumes of encrypted types are not implemented.");
     const specs = await specsOf(transaction, type.id);
     const isMultiattach = truthOf(wanted.multiattach) === true || /true/i.test(specs["multiattach"] ?? "");
     if (isMultiattach) enforce(context, caller, "volume:multiattach", projectOf(caller));

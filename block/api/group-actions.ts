@@ -4,25 +4,18 @@ import { validator } from "../../common/http/validate.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError, notFound } from "../core/block-error.ts";
 import { GROUP_STATUSES } from "../core/group-state.ts";
-import type { Microversion } from "../core/microversion.ts";
 import { findGroup, followGroup, type Group, snapshotsOfGroup, volumesOfGroup } from "../store/groups.ts";
 import { metadataOf, type Volume, volumeForChange } from "../store/volumes.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import type { Snapshot } from "../store/snapshots.ts";
-import {
-  type BlockContext,
-  type BlockRoute,
-  blockRoute,
-  type Caller,
-  enforce,
-  projectOf,
-  truthOf,
-} from "./block-route.ts";
+import { type BlockContext, type BlockRoute, blockRoute, type Caller, projectOf, truthOf } from "./block-route.ts";
 import { insertVolumeRow } from "./create-volume.ts";
+import { type NamedAction, namedActionRoutes } from "./named-actions.ts";
+import { refuseWhileOpen } from "./operators-volume.ts";
 import { typesOfGroup, visibleGroup } from "./group-members.ts";
 import { visibleGroupSnapshot } from "./group-snapshots.ts";
 import { groupSummary, insertGroup } from "./groups.ts";
-import { descriptionSchema, nameSchema, uuidParams } from "./volume-fields.ts";
+import { descriptionSchema, nameSchema } from "./volume-fields.ts";
 import { announceDeletion } from "./volumes.ts";
 
 const DELETE_SINCE = 13;
@@ -34,6 +27,7 @@ const refused = (reason: string): Error => blockError("bad-request", `Invalid gr
 
 /** With its volumes, whose deletions then take the group along, or alone. */
 const deleteGroup = async (context: BlockContext, id: string, withVolumes: boolean): Promise<void> => {
+  for (const volume of await volumesOfGroup(context.database, id)) await refuseWhileOpen(context, volume);
   await withTransaction(context.writer, async (transaction) => {
     const group = await findGroup(transaction, id);
     if (group === undefined) throw notFound("Group", id);
@@ -173,11 +167,7 @@ const deleteBody = validator(
 );
 const resetBody = validator(Type.Object({ status: Type.Enum([...GROUP_STATUSES]) }), "body");
 
-type Action = {
-  readonly policy: string;
-  readonly since: Microversion;
-  run(context: BlockContext, group: Group, argument: unknown): Promise<void>;
-};
+type Action = NamedAction<Group>;
 
 /** Groups are not replicated here: Cinder's answer for a group type that does not ask for it. */
 const replication = (policy: string): Action => ({
@@ -229,21 +219,11 @@ export const GROUP_ACTION_ROUTES: readonly BlockRoute[] = [
       return { status: 202, body: { group: groupSummary(group) } };
     },
   }),
-  ...blockRoute({
-    method: "POST",
-    path: "/groups/:group_id/action",
+  ...namedActionRoutes({
+    collection: "groups",
+    idName: "group_id",
     since: DELETE_SINCE,
-    request: { params: uuidParams("group_id"), body: Type.Record(Type.String(), Type.Unknown()) },
-    handler: async (request, context, caller) => {
-      const names = Object.keys(request.body);
-      const [name = ""] = names;
-      const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-      if (names.length !== 1 || found === undefined || caller.version < found.since)
-        throw blockError("bad-request", `There is no such action: ${name.slice(0, 100)}`);
-      const group = await visibleGroup(context.database, caller, request.params.group_id);
-      enforce(context, caller, found.policy, group.project_id);
-      await found.run(context, group, request.body[name]);
-      return { status: 202 };
-    },
+    actions: ACTIONS,
+    find: (context, caller, groupId) => visibleGroup(context.database, caller, groupId),
   }),
 ];

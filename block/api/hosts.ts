@@ -150,7 +150,7 @@ export const HOST_ROUTES: readonly BlockRoute[] = [
           volume_backend_name: capabilities["volume_backend_name"],
           pool_name: host.includes("#") ? capabilities["pool_name"] : null,
           driver_version: DRIVER_VERSION,
-          storage_protocol: capabilities["storage_protocol"],
+          storage_protocol: context.config.storageProtocol,
           display_name: `${String(capabilities["vendor_name"])} ${reported.report.driver}`,
           description: null,
           visibility: "public",

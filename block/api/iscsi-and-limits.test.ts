@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { at, TestBlock } from "../test-block.ts";
+import { at, listAt, PROJECT, TestBlock } from "../test-block.ts";
 
 const INITIATOR = "iqn.1993-08.org.debian:01:1";
 
@@ -50,6 +50,31 @@ it("a volume whose type asks for iSCSI is connected so, with what os-brick's con
     auth_username: attachment,
     auth_password: "secretsecretsecr",
   });
+});
+
+it("who may only look at attachments is told where they are, and nothing that lets him in", async () => {
+  await newType("secret", { storage_protocol: "iSCSI" });
+  const id = await block.createVolume({ size: 1, volume_type: "secret" });
+  const connector = { host: "elsewhere", initiator: INITIATOR };
+  const made = await block.call("POST", "/attachments", { body: { attachment: { volume_uuid: id, connector } } });
+  const path = `/attachments/${String(at(made, "attachment.id"))}`;
+  const seenBy = async (role: string): Promise<readonly unknown[]> => {
+    const token = `${role}:${PROJECT}`;
+    const listed = await block.call("GET", `/attachments/detail?volume_id=${id}`, { token });
+    return [
+      at(await block.call("GET", path, { token }), "attachment.connection_info"),
+      ...listAt(listed, "attachments").map((one) => one["connection_info"]),
+    ];
+  };
+  for (const role of ["member", "admin", "service"])
+    for (const info of await seenBy(role)) expect(info).toHaveProperty("auth_password", "secretsecretsecr");
+  const shown = await seenBy("reader");
+  expect(shown).toHaveLength(2);
+  expect(JSON.stringify(shown)).not.toContain("secretsecret");
+  for (const info of shown) {
+    expect(info).toMatchObject({ target_iqn: `iqn.2010-10.org.openstack:volume-${id}`, auth_method: "CHAP" });
+    expect(info).not.toHaveProperty("auth_username");
+  }
 });
 
 const untilLimits = async (id: string, limits: object | undefined): Promise<void> => {

@@ -12,6 +12,7 @@ import {
   queryOf,
   type SortColumn,
 } from "./list-parameters.ts";
+import { dictionaryOf } from "./volume-lists.ts";
 
 const LIKE_SINCE = 31;
 const COUNT_SINCE = 45;
@@ -40,6 +41,21 @@ const scopeOf = (query: Readonly<Record<string, unknown>>, { isAdmin, token }: C
   const everywhere = isAdmin && truthOf(parameter(query, "all_tenants") ?? "false") === true;
   if (project === undefined && everywhere) return sql<SqlBool>`1 = 1`;
   return sql<SqlBool>`project_id = ${project ?? token.projectId ?? ""}`;
+};
+
+/** Rows whose metadata have all pairs that the parameter `metadata` asks for. `owner`: `snapshot` for `snapshot_metadata.snapshot_id`. */
+export const metadataConditions = (
+  request: HttpRequest,
+  table: ListSource["table"],
+  owner: "snapshot" | "backup",
+): readonly Condition[] => {
+  const text = parameter(queryOf(request.query), "metadata");
+  const pairs = sql.table(`${owner}_metadata`);
+  const isOwn = sql`${sql.ref(`pair.${owner}_id`)} = ${sql.ref(`${table}.id`)}`;
+  return Object.entries(text === undefined ? {} : dictionaryOf(text)).map(
+    ([key, value]) =>
+      sql<SqlBool>`EXISTS (SELECT 1 FROM ${pairs} AS pair WHERE ${isOwn} AND pair.key = ${key} AND pair.value = ${value})`,
+  );
 };
 
 /**

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { TestBlock } from "../test-block.ts";
+import { at, TestBlock } from "../test-block.ts";
 
 let block: TestBlock;
 beforeAll(async () => {
@@ -21,4 +21,19 @@ it("a volume that an operator has exported shows as in use and is not deleted, u
   const forced = await block.asAdmin("POST", `/volumes/${other}/action`, { "os-force_delete": {} });
   expect(forced.status).toBe(202);
   await block.until(other, "gone");
+});
+
+it("a group is not deleted with a volume that an operator has open", async () => {
+  const type = await block.asAdmin("POST", "/group_types", { group_type: { name: "plain" } });
+  const fields = { name: "all", group_type: at(type, "group_type.id"), volume_types: ["__DEFAULT__"] };
+  const group = at(await block.call("POST", "/groups", { body: { group: fields } }), "group.id");
+  const volumeId = await block.createVolume({ size: 1, group_id: group });
+  await block.host.exportVolume({ volumeId, attachmentId: volumeId, transport: "unix", isReadOnly: false });
+  const remove = () =>
+    block.call("POST", `/groups/${String(group)}/action`, { body: { delete: { "delete-volumes": true } } });
+  const refused = await remove();
+  expect([refused.status, JSON.stringify(refused.body)]).toEqual([400, expect.stringContaining("by an operator")]);
+  await block.host.unexportVolume(volumeId, volumeId);
+  expect((await remove()).status).toBe(202);
+  await block.until(volumeId, "gone");
 });

@@ -5,6 +5,7 @@ import { changeSnapshot, latestUnmanaged, snapshotsOf } from "../store/snapshots
 import { enqueueTask } from "../store/tasks.ts";
 import { changeVolume, volumeForChange } from "../store/volumes.ts";
 import { visibleSnapshot } from "./block-route.ts";
+import { refuseWhileConnected, refuseWhileOpen } from "./operators-volume.ts";
 import { ACCEPTED, action, type Actions, type Asked } from "./volume-action.ts";
 
 const SINCE = 40;
@@ -12,8 +13,10 @@ const SINCE = 40;
 /** Cinder answers 409 here where it answers 400 elsewhere. */
 const notNow = (message: string): Error => blockError("conflict", message);
 
-const revert = async ({ context, caller, volume: { id } }: Asked, snapshotId: string): Promise<void> => {
+const revert = async ({ context, caller, volume: known }: Asked, snapshotId: string): Promise<void> => {
+  const { id } = known;
   await visibleSnapshot(context.database, caller, snapshotId);
+  await refuseWhileOpen(context, known);
   const nowMs = context.clock.nowMs();
   await withTransaction(context.writer, async (transaction) => {
     const volume = await volumeForChange(transaction, id);
@@ -40,6 +43,7 @@ const revert = async ({ context, caller, volume: { id } }: Asked, snapshotId: st
       throw notNow(
         `Can't revert volume ${id} to its latest snapshot ${snapshotId}. Snapshot's status must be 'available'.`,
       );
+    await refuseWhileConnected(transaction, volume);
     await changeVolume(transaction, volume, { kind: "revert" }, nowMs);
     await changeSnapshot(transaction, latest, { kind: "revert" }, nowMs);
     await enqueueTask(transaction, id, { kind: "revert", step: "revert", snapshotId }, nowMs);

@@ -165,7 +165,7 @@ export const SERVICE_ROUTES: readonly BlockRoute[] = [
       const isDetailed = truthOf(parameter(query, "detail") ?? "false") === true;
       const name = caller.version >= POOL_FILTER_SINCE ? parameter(query, "name") : undefined;
       const { pools } = await context.hosts.reports();
-      const { scheduler, availabilityZone } = context.config;
+      const { scheduler, availabilityZone, storageProtocol } = context.config;
       const now = timeText(context.clock.nowMs());
       const shown = pools
         .filter((pool) => name === undefined || pool.name === name)
@@ -174,6 +174,8 @@ export const SERVICE_ROUTES: readonly BlockRoute[] = [
           const pool = schedulerPool(reported, availabilityZone, true, 0);
           const capabilities = {
             ...pool.capabilities,
+            // Clients take one word here: that of volumes whose type says nothing.
+            storage_protocol: storageProtocol,
             total_capacity_gb: pool.totalGib,
             free_capacity_gb: pool.freeGib,
             provisioned_capacity_gb: pool.provisionedGib,

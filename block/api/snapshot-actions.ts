@@ -3,11 +3,11 @@ import { validator } from "../../common/http/validate.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import { SNAPSHOT_STATUSES, type SnapshotStatus } from "../core/snapshot-state.ts";
-import { changeSnapshot, snapshotForChange } from "../store/snapshots.ts";
-import { type BlockContext, type BlockRoute, blockRoute, enforce, visibleSnapshot } from "./block-route.ts";
+import { changeSnapshot, type Snapshot, snapshotForChange } from "../store/snapshots.ts";
+import { type BlockContext, type BlockRoute, visibleSnapshot } from "./block-route.ts";
 import { unmanageSnapshot } from "./manageable-snapshots.ts";
+import { type NamedAction, namedActionRoutes } from "./named-actions.ts";
 import { deleteSnapshot } from "./snapshots.ts";
-import { uuidParams } from "./volume-fields.ts";
 
 const resetBody = validator(Type.Object({ status: Type.Enum([...SNAPSHOT_STATUSES]) }), "body");
 const updateBody = validator(
@@ -42,15 +42,10 @@ const updateStatus = (context: BlockContext, id: string, said: Said): Promise<vo
       await transaction.updateTable("snapshots").set({ progress: said.progress }).where("id", "=", id).execute();
   });
 
-type Action = {
-  readonly policy: string;
-  run(context: BlockContext, id: string, argument: unknown): Promise<void>;
-};
-
-const ACTIONS: Readonly<Record<string, Action>> = {
+const ACTIONS: Readonly<Record<string, NamedAction<Snapshot>>> = {
   "os-reset_status": {
     policy: "volume_extension:snapshot_admin_actions:reset_status",
-    run: (context, id, argument) =>
+    run: (context, { id }, argument) =>
       withTransaction(context.writer, async (transaction) => {
         // The validator has just shown it.
         const { status } = resetBody(argument) as Said;
@@ -60,32 +55,22 @@ const ACTIONS: Readonly<Record<string, Action>> = {
   },
   "os-update_snapshot_status": {
     policy: "snapshot_extension:snapshot_actions:update_snapshot_status",
-    run: (context, id, argument) => updateStatus(context, id, updateBody(argument) as Said),
+    run: (context, { id }, argument) => updateStatus(context, id, updateBody(argument) as Said),
   },
   "os-unmanage": {
     policy: "snapshot_extension:snapshot_unmanage",
-    run: (context, id) => unmanageSnapshot(context, id),
+    run: (context, { id }) => unmanageSnapshot(context, id),
   },
   "os-force_delete": {
     policy: "volume_extension:snapshot_admin_actions:force_delete",
-    run: (context, id) => deleteSnapshot(context, id, true),
+    run: (context, { id }) => deleteSnapshot(context, id, true),
   },
 };
 
 /** `{"os-reset_status": {"status": "error"}}`: one action of the snapshot. */
-export const SNAPSHOT_ACTION_ROUTES: readonly BlockRoute[] = blockRoute({
-  method: "POST",
-  path: "/snapshots/:snapshot_id/action",
-  request: { params: uuidParams("snapshot_id"), body: Type.Record(Type.String(), Type.Unknown()) },
-  handler: async (request, context, caller) => {
-    const names = Object.keys(request.body);
-    const [name = ""] = names;
-    if (names.length !== 1) throw blockError("bad-request", "The body has to name one action.");
-    const found = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
-    if (found === undefined) throw blockError("bad-request", `There is no such action: ${name.slice(0, 100)}`);
-    const snapshot = await visibleSnapshot(context.database, caller, request.params.snapshot_id);
-    enforce(context, caller, found.policy, snapshot.project_id);
-    await found.run(context, snapshot.id, request.body[name]);
-    return { status: 202 };
-  },
+export const SNAPSHOT_ACTION_ROUTES: readonly BlockRoute[] = namedActionRoutes({
+  collection: "snapshots",
+  idName: "snapshot_id",
+  actions: ACTIONS,
+  find: (context, caller, snapshotId) => visibleSnapshot(context.database, caller, snapshotId),
 });

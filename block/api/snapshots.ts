@@ -1,5 +1,4 @@
 import { randomUUID } from "node:crypto";
-import { sql, type SqlBool } from "kysely";
 import { Type } from "typebox";
 import type { HttpRequest } from "../../common/http/route.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
@@ -21,14 +20,12 @@ import {
   mayDo,
   projectOf,
   timeText,
-  truthOf,
+  truthIn,
   visibleSnapshot,
   visibleVolume,
 } from "./block-route.ts";
-import { parameter, queryOf } from "./list-parameters.ts";
-import { listRows, type ListSource } from "./list-rows.ts";
+import { listRows, type ListSource, metadataConditions } from "./list-rows.ts";
 import { checkMetadataCount, descriptionSchema, metadataSchema, nameSchema, uuidParams } from "./volume-fields.ts";
-import { dictionaryOf } from "./volume-lists.ts";
 import { codeOf } from "../../common/errors.ts";
 
 const GROUP_SINCE = 14;
@@ -90,11 +87,7 @@ const snapshotDetail = (context: BlockContext, caller: Caller, snapshot: Snapsho
 });
 
 const list = async (request: HttpRequest, context: BlockContext, caller: Caller, isDetailed: boolean) => {
-  const text = caller.version >= METADATA_FILTER_SINCE ? parameter(queryOf(request.query), "metadata") : undefined;
-  const further = Object.entries(text === undefined ? {} : dictionaryOf(text)).map(
-    ([key, value]) =>
-      sql<SqlBool>`EXISTS (SELECT 1 FROM snapshot_metadata AS pair WHERE pair.snapshot_id = snapshots.id AND pair.key = ${key} AND pair.value = ${value})`,
-  );
+  const further = caller.version >= METADATA_FILTER_SINCE ? metadataConditions(request, "snapshots", "snapshot") : [];
   const { rows, more } = await listRows<Snapshot>(request, context, caller, SNAPSHOTS, further);
   const ids = rows.map(({ id }) => id);
   const metadata = await pairsOfAll(context.database, "snapshot_metadata", ids);
@@ -205,9 +198,7 @@ const createBody = Type.Object({
 
 /** Whether an attached volume may be snapshot. Throws `bad-request`. */
 const isForcedBy = (force: unknown, { version }: Caller): boolean => {
-  const isForced = force === undefined || force === null ? undefined : truthOf(force);
-  if (force !== undefined && force !== null && isForced === undefined)
-    throw blockError("bad-request", "Invalid input for field/attribute force: neither true nor false.");
+  const isForced = force === undefined || force === null ? undefined : truthIn(force, "force");
   if (version < NO_FORCE_SINCE) return isForced ?? false;
   if (isForced === false)
     throw blockError(

@@ -26,12 +26,15 @@ export const VERSION_ROUTES: readonly BlockRoute[] = [
     request: {},
     handler: (request, context) => ({ status: 300, body: { versions: [v3(request, context)] } }),
   },
-  {
-    method: "GET",
-    path: "/v3",
-    request: {},
-    handler: (request, context) => ({ status: 200, body: { versions: [v3(request, context)] } }),
-  },
+  // The link that the version has of itself ends with a slash; clients ask for either.
+  ...["/v3", "/v3/"].map(
+    (path): BlockRoute => ({
+      method: "GET",
+      path,
+      request: {},
+      handler: (request, context) => ({ status: 200, body: { versions: [v3(request, context)] } }),
+    }),
+  ),
   {
     method: "GET",
     path: "/healthcheck",

@@ -18,7 +18,7 @@ import {
   type Volume,
   volumeForChange,
 } from "../store/volumes.ts";
-import { type BlockRoute, blockRoute, enforce, truthOf, visibleVolume } from "./block-route.ts";
+import { type BlockRoute, blockRoute, enforce, truthIn, visibleVolume } from "./block-route.ts";
 import {
   awaitTask,
   connectionOf,
@@ -55,13 +55,6 @@ const plain = (
     });
     return ACCEPTED;
   });
-
-const truth = (value: unknown, field: string): boolean => {
-  const found = truthOf(value);
-  if (found === undefined)
-    throw blockError("bad-request", `Invalid input for field/attribute ${field}: neither true nor false.`);
-  return found;
-};
 
 const setField = async (
   { context, volume: { id } }: Asked,
@@ -269,14 +262,14 @@ const ACTIONS: Actions = {
     extend(asked, size),
   ),
   "os-set_bootable": action("volume:update", Type.Object({ bootable: anything }), async ({ bootable }, asked) => {
-    await setField(asked, { bootable: Number(truth(bootable, "bootable")) });
+    await setField(asked, { bootable: Number(truthIn(bootable, "bootable")) });
     return { status: 200 };
   }),
   "os-update_readonly_flag": action(
     "volume:update_readonly_flag",
     Type.Object({ readonly: anything }),
     async ({ readonly }, asked) => {
-      await setField(asked, { readonly: Number(truth(readonly, "readonly")) });
+      await setField(asked, { readonly: Number(truthIn(readonly, "readonly")) });
       return ACCEPTED;
     },
   ),

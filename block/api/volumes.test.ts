@@ -227,6 +227,14 @@ describe("the edge", () => {
     await block.call("DELETE", `/volumes/${id}`);
   });
 
+  it("a thing that is asked for without a name is not found: a slash at a path's end counts", async () => {
+    for (const path of ["/volumes/", `/${PROJECT}/volumes/`, "/snapshots/"]) {
+      expect((await block.call("GET", path)).status).toBe(404);
+      expect((await block.call("DELETE", path)).status).toBe(404);
+    }
+    expect((await block.call("GET", "/")).status).toBe(200);
+  });
+
   it("versions are told to everybody", async () => {
     const answer = await block.call("GET", "/", { token: "", version: "" });
     expect(answer.status).toBe(200);

@@ -16,6 +16,7 @@ import {
   visibleVolume,
 } from "./block-route.ts";
 import { nextLinks, pageOf, parameter, queryOf } from "./list-parameters.ts";
+import { refuseWhileOpen } from "./operators-volume.ts";
 import { assertUnread } from "./snapshots.ts";
 import { descriptionSchema, metadataSchema, nameSchema, uuidParams } from "./volume-fields.ts";
 import { listVolumes, metadataOfAll, totalOf, VOLUME_SORT_COLUMNS, withParts } from "./volume-lists.ts";
@@ -200,11 +201,7 @@ export const VOLUME_ROUTES: readonly BlockRoute[] = [
       const query = queryOf(request.query);
       const isForced = caller.version >= FORCE_SINCE && truthOf(parameter(query, "force") ?? "false") === true;
       if (isForced) enforce(context, caller, "volume:force_delete", volume.project_id);
-      if (!isForced && volume.backend !== null && (await context.operatorExports.look(volume.id, volume.backend)))
-        throw blockError(
-          "invalid-state",
-          `Invalid volume: Volume ${volume.id} is exported by an operator of its host (ringstead volume unexport).`,
-        );
+      if (!isForced) await refuseWhileOpen(context, volume);
       const isCascade = truthOf(parameter(query, "cascade") ?? "false") === true;
       await deleteVolume(context, volume.id, { isForced, isCascade });
       return { status: 202 };

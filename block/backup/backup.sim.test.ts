@@ -180,11 +180,15 @@ class World {
 
   async restored({ id }: Backup): Promise<Content> {
     const isBlank = this.random.below(2) === 0;
-    const target = new Uint32Array(GRAINS).fill(isBlank ? 0 : 99);
+    const saved = new Uint32Array(GRAINS).fill(isBlank ? 0 : 99);
+    let target = saved.slice();
+    let firstPage = 0;
     const put = (offset: number, length: number, valueAt: (at: number) => number): void => {
       for (let at = 0; at < length; at += GRAIN_BYTES) target[(offset + at) / GRAIN_BYTES] = valueAt(at);
     };
     await this.despiteKills(async () => {
+      // What was not flushed may be there or not.
+      if (this.random.below(2) === 0) target = saved.slice();
       const list = await this.store.getList(id);
       const signal = new AbortController().signal;
       await checkBackup(this.store, list, signal);
@@ -193,6 +197,13 @@ class World {
         list,
         isBlank,
         signal,
+        firstPage,
+        save: (pages) => {
+          saved.set(target);
+          firstPage = pages;
+          return Promise.resolve();
+        },
+        pagesBetweenSaves: 1,
         target: {
           write: (offset, bytes) => Promise.resolve(put(offset, bytes.length, (at) => bytes.readUInt32LE(at))),
           zero: (offset, length) => Promise.resolve(put(offset, length, () => 0)),

@@ -15,12 +15,20 @@ export type RestoreOptions = {
   readonly target: RestoreTarget;
   /** All of it reads as zeros: these need not be written. */
   readonly isBlank: boolean;
+  /** Pages before this one were written already. */
+  readonly firstPage: number;
+  /** Told from time to time how many pages, from the first on, are written; resolves once they stay so. */
+  save(this: void, pages: number): Promise<void>;
+  /** In the place of the number below, for tests. */
+  readonly pagesBetweenSaves?: number;
   readonly signal: AbortSignal;
 };
 
 /** Chunks in memory at once. */
 const CHUNKS_AT_ONCE = 4;
 const QUESTIONS_AT_ONCE = 8;
+/** A GiB: what is written again after a hiccup is no more, and a flush costs little beside it. */
+const PAGES_BETWEEN_SAVES = 16;
 
 /** Resolves where all pages are sound and no chunk is missing. Errors: "backup-damaged", which names what is. */
 export const checkBackup = async (store: BackupStore, list: PageList, signal: AbortSignal): Promise<void> => {
@@ -42,9 +50,11 @@ export const checkBackup = async (store: BackupStore, list: PageList, signal: Ab
 
 /** Writes the volume as it was. Every chunk is checked before a byte of it is written. Errors: "backup-damaged". */
 export const restoreVolume = async (options: RestoreOptions): Promise<void> => {
-  const { store, list, isBlank } = options;
+  const { store, list, isBlank, firstPage, save, pagesBetweenSaves = PAGES_BETWEEN_SAVES } = options;
   for (const [index, name] of list.pages.entries()) {
     options.signal.throwIfAborted();
+    if (index < firstPage) continue;
+    if (index > firstPage && index % pagesBetweenSaves === 0) await save(index);
     if (name !== undefined) await restorePage(options, index, await store.getPage(name));
     else if (!isBlank) await zero(options, index * PAGE_BYTES, PAGE_BYTES);
   }

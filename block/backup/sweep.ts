@@ -7,7 +7,10 @@ export type SweepOptions = {
   readonly nowMs: number;
   /** What was stored within this time stays. */
   readonly graceMs: number;
-  /** Resolves while no backup may begin to copy; rejects where that is not certain any more. Asked before each few removals. */
+  /**
+   * Resolves while no backup may begin to copy; rejects where that is not certain any more. Asked before each few removals, and before whatever
+   * else may take long: who forgets to say that he goes on loses what he marked.
+   */
   hold(this: void): Promise<void>;
 };
 
@@ -31,13 +34,14 @@ const REMOVALS_BETWEEN_LOOKS = REMOVALS_AT_ONCE;
  * "sweep-refused" where it cannot be known what is needed.
  */
 export const sweepStore = async ({ store, nowMs, graceMs, hold }: SweepOptions): Promise<SweepFigures> => {
-  const { pages, chunks } = await marksOf(store);
+  const { pages, chunks } = await marksOf(store, hold);
   const figures: SweepFigures = { removed: 0, removedBytes: 0, young: 0, kept: 0 };
   for (const [kind, marks] of [
     ["chunk", chunks],
     ["page", pages],
   ] as const) {
     for await (const found of store.list(kind)) {
+      await hold();
       const garbage = found.filter(({ name }) => !marks.has(nameIn(name)));
       figures.kept += found.length - garbage.length;
       const old = garbage.filter(({ modifiedAtMs }) => modifiedAtMs + graceMs <= nowMs);
@@ -55,15 +59,17 @@ export const sweepStore = async ({ store, nowMs, graceMs, hold }: SweepOptions):
   return figures;
 };
 
-const marksOf = async (store: BackupStore) => {
+const marksOf = async (store: BackupStore, hold: SweepOptions["hold"]) => {
   const pages = new Set<string>();
   const chunks = new Set<string>();
   for await (const lists of store.list("backup")) {
     for (const { name: path } of lists) {
+      await hold();
       try {
         const list = await store.getList(nameIn(path));
         for (const name of list.pages) {
           if (name === undefined || pages.has(name)) continue;
+          await hold();
           for (const { chunk } of await store.getPage(name)) chunks.add(chunk);
           pages.add(name);
           if (pages.size + chunks.size > MARKS_LIMIT)

@@ -77,8 +77,13 @@ export const connectionInfo = (connection: Connection): object => ({
   data: dataOf(connection),
 });
 
-/** The same as the attachments API has it: one flat object. */
-export const flatConnectionInfo = (connection: Connection): object => ({
+/** Fields that let in whoever has them. What only says where something is does not: sockets and folders are closed to others. */
+const SECRET_FIELDS: readonly string[] = ["auth_username", "auth_password"];
+
+/** The same as the attachments API has it: one flat object. Without secrets it says where the volume is, and opens nothing. */
+export const flatConnectionInfo = (connection: Connection, withSecrets: boolean): object => ({
   driver_volume_type: driverOf(connection),
-  ...dataOf(connection),
+  ...Object.fromEntries(
+    Object.entries(dataOf(connection)).filter(([name]) => withSecrets || !SECRET_FIELDS.includes(name)),
+  ),
 });

@@ -1,22 +1,14 @@
 import { randomUUID } from "node:crypto";
 import type { Clock } from "../../common/clock.ts";
-import { codeOf, messageOf } from "../../common/errors.ts";
+import { codeOf, messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
 import { type BackupTask, type BackupTaskEvent, stepBackupTask } from "../backup/core/backup-task.ts";
 import { settleBackupOutcome } from "../store/backup-outcomes.ts";
 import { isSwept } from "../store/backup-stores.ts";
-import {
-  backupTaskOf,
-  claimBackupTask,
-  type ClaimedBackupTask,
-  continueBackupTask,
-  isBackupTaskOwned,
-  postponeBackupTask,
-  removeBackupTask,
-  renewBackupTask,
-} from "../store/backup-tasks.ts";
+import { backupTasks } from "../store/backup-tasks.ts";
+import type { LeasedTask } from "../store/leased-tasks.ts";
 import { type Backup, findBackup } from "../store/backups.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 
@@ -46,8 +38,17 @@ const FINAL_CODES = new Set([
   "volume-in-use",
 ]);
 
+export type StepTools = {
+  readonly signal: AbortSignal;
+  /**
+   * Writes how far the step is: whoever does it again begins with this task, and what failed before does not count any more. Errors: "task-lost"
+   * where somebody else has it now.
+   */
+  keep(this: void, task: BackupTask): Promise<void>;
+};
+
 /** Does what a step says, and tells how it ended. Rejects with what hindered it; what is not final is done again. */
-export type BackupTaskWork = (backup: Backup, task: BackupTask, signal: AbortSignal) => Promise<BackupTaskEvent>;
+export type BackupTaskWork = (backup: Backup, task: BackupTask, tools: StepTools) => Promise<BackupTaskEvent>;
 
 export type BackupRunnerOptions = {
   readonly database: BlockDatabase;
@@ -92,14 +93,21 @@ export const createBackupRunner = ({
     waitMs: number,
     counted: { readonly failingSinceMs: number | null; readonly attempts: number },
   ): Promise<void> => {
-    await postponeBackupTask(database, id, owner, { notBeforeMs: clock.nowMs() + waitMs, ...counted });
+    await backupTasks.postpone(database, id, owner, { notBeforeMs: clock.nowMs() + waitMs, ...counted });
     setTimeout(wake, waitMs).unref();
   };
 
   /** What became of the step; undefined where it is to be done again, which is written down then, or left to whoever comes next. */
-  const eventOf = async ({ id, task }: ClaimedBackupTask, backup: Backup): Promise<BackupTaskEvent | undefined> => {
+  const eventOf = async (
+    { id, task }: LeasedTask<BackupTask>,
+    backup: Backup,
+  ): Promise<BackupTaskEvent | undefined> => {
     try {
-      return await work(backup, task, stop.signal);
+      const keep = async (next: BackupTask): Promise<void> => {
+        if (await backupTasks.keep(database, id, owner, next)) return;
+        throw new RingsteadError("task-lost", "the task is another process's now");
+      };
+      return await work(backup, task, { signal: stop.signal, keep });
     } catch (thrown) {
       if (stop.signal.aborted) return undefined;
       const reason = messageOf(thrown);
@@ -109,7 +117,7 @@ export const createBackupRunner = ({
       log.warn("a step of a backup has to be done again", about);
       const nowMs = clock.nowMs();
       // As it stands now: a copy that gets on begins to count anew.
-      const { attempts, failingSinceMs = nowMs } = (await backupTaskOf(database, id)) ?? { attempts: 0 };
+      const { attempts, failingSinceMs = nowMs } = (await backupTasks.of(database, id)) ?? { attempts: 0 };
       const limitMs = code === "pool-full" ? Math.min(giveUpMs, GIVE_UP_POOL_MS) : giveUpMs;
       if (nowMs - failingSinceMs >= limitMs) return { kind: "given-up", reason };
       const waitMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts, 16));
@@ -118,35 +126,35 @@ export const createBackupRunner = ({
     }
   };
 
-  const later = ({ id }: ClaimedBackupTask): Promise<void> =>
+  const later = ({ id }: LeasedTask<BackupTask>): Promise<void> =>
     postpone(id, LATER_MS, { failingSinceMs: null, attempts: 0 });
 
   /** Writes how the step ended together with the next one. Undefined: there is none now, or the task is somebody else's. */
   const commit = (
-    claim: ClaimedBackupTask,
+    claim: LeasedTask<BackupTask>,
     backup: Backup,
     event: BackupTaskEvent,
   ): Promise<BackupTask | "later" | undefined> =>
     withTransaction(database, async (transaction) => {
-      if (!(await isBackupTaskOwned(transaction, claim.id, owner))) return undefined;
+      if (!(await backupTasks.isOwned(transaction, claim.id, owner))) return undefined;
       const step = stepBackupTask(claim.task, event);
       if (step.kind === "wait") return "later";
       if (step.kind === "continue") {
         const isEntering = step.task.kind === "create" && step.task.step === "copy";
         if (isEntering && (await isSwept(transaction, backup.store_project_id, clock.nowMs()))) return "later";
-        await continueBackupTask(transaction, claim.id, step.task);
+        await backupTasks.keep(transaction, claim.id, owner, step.task);
         return step.task;
       }
-      await removeBackupTask(transaction, claim.id);
+      await backupTasks.remove(transaction, claim.id);
       const now = await findBackup(transaction, backup.id);
       if (now !== undefined) await settleBackupOutcome(transaction, now, step.outcome, clock.nowMs());
       return undefined;
     });
 
-  const runSteps = async (first: ClaimedBackupTask): Promise<void> => {
+  const runSteps = async (first: LeasedTask<BackupTask>): Promise<void> => {
     let claim = first;
     for (;;) {
-      const backup = await findBackup(database, claim.backupId);
+      const backup = await findBackup(database, claim.subjectId);
       if (backup === undefined) return;
       const event = await eventOf(claim, backup);
       if (event === undefined) return;
@@ -158,17 +166,19 @@ export const createBackupRunner = ({
     }
   };
 
-  const run = async (first: ClaimedBackupTask): Promise<void> => {
+  const run = async (first: LeasedTask<BackupTask>): Promise<void> => {
     const renewal = setInterval(() => {
-      renewBackupTask(database, first.id, owner, clock.nowMs() + LEASE_MS).catch((thrown: unknown) =>
-        log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
-      );
+      backupTasks
+        .renew(database, first.id, owner, clock.nowMs() + LEASE_MS)
+        .catch((thrown: unknown) =>
+          log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
+        );
     }, LEASE_MS / 3);
     try {
       await runSteps(first);
     } catch (thrown) {
       // It stands there as it was, and is done again: soon where the database is there, else when its lease is over.
-      log.error("a step of a backup could not be written", { backup: first.backupId, error: thrown });
+      log.error("a step of a backup could not be written", { backup: first.subjectId, error: thrown });
       await postpone(first.id, RETRY_FIRST_MS, { failingSinceMs: null, attempts: 0 }).catch((error: unknown) =>
         log.warn("a task could not be put back", { task: first.id, reason: messageOf(error) }),
       );
@@ -188,7 +198,7 @@ export const createBackupRunner = ({
       work: async () => {
         isWoken = false;
         if (running.size >= PARALLEL_MAX) return "idle";
-        const claim = await claimBackupTask(database, owner, clock.nowMs(), LEASE_MS);
+        const claim = await backupTasks.claim(database, owner, clock.nowMs(), LEASE_MS);
         if (claim === undefined) return "idle";
         running.set(claim.id, run(claim));
         return "busy";

@@ -5,7 +5,7 @@ import { sleep, type Worker } from "../../common/worker.ts";
 import type { BackupStore } from "../backup/backup-store.ts";
 import { sweepStore } from "../backup/sweep.ts";
 import { REQUEST_LIMIT_MS } from "../backup/swift-object-store.ts";
-import { beginSweep, endSweep, renewSweep, type StoreState } from "../store/backup-stores.ts";
+import { beginSweep, endSweep, renewSweep, type SweepLease as Lease } from "../store/backup-stores.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 
 /**
@@ -39,25 +39,23 @@ export const createBackupSweeper = ({
 }: SweeperOptions): Worker => {
   const total = { removed: 0, removedBytes: 0, sweeps: 0, lastFailure: "" };
 
-  const hold = (state: StoreState) => {
-    let untilMs = Number(state.sweep_until_ms);
-    return async (): Promise<void> => {
-      const nowMs = clock.nowMs();
-      if (untilMs - nowMs >= RENEW_WITHIN_MS) return;
-      const next = nowMs + LEASE_MS;
-      if (nowMs >= untilMs || !(await renewSweep(database, state.project_id, untilMs, next)))
-        throw new RingsteadError("sweep-lost", "backups may have begun to copy meanwhile");
-      untilMs = next;
-    };
+  /** Keeps the lease as long as the sweep goes on. */
+  const hold = (lease: Lease) => async (): Promise<void> => {
+    const nowMs = clock.nowMs();
+    if (lease.untilMs - nowMs >= RENEW_WITHIN_MS) return;
+    const next = nowMs + LEASE_MS;
+    if (nowMs >= lease.untilMs || !(await renewSweep(database, lease.projectId, lease.untilMs, next)))
+      throw new RingsteadError("sweep-lost", "backups may have begun to copy meanwhile");
+    lease.untilMs = next;
   };
 
-  const sweep = async (state: StoreState): Promise<void> => {
-    const { project_id: project } = state;
+  const sweep = async (lease: Lease): Promise<void> => {
+    const { projectId: project } = lease;
     const nowMs = clock.nowMs();
-    const figures = await sweepStore({ store: storeOf(project), nowMs, graceMs, hold: hold(state) });
+    const figures = await sweepStore({ store: storeOf(project), nowMs, graceMs, hold: hold(lease) });
     total.removed += figures.removed;
     total.removedBytes += figures.removedBytes;
-    await endSweep(database, state, { garbageSinceMs: figures.young > 0 ? nowMs : null, nowMs, failure: null });
+    await endSweep(database, lease, { garbageSinceMs: figures.young > 0 ? nowMs : null, nowMs, failure: null });
     log.info("a project's backups were swept", { project, ...figures });
   };
 
@@ -66,17 +64,17 @@ export const createBackupSweeper = ({
     status: () => ({ ...total }),
     work: async () => {
       const nowMs = clock.nowMs();
-      const state = await beginSweep(database, nowMs - graceMs, nowMs, LEASE_MS);
-      if (state === undefined) return "idle";
+      const lease = await beginSweep(database, nowMs - graceMs, nowMs, LEASE_MS);
+      if (lease === undefined) return "idle";
       total.sweeps += 1;
       try {
-        await sweep(state);
+        await sweep(lease);
       } catch (error) {
         total.lastFailure = messageOf(error);
-        log.error("a project's backups are not swept", { project: state.project_id, error });
+        log.error("a project's backups are not swept", { project: lease.projectId, error });
         // Looked at again, and until then kept.
         const garbageSinceMs = clock.nowMs() - graceMs + PAUSE_MS;
-        await endSweep(database, state, {
+        await endSweep(database, lease, {
           garbageSinceMs,
           nowMs: clock.nowMs(),
           failure: total.lastFailure.slice(0, 255),

@@ -44,12 +44,17 @@ export const createLimitKeeper = (database: BlockDatabase, hosts: Hosts): Worker
     work: async () => {
       const wanted = await wantedLimits(database, hosts.nodes);
       limited = [...wanted.values()].reduce((sum, { size }) => sum + size, 0);
-      for (const [node, limits] of wanted) {
-        const text = JSON.stringify([...limits]);
-        if (told.get(node) === text) continue;
-        await hosts.of(node).limitVolumes(limits);
-        told.set(node, text);
-      }
+      const asked = await Promise.allSettled(
+        [...wanted].map(async ([node, limits]) => {
+          const text = JSON.stringify([...limits]);
+          if (told.get(node) === text) return;
+          await hosts.of(node).limitVolumes(limits);
+          told.set(node, text);
+        }),
+      );
+      // One that is away hinders no other; it is told when it is back.
+      const failed = asked.find((one) => one.status === "rejected");
+      if (failed !== undefined) throw failed.reason;
       return "idle";
     },
     waitForWork: (signal) => sleep(LOOK_MS, signal),

@@ -6,16 +6,8 @@ import { withTransaction } from "../../common/sql/transaction.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
 import { stepTask, type TaskEvent, type VolumeTask } from "../core/volume-task.ts";
 import type { BlockDatabase } from "../store/schema.ts";
-import {
-  type ClaimedTask,
-  claimTask,
-  continueTask,
-  isOwned,
-  isTaskThere,
-  postponeTask,
-  removeTask,
-  renewTask,
-} from "../store/tasks.ts";
+import type { LeasedTask } from "../store/leased-tasks.ts";
+import { isTaskThere, volumeTasks } from "../store/tasks.ts";
 import { settleOutcome } from "../store/task-outcomes.ts";
 
 /** Volumes that are worked on at the same time. */
@@ -89,7 +81,7 @@ export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskR
   };
 
   /** What became of the call; undefined where it is to be made again, which is written down then. */
-  const eventOf = async ({ id, volumeId, task, attempts, failingSinceMs }: ClaimedTask) => {
+  const eventOf = async ({ id, subjectId: volumeId, task, attempts, failingSinceMs }: LeasedTask<VolumeTask>) => {
     try {
       return await work(volumeId, task);
     } catch (thrown) {
@@ -108,49 +100,51 @@ export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskR
       if (nowMs - sinceMs >= limitOf(task, giveUpMs)) return { kind: "given-up", reason } satisfies TaskEvent;
       const waitMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts, 16));
       const again = { notBeforeMs: nowMs + waitMs, failingSinceMs: sinceMs, attempts: attempts + 1 };
-      await postponeTask(database, id, owner, again);
+      await volumeTasks.postpone(database, id, owner, again);
       return undefined;
     }
   };
 
   /** Writes how the step ended together with the next one. Undefined: there is none, or the task is somebody else's. */
-  const commit = (claim: ClaimedTask, event: TaskEvent): Promise<VolumeTask | undefined> =>
+  const commit = (claim: LeasedTask<VolumeTask>, event: TaskEvent): Promise<VolumeTask | undefined> =>
     withTransaction(database, async (transaction) => {
-      if (!(await isOwned(transaction, claim.id, owner))) return undefined;
+      if (!(await volumeTasks.isOwned(transaction, claim.id, owner))) return undefined;
       const step = stepTask(claim.task, event);
       if (step.kind === "continue") {
-        await continueTask(transaction, claim.id, step.task);
+        await volumeTasks.keep(transaction, claim.id, owner, step.task);
         if (step.task.kind === "create" && step.task.step === "make") {
           const place = { backend: step.task.backend };
-          await transaction.updateTable("volumes").set(place).where("id", "=", claim.volumeId).execute();
+          await transaction.updateTable("volumes").set(place).where("id", "=", claim.subjectId).execute();
         }
         return step.task;
       }
-      await removeTask(transaction, claim.id);
-      await settleOutcome(transaction, claim.volumeId, step.outcome, clock.nowMs());
+      await volumeTasks.remove(transaction, claim.id);
+      await settleOutcome(transaction, claim.subjectId, step.outcome, clock.nowMs());
       return undefined;
     });
 
-  const run = async (first: ClaimedTask): Promise<void> => {
+  const run = async (first: LeasedTask<VolumeTask>): Promise<void> => {
     let claim = first;
     const renewal = setInterval(() => {
-      renewTask(database, first.id, owner, clock.nowMs() + LEASE_MS).catch((thrown: unknown) =>
-        log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
-      );
+      volumeTasks
+        .renew(database, first.id, owner, clock.nowMs() + LEASE_MS)
+        .catch((thrown: unknown) =>
+          log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
+        );
     }, LEASE_MS / 3);
     try {
       for (;;) {
         const event = await eventOf(claim);
         if (event === undefined) return;
         if ("reason" in event)
-          log.warn("a step of a volume failed", { volume: claim.volumeId, task: claim.task, ...event });
+          log.warn("a step of a volume failed", { volume: claim.subjectId, task: claim.task, ...event });
         const next = await commit(claim, event);
         if (next === undefined) return;
         claim = { ...claim, task: next, attempts: 0, failingSinceMs: undefined };
       }
     } catch (thrown) {
       // The database is away: the step stands there and is done again when its lease is over.
-      log.error("a step of a volume could not be written", { volume: claim.volumeId, error: thrown });
+      log.error("a step of a volume could not be written", { volume: claim.subjectId, error: thrown });
     } finally {
       clearInterval(renewal);
       running.delete(first.id);
@@ -179,7 +173,7 @@ export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskR
       work: async () => {
         isWoken = false;
         if (running.size >= PARALLEL_MAX) return "idle";
-        const claim = await claimTask(database, owner, clock.nowMs(), LEASE_MS);
+        const claim = await volumeTasks.claim(database, owner, clock.nowMs(), LEASE_MS);
         if (claim === undefined) return "idle";
         running.set(claim.id, run(claim));
         return "busy";

@@ -105,6 +105,26 @@ describe.each(["file", "lvm"] as const)("backups of a host with a pool of kind %
     expect([readerPids(fixture), startTimeOf(left)]).toEqual([[], undefined]);
   });
 
+  test.skipIf(isSkipped)("a session of who says nothing more ends by itself, and with the host's process", async () => {
+    const fixture = new TestHost(pool, { writerIdleMs: 200 });
+    await fixture.open();
+    const volumeId = await fixture.newVolume(16 * MIB);
+    const writer = { volumeId, writerId: randomUUID() };
+    const untilFree = async (): Promise<void> => {
+      for (let waited = 0; (await fixture.host.exports()).length > 0; waited += 20) {
+        if (waited > 30_000) throw new Error("the volume stays open");
+        await sleep(20);
+      }
+    };
+    await fixture.host.data.begin(writer);
+    await untilFree();
+    await expect(fixture.host.data.flush(writer)).rejects.toMatchObject({ code: "writer-lost" });
+    await fixture.host.data.begin(writer);
+    await fixture.reopen();
+    expect(await fixture.host.exports()).toEqual([]);
+    await fixture.host.deleteVolume(volumeId);
+  });
+
   test.skipIf(isSkipped)("a reader that dies is replaced at the next question", async () => {
     const fixture = await opened();
     const { data } = fixture.host;

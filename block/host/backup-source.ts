@@ -1,4 +1,4 @@
-import { RingsteadError } from "../../common/errors.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import type { SnapshotChanges, SnapshotRange, VolumeData, VolumeWriter } from "../volume-data.ts";
 import type { VolumeExport, WantedExport } from "../volume-host.ts";
@@ -10,6 +10,8 @@ import { SnapshotReader } from "./snapshot-reader.ts";
 
 /** Who asks nothing for so long is gone, or waits for something else. */
 const IDLE_LIMIT_MS = 60_000;
+/** Longer than whoever restores goes on trying: then nobody comes back, and nothing else would close the volume. */
+const WRITER_IDLE_LIMIT_MS = 900_000;
 /** One request of NBD. */
 const ZERO_LIMIT_BYTES = 512 * 1024 * 1024;
 
@@ -22,10 +24,14 @@ export type VolumeDataOptions = {
   /** Runs the action when nothing else is done with the volume. */
   inTurn<Result>(this: void, volumeId: string, action: () => Promise<Result>): Promise<Result>;
   stopMerge(this: void, volumeId: string): Promise<void>;
-  exportVolume(this: void, wanted: WantedExport): Promise<VolumeExport>;
+  /** As long as it is there nobody else opens the volume; rejects with "volume-in-use" where somebody has. */
+  exportAlone(this: void, wanted: WantedExport): Promise<VolumeExport>;
   unexportVolume(this: void, volumeId: string, attachmentId: string): Promise<void>;
+  /** In the place of the limit below, for tests. */
+  readonly writerIdleMs?: number;
 };
 
+type Session = { readonly volumeId: string; readonly connection: NbdConnection; readonly idle: NodeJS.Timeout };
 type Open = { readonly volumeId: string; readonly reader: SnapshotReader; idle: NodeJS.Timeout };
 
 /**
@@ -35,7 +41,7 @@ type Open = { readonly volumeId: string; readonly reader: SnapshotReader; idle: 
 export class LocalVolumeData implements VolumeData, AsyncDisposable {
   readonly #options: VolumeDataOptions;
   readonly #open = new Map<string, Open>();
-  readonly #writers = new Map<string, NbdConnection>();
+  readonly #writers = new Map<string, Session>();
 
   constructor(options: VolumeDataOptions) {
     this.#options = options;
@@ -81,45 +87,69 @@ export class LocalVolumeData implements VolumeData, AsyncDisposable {
     this.#open.delete(snapshotId);
   }
 
-  async begin({ volumeId, writerId }: VolumeWriter): Promise<void> {
-    this.#writers.get(writerId)?.[Symbol.dispose]();
-    this.#writers.delete(writerId);
-    const { exportVolume } = this.#options;
-    const opened = await exportVolume({ volumeId, attachmentId: writerId, transport: "unix", isReadOnly: false });
+  async begin(writer: VolumeWriter): Promise<void> {
+    const { volumeId, writerId } = writer;
+    this.#closeSession(writerId);
+    const wanted = { volumeId, attachmentId: writerId, transport: "unix", isReadOnly: false } as const;
+    const opened = await this.#options.exportAlone(wanted);
     if (opened.kind !== "nbd-unix")
       throw new RingsteadError("port-unavailable", `volume ${volumeId} is exported over TCP`);
-    this.#writers.set(writerId, await NbdConnection.opened(opened.socketPath, opened.exportName, []));
+    const connection = await NbdConnection.opened(opened.socketPath, opened.exportName, []);
+    const idle = setTimeout(() => {
+      this.end(writer).catch((error: unknown) =>
+        this.#options.log.warn("a volume that was being restored cannot be closed", { volumeId, error }),
+      );
+    }, this.#options.writerIdleMs ?? WRITER_IDLE_LIMIT_MS).unref();
+    this.#writers.set(writerId, { volumeId, connection, idle });
   }
 
   async write({ writerId }: VolumeWriter, offset: number, bytes: Buffer): Promise<void> {
-    await this.#writer(writerId).ask(COMMAND_WRITE, offset, bytes.length, bytes);
+    await this.#ask(writerId, COMMAND_WRITE, offset, bytes.length, bytes);
   }
 
   async zero({ writerId }: VolumeWriter, offset: number, length: number): Promise<void> {
     for (let at = 0; at < length; at += ZERO_LIMIT_BYTES)
-      await this.#writer(writerId).ask(COMMAND_WRITE_ZEROES, offset + at, Math.min(ZERO_LIMIT_BYTES, length - at));
+      await this.#ask(writerId, COMMAND_WRITE_ZEROES, offset + at, Math.min(ZERO_LIMIT_BYTES, length - at));
   }
 
   async flush({ writerId }: VolumeWriter): Promise<void> {
-    await this.#writer(writerId).ask(COMMAND_FLUSH, 0, 0);
+    await this.#ask(writerId, COMMAND_FLUSH, 0, 0);
   }
 
   async end({ volumeId, writerId }: VolumeWriter): Promise<void> {
-    this.#writers.get(writerId)?.[Symbol.dispose]();
-    this.#writers.delete(writerId);
+    this.#closeSession(writerId);
     await this.#options.unexportVolume(volumeId, writerId);
   }
 
+  /** Whoever deletes a volume closes whatever has it open. */
+  closeSessionsOf(volumeId: string): void {
+    for (const [writerId, session] of this.#writers) if (session.volumeId === volumeId) this.#closeSession(writerId);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const connection of this.#writers.values()) connection[Symbol.dispose]();
+    for (const writerId of this.#writers.keys()) this.#closeSession(writerId);
     for (const snapshotId of this.#open.keys()) await this.close(snapshotId);
   }
 
   /** Not opened again: what it wrote before may not have reached the disk, and only who writes knows what that was. */
-  #writer(writerId: string): NbdConnection {
-    const connection = this.#writers.get(writerId);
-    if (connection?.isOpen === true) return connection;
-    throw new RingsteadError("writer-lost", "the volume that is written to was closed meanwhile");
+  async #ask(writerId: string, command: number, offset: number, length: number, bytes?: Buffer): Promise<void> {
+    const session = this.#writers.get(writerId);
+    const lost = new RingsteadError("writer-lost", "the volume that is written to was closed meanwhile");
+    if (session?.connection.isOpen !== true) throw lost;
+    session.idle.refresh();
+    try {
+      await session.connection.ask(command, offset, length, bytes);
+    } catch (error) {
+      throw codeOf(error) === "daemon-lost" ? lost : error;
+    }
+  }
+
+  #closeSession(writerId: string): void {
+    const session = this.#writers.get(writerId);
+    if (session === undefined) return;
+    clearTimeout(session.idle);
+    session.connection[Symbol.dispose]();
+    this.#writers.delete(writerId);
   }
 
   async #reader(volumeId: string, snapshotId: string): Promise<SnapshotReader> {

@@ -24,6 +24,7 @@ import type { Driver } from "./drivers/driver.ts";
 import type { PlacedLayer } from "./exports/block-graph.ts";
 import { LocalVolumeData } from "./backup-source.ts";
 import { Exports } from "./exports/exports.ts";
+import { LimitedVolumes } from "./limited-volumes.ts";
 import { Merger } from "./merger.ts";
 import type { HostPaths } from "./paths.ts";
 import type { VolumeLimits } from "../core/qos-limits.ts";
@@ -48,6 +49,8 @@ export type LocalVolumeHostOptions = {
   readonly firstPort: number;
   readonly iscsiPort: number;
   readonly log: Log;
+  /** In the place of the limit for who restores a volume and says nothing more; for tests. */
+  readonly writerIdleMs?: number;
 };
 
 const newLayerId = (): LayerId => randomBytes(10).toString("hex");
@@ -64,7 +67,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   readonly #records: ChainRecords;
   readonly #changes: VolumeChanges;
   readonly #exports: Exports;
-  readonly #limits: LimitRecords;
+  readonly #limits: LimitedVolumes;
   readonly #turns = new Turns();
   readonly #lost = new Set<string>();
   /** Snapshots that are read for backups, and volumes that are restored. */
@@ -74,7 +77,9 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   private constructor(options: LocalVolumeHostOptions) {
     this.#options = options;
     this.#records = ChainRecords.opened(options.paths.records);
-    this.#limits = new LimitRecords(options.paths.limitRecords);
+    this.#limits = new LimitedVolumes(new LimitRecords(options.paths.limitRecords), (volumeId) =>
+      this.#inTurn(volumeId, () => this.#exports.limit(volumeId)),
+    );
     this.#exports = new Exports({
       ...options,
       limitsOf: (volumeId) => this.#limits.of(volumeId),
@@ -97,8 +102,9 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       placed: (volumeId, layer) => this.#placedChain(volumeId, layer),
       inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
       stopMerge: (volumeId) => this.#exports.stopMerge(volumeId),
-      exportVolume: (wanted) => this.exportVolume(wanted),
+      exportAlone: (wanted) => this.#export(wanted, true),
       unexportVolume: (volumeId, attachmentId) => this.unexportVolume(volumeId, attachmentId),
+      ...(options.writerIdleMs === undefined ? {} : { writerIdleMs: options.writerIdleMs }),
     });
   }
 
@@ -197,21 +203,17 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   }
 
   exportVolume(wanted: WantedExport): Promise<VolumeExport> {
-    checked(wanted.attachmentId);
-    return this.#inTurn(wanted.volumeId, () => {
-      volumeOf(this.#records.chains, wanted.volumeId);
-      return this.#exports.export(wanted);
-    });
+    return this.#export(wanted, false);
   }
 
-  unexportVolume(volumeId: string, attachmentId: string): Promise<void> {
-    checked(attachmentId);
+  unexportVolume(volumeId: string, attachmentId?: string): Promise<void> {
+    if (attachmentId === undefined) this.data.closeSessionsOf(volumeId);
+    else checked(attachmentId);
     return this.#inTurn(volumeId, () => this.#exports.unexport(volumeId, attachmentId));
   }
 
-  async limitVolumes(limits: ReadonlyMap<string, VolumeLimits>): Promise<void> {
-    for (const volumeId of this.#limits.replace(limits))
-      await this.#inTurn(volumeId, () => this.#exports.limit(volumeId));
+  limitVolumes(limits: ReadonlyMap<string, VolumeLimits>): Promise<void> {
+    return this.#limits.replace(limits);
   }
 
   async exports(): Promise<readonly RunningExport[]> {
@@ -267,6 +269,14 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     this.#exports.release();
   }
 
+  #export(wanted: WantedExport, isWriter: boolean): Promise<VolumeExport> {
+    checked(wanted.attachmentId);
+    return this.#inTurn(wanted.volumeId, () => {
+      volumeOf(this.#records.chains, wanted.volumeId);
+      return this.#exports.export(wanted, isWriter);
+    });
+  }
+
   #beginCreate(volume: NewVolume): Chains {
     const { volumeId, pool, source } = volume;
     const { chains } = this.#records;
@@ -305,6 +315,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       const ensure = async (): Promise<void> => {
         // What the process before this one had copied is copied again.
         await this.#exports.stopMerge(volumeId);
+        await this.#exports.endSessions(volumeId);
         await this.#exports.ensure(volumeId);
       };
       await this.#inTurn(volumeId, ensure).catch((error: unknown) =>

@@ -24,7 +24,6 @@ export type HostPaths = {
   readonly disksFolder: string;
   /** The processes that iSCSI takes beside the volumes' own. */
   readonly iscsiProcesses: string;
-  readonly targetMark: string;
   readonly targetLog: string;
   readonly targetSocketBase: string;
   frontQmpSocket(volumeId: string): string;
@@ -51,7 +50,6 @@ export const hostPaths = (paths: RuntimePaths): HostPaths => {
     daemonLog: (volumeId) => join(daemonFolder(volumeId), "log"),
     disksFolder: join(folder, "disks"),
     iscsiProcesses: join(folder, "iscsi.json"),
-    targetMark: join(folder, "tgtd"),
     targetLog: join(folder, "tgtd.log"),
     targetSocketBase: join(paths.socketDir, "tgtd"),
     frontQmpSocket: (volumeId) => join(paths.socketDir, `qmf-${volumeId}`),

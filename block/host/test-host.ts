@@ -10,8 +10,8 @@ import { runtimePaths } from "../../common/runtime-paths.ts";
 import type { VolumeExport } from "../volume-host.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { FileDriver } from "./drivers/file.ts";
-import { LvmDriver } from "./drivers/lvm.ts";
-import { LocalVolumeHost } from "./local-volume-host.ts";
+import { lvmAbilities, openFilePool } from "./drivers/lvm-pool.ts";
+import { LocalVolumeHost, type LocalVolumeHostOptions } from "./local-volume-host.ts";
 import { hostPaths } from "./paths.ts";
 import { ExportRecords } from "./store/export-records.ts";
 
@@ -31,8 +31,11 @@ export class TestHost {
   #driver: Driver | undefined;
   #host: LocalVolumeHost | undefined;
 
-  constructor(pool: "lvm" | "file") {
+  readonly #options: Pick<LocalVolumeHostOptions, "writerIdleMs">;
+
+  constructor(pool: "lvm" | "file", options: Pick<LocalVolumeHostOptions, "writerIdleMs"> = {}) {
     this.pool = pool;
+    this.#options = options;
     for (const path of [this.runtime.socketDir, this.paths.folder]) mkdirSync(path, { recursive: true, mode: 0o700 });
     onTestFinished(() => this.#remove());
   }
@@ -51,7 +54,7 @@ export class TestHost {
       firstPort: this.#firstPort,
       iscsiPort: this.#iscsiPort,
     };
-    this.#host = await LocalVolumeHost.opened({ paths: this.paths, pools, ...where, log: silentLog });
+    this.#host = await LocalVolumeHost.opened({ paths: this.paths, pools, ...where, log: silentLog, ...this.#options });
     return this.#host;
   }
 
@@ -102,7 +105,8 @@ export class TestHost {
     mkdirSync(dirname(this.paths.poolFile), { recursive: true });
     writeFileSync(this.paths.poolFile, "");
     truncateSync(this.paths.poolFile, POOL_BYTES);
-    return LvmDriver.opened(this.paths.poolFile, this.#groupName);
+    const pool = { file: this.paths.poolFile, groupName: this.#groupName };
+    return openFilePool(pool, "auto", await lvmAbilities());
   }
 
   async #remove(): Promise<void> {

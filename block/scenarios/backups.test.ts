@@ -222,7 +222,7 @@ it("the openstack command backs a volume up, whole and what changed, shows, rena
   expect(await digestOf(copyId)).toBe(after);
   expect(after).not.toBe(before);
   const record = (await openstack("volume", "backup", "record", "export", moreId, "-f", "json")) as Thing;
-  expect(record).toMatchObject({ backup_service: "ringstead.backup" });
+  expect(record).toMatchObject({ backup_service: "cinder.backup.drivers.ringstead" });
   await write(id, [[5 * MIB, randomBytes(MIB)]]);
   // Debian 12's client asks for it, and then fails to print the answer, whoever gave it.
   await openstack("volume", "backup", "restore", "--force", moreId, id).catch((error: Error) =>
@@ -312,6 +312,28 @@ it("a volume that is being written to is backed up as it was at one moment", asy
   await ask("DELETE", `/attachments/${attachment.id}`);
   for (const backupId of backups) await remove(`/backups/${backupId}`);
   await remove(`/volumes/${id}`);
+});
+
+it("a volume is backed up by itself once its schedule says so, and the backup restores", {
+  timeout: 300_000,
+}, async () => {
+  const id = await newVolume(1);
+  await write(id, [[5 * MIB, randomBytes(MIB)]]);
+  const schedule = (...words: readonly string[]) => installation.command("volume", "schedule", id, ...words);
+  expect((await schedule()).code).toBe(1);
+  expect((await schedule("--every", "1d")).code).toBe(2);
+  const made = await schedule("--every", "1d", "--keep", "7");
+  expect([made.code, made.output]).toEqual([0, expect.stringContaining("every 86400 s, the latest 7 are kept")]);
+  type Backups = { readonly backups: readonly Thing[] };
+  let backup: Thing | undefined;
+  for (let waited = 0; backup?.["status"] !== "available"; waited += 100) {
+    if (waited > 120_000) throw new Error(`no backup: ${JSON.stringify(backup)}`);
+    await sleep(100);
+    [backup] = ((await ask("GET", `/backups/detail?volume_id=${id}`)) as Backups).backups;
+  }
+  expect(await digestOf(await restored(String(backup["id"])))).toBe(await digestOf(id));
+  expect((await schedule("--off")).code).toBe(0);
+  expect((await schedule()).code).toBe(1);
 });
 
 it("everything is killed in the middle of a backup and of a restoration, and both are done all the same", async () => {

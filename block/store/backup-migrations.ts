@@ -1,12 +1,9 @@
-import { type ColumnDefinitionBuilder, type Kysely, sql } from "kysely";
+import { type Kysely, sql } from "kysely";
 import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
+import { createPairs, part, primaryKey, required } from "./columns.ts";
 
-const required = (column: ColumnDefinitionBuilder): ColumnDefinitionBuilder => column.notNull();
-const primaryKey = (column: ColumnDefinitionBuilder): ColumnDefinitionBuilder => column.primaryKey();
-/** Goes with its backup. */
-const ofBackup = (column: ColumnDefinitionBuilder): ColumnDefinitionBuilder =>
-  column.notNull().references("backups.id").onDelete("cascade");
+const ofBackup = part("backups.id");
 
 const backups = async (database: Kysely<unknown>): Promise<void> => {
   const { schema } = database;
@@ -34,13 +31,7 @@ const backups = async (database: Kysely<unknown>): Promise<void> => {
     .execute();
   await schema.createIndex("backups_project").on("backups").columns(["project_id", "created_at_ms", "id"]).execute();
   await schema.createIndex("backups_volume").on("backups").columns(["volume_id", "data_timestamp_ms"]).execute();
-  await schema
-    .createTable("backup_metadata")
-    .addColumn("backup_id", "text", ofBackup)
-    .addColumn("key", "text", required)
-    .addColumn("value", "text", required)
-    .addPrimaryKeyConstraint("backup_metadata_key", ["backup_id", "key"])
-    .execute();
+  await createPairs(database, "backup_metadata", "backup_id", "backups.id");
   await schema
     .createTable("backup_pages")
     .addColumn("backup_id", "text", ofBackup)
@@ -86,8 +77,27 @@ const backupWork = async (database: Kysely<unknown>): Promise<void> => {
     .execute();
 };
 
+const backupSchedules = async ({ schema }: Kysely<unknown>): Promise<void> => {
+  await schema
+    .createTable("backup_schedules")
+    .addColumn("volume_id", "text", (column) => column.primaryKey().references("volumes.id").onDelete("cascade"))
+    .addColumn("project_id", "text", required)
+    .addColumn("user_id", "text", required)
+    .addColumn("every_ms", "bigint", required)
+    .addColumn("keep_count", "integer", required)
+    .addColumn("next_due_ms", "bigint", required)
+    .addColumn("failure", "text")
+    .execute();
+  await schema.createIndex("backup_schedules_due").on("backup_schedules").columns(["next_due_ms"]).execute();
+  await schema
+    .createTable("scheduled_backups")
+    .addColumn("backup_id", "text", (column) => column.primaryKey().references("backups.id").onDelete("cascade"))
+    .execute();
+};
+
 /** Backups; part of `BLOCK_MIGRATIONS`. */
 export const BACKUP_MIGRATIONS: readonly Migration[] = [
   { name: "0008-backups", up: backups },
   { name: "0009-backup-work", up: backupWork },
+  { name: "0010-backup-schedules", up: backupSchedules },
 ];

@@ -40,7 +40,7 @@ type BackupPagesTable = {
   object_count: number;
 };
 
-export type BackupTasksTable = {
+type BackupTasksTable = {
   id: Generated<number>;
   backup_id: string;
   store_project_id: string;
@@ -68,7 +68,24 @@ export type BackupStoresTable = {
   failure: string | null;
 };
 
+export type BackupSchedulesTable = {
+  volume_id: string;
+  /** Whose the volume was when it was asked for, and who asked. */
+  project_id: string;
+  user_id: string;
+  every_ms: number;
+  keep_count: number;
+  next_due_ms: number;
+  /** Why the last one was not begun. */
+  failure: string | null;
+};
+
+/** Backups that a schedule made, and that it removes. */
+type ScheduledBackupsTable = { backup_id: string };
+
 export type BackupTables = {
+  backup_schedules: BackupSchedulesTable;
+  scheduled_backups: ScheduledBackupsTable;
   backups: BackupsTable;
   backup_metadata: BackupMetadataTable;
   backup_pages: BackupPagesTable;

@@ -3,7 +3,13 @@ import { withTransaction } from "../../common/sql/transaction.ts";
 import type { BackupStoresTable } from "./backup-schema.ts";
 import type { BlockDatabase, BlockTransaction } from "./schema.ts";
 
-export type StoreState = Selectable<BackupStoresTable>;
+/** A sweep under way. Whose `untilMs` is not that of the store any more has lost it. */
+export type SweepLease = {
+  readonly projectId: string;
+  /** Of what is left, as the sweep found it. */
+  readonly garbageSinceMs: Selectable<BackupStoresTable>["garbage_since_ms"];
+  untilMs: number;
+};
 
 /** Steps of tasks that count on what is in the store, whether anybody needs it or not. */
 const COPYING = ["copy", "seal"];
@@ -33,7 +39,7 @@ export const beginSweep = (
   beforeMs: number,
   nowMs: number,
   leaseMs: number,
-): Promise<StoreState | undefined> =>
+): Promise<SweepLease | undefined> =>
   withTransaction(database, async (transaction) => {
     const store = await transaction
       .selectFrom("backup_stores")
@@ -62,7 +68,7 @@ export const beginSweep = (
       .set({ sweep_until_ms })
       .where("project_id", "=", store.project_id)
       .execute();
-    return { ...store, sweep_until_ms };
+    return { projectId: store.project_id, garbageSinceMs: store.garbage_since_ms, untilMs: sweep_until_ms };
   });
 
 /** Keeps the sweep for longer. False: it is over, and a backup may copy. */
@@ -81,14 +87,22 @@ export const renewSweep = async (
   return numUpdatedRows > 0n;
 };
 
-/** `garbageSinceMs`: of what is left; null: nothing. What was left meanwhile stays said. */
+/**
+ * `garbageSinceMs`: of what is left; null: nothing. What was left meanwhile stays said. Resolves with false, nothing changed, where the lease is lost: it is
+ * another sweep's now, and backups must not begin to copy under that one.
+ */
 export const endSweep = (
   database: BlockDatabase,
-  { project_id: id, garbage_since_ms: known }: StoreState,
+  { projectId, garbageSinceMs: known, untilMs }: SweepLease,
   ended: { readonly garbageSinceMs: number | null; readonly nowMs: number; readonly failure: string | null },
-): Promise<void> =>
+): Promise<boolean> =>
   withTransaction(database, async (transaction) => {
-    const ofStore = transaction.updateTable("backup_stores").where("project_id", "=", id);
-    await ofStore.set({ sweep_until_ms: 0, swept_at_ms: ended.nowMs, failure: ended.failure }).execute();
+    const ofStore = transaction.updateTable("backup_stores").where("project_id", "=", projectId);
+    const { numUpdatedRows } = await ofStore
+      .set({ sweep_until_ms: 0, swept_at_ms: ended.nowMs, failure: ended.failure })
+      .where("sweep_until_ms", "=", untilMs)
+      .executeTakeFirst();
+    if (numUpdatedRows === 0n) return false;
     await ofStore.set({ garbage_since_ms: ended.garbageSinceMs }).where("garbage_since_ms", "=", known).execute();
+    return true;
   });

@@ -4,6 +4,7 @@ import { blockError, notFound } from "../core/block-error.ts";
 import { exceeds } from "../core/quota.ts";
 import type { BackupsTable } from "./backup-schema.ts";
 import { limitsOf } from "./quotas.ts";
+import { writeStatus } from "./statuses.ts";
 import type { BlockDatabase, BlockTransaction } from "./schema.ts";
 
 export type Backup = Selectable<BackupsTable>;
@@ -34,21 +35,13 @@ export const latestBackup = (
     .limit(1)
     .executeTakeFirst();
 
-const write = async (
+const write = (
   transaction: BlockTransaction,
   backup: Backup,
   event: BackupEvent,
   nowMs: number,
-): Promise<readonly string[] | undefined> => {
-  const step = stepBackup(backup.status, event);
-  if (step.kind === "refused") return step.allowed;
-  await transaction
-    .updateTable("backups")
-    .set({ status: step.status, updated_at_ms: nowMs })
-    .where("id", "=", backup.id)
-    .execute();
-  return undefined;
-};
+): Promise<readonly string[] | undefined> =>
+  writeStatus(transaction, "backups", backup.id, stepBackup(backup.status, event), nowMs);
 
 /** Does to the backup what a caller asks for, or throws `invalid-state` in Cinder's words. */
 export const changeBackup = async (

@@ -1,32 +1,7 @@
-import type { ColumnDefinitionBuilder, Kysely } from "kysely";
+import type { Kysely } from "kysely";
 import type { Migration } from "../../common/sql/migrations.ts";
 import { BACKUP_MIGRATIONS } from "./backup-migrations.ts";
-
-type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
-
-const primaryKey: Column = (column) => column.primaryKey();
-const required: Column = (column) => column.notNull();
-const unique: Column = (column) => column.notNull().unique();
-/** Goes with what it is part of. */
-const part =
-  (target: string): Column =>
-  (column) =>
-    column.notNull().references(target).onDelete("cascade");
-/** What it names cannot go before it. */
-const needs =
-  (target: string): Column =>
-  (column) =>
-    column.notNull().references(target);
-
-/** Pairs of something: its metadata, its specs. */
-const pairs = ({ schema }: Kysely<unknown>, table: string, owner: string, target: string): Promise<void> =>
-  schema
-    .createTable(table)
-    .addColumn(owner, "text", part(target))
-    .addColumn("key", "text", required)
-    .addColumn("value", "text", required)
-    .addPrimaryKeyConstraint(`${table}_key`, [owner, "key"])
-    .execute();
+import { createPairs, needs, part, primaryKey, required, unique } from "./columns.ts";
 
 const snapshotsMessages = async (database: Kysely<unknown>): Promise<void> => {
   const { schema } = database;
@@ -54,7 +29,7 @@ const snapshotsMessages = async (database: Kysely<unknown>): Promise<void> => {
     .execute();
   await schema.createIndex("snapshots_volume").on("snapshots").columns(["volume_id", "created_at_ms"]).execute();
   await schema.createIndex("snapshots_group").on("snapshots").columns(["group_snapshot_id"]).execute();
-  await pairs(database, "snapshot_metadata", "snapshot_id", "snapshots.id");
+  await createPairs(database, "snapshot_metadata", "snapshot_id", "snapshots.id");
   await schema
     .createTable("messages")
     .addColumn("id", "text", primaryKey)
@@ -81,7 +56,7 @@ const partsOfTypes = async (database: Kysely<unknown>): Promise<void> => {
     .addColumn("consumer", "text", required)
     .addColumn("created_at_ms", "bigint", required)
     .execute();
-  await pairs(database, "qos_spec_pairs", "qos_specs_id", "qos_specs.id");
+  await createPairs(database, "qos_spec_pairs", "qos_specs_id", "qos_specs.id");
   await schema.alterTable("volume_types").addColumn("qos_specs_id", "text").execute();
   await schema
     .createTable("type_encryption")
@@ -100,7 +75,7 @@ const partsOfTypes = async (database: Kysely<unknown>): Promise<void> => {
     .addColumn("project_id", "text", primaryKey)
     .addColumn("volume_type_id", "text", needs("volume_types.id"))
     .execute();
-  await pairs(database, "volume_image_metadata", "volume_id", "volumes.id");
+  await createPairs(database, "volume_image_metadata", "volume_id", "volumes.id");
   await schema.alterTable("attachments").addColumn("qos_json", "text").execute();
 };
 
@@ -126,7 +101,7 @@ const transfersGroups = async (database: Kysely<unknown>): Promise<void> => {
     .addColumn("is_public", "integer", required)
     .addColumn("created_at_ms", "bigint", required)
     .execute();
-  await pairs(database, "group_specs", "group_type_id", "group_types.id");
+  await createPairs(database, "group_specs", "group_type_id", "group_types.id");
   await schema
     .createTable("volume_groups")
     .addColumn("id", "text", primaryKey)

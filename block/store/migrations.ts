@@ -1,22 +1,14 @@
-import { type ColumnDefinitionBuilder, type Kysely, sql } from "kysely";
+import { type Kysely, sql } from "kysely";
 import { columnTypes } from "../../common/sql/dialect.ts";
 import type { Migration } from "../../common/sql/migrations.ts";
+import { needs, part, primaryKey, required, unique } from "./columns.ts";
 import { LATER_MIGRATIONS } from "./later-migrations.ts";
-
-type Column = (column: ColumnDefinitionBuilder) => ColumnDefinitionBuilder;
-
-const primaryKey: Column = (column) => column.primaryKey();
-const required: Column = (column) => column.notNull();
-const part =
-  (target: string): Column =>
-  (column) =>
-    column.notNull().references(target).onDelete("cascade");
 
 const types = async ({ schema }: Kysely<unknown>): Promise<void> => {
   await schema
     .createTable("volume_types")
     .addColumn("id", "text", primaryKey)
-    .addColumn("name", "text", (column) => column.notNull().unique())
+    .addColumn("name", "text", unique)
     .addColumn("description", "text")
     .addColumn("is_public", "integer", required)
     .addColumn("created_at_ms", "bigint", required)
@@ -50,7 +42,7 @@ const volumes = async ({ schema }: Kysely<unknown>): Promise<void> => {
     .addColumn("previous_status", "text")
     .addColumn("availability_zone", "text", required)
     // No cascade: a type goes only after its volumes.
-    .addColumn("volume_type_id", "text", (column) => column.notNull().references("volume_types.id"))
+    .addColumn("volume_type_id", "text", needs("volume_types.id"))
     .addColumn("backend", "text")
     .addColumn("source_volume_id", "text")
     .addColumn("bootable", "integer", required)

@@ -1,6 +1,7 @@
 import type { Selectable } from "kysely";
 import { blockError, notFound } from "../core/block-error.ts";
 import { type SnapshotEvent, stepSnapshot } from "../core/snapshot-state.ts";
+import { writeStatus } from "./statuses.ts";
 import type { BlockDatabase, BlockTransaction, SnapshotsTable, UnmanagedTable } from "./schema.ts";
 
 export type Snapshot = Selectable<SnapshotsTable>;
@@ -19,21 +20,13 @@ export const snapshotForChange = async (transaction: BlockTransaction, id: strin
 export const snapshotsOf = (database: BlockDatabase, volumeId: string): Promise<Snapshot[]> =>
   database.selectFrom("snapshots").selectAll().where("volume_id", "=", volumeId).orderBy("created_at_ms").execute();
 
-const write = async (
+const write = (
   transaction: BlockTransaction,
   snapshot: Snapshot,
   event: SnapshotEvent,
   nowMs: number,
-): Promise<readonly string[] | undefined> => {
-  const step = stepSnapshot(snapshot.status, event);
-  if (step.kind === "refused") return step.allowed;
-  await transaction
-    .updateTable("snapshots")
-    .set({ status: step.status, updated_at_ms: nowMs })
-    .where("id", "=", snapshot.id)
-    .execute();
-  return undefined;
-};
+): Promise<readonly string[] | undefined> =>
+  writeStatus(transaction, "snapshots", snapshot.id, stepSnapshot(snapshot.status, event), nowMs);
 
 /** Does to the snapshot what a caller asks for, or throws `invalid-state` in Cinder's words. */
 export const changeSnapshot = async (

@@ -1,51 +1,39 @@
+import { type LifecycleEvent, type StatusStep, statusStep, stepLifecycle } from "../../core/lifecycle.ts";
+
 /**
  * What may be done to a backup, and what it is afterwards. Statuses are Cinder's.
  *
- *     creating ──created──▶ available ──restore──▶ restoring ──restore-ended──▶ available
- *        │ create-failed        │ delete
- *        ▼                      ▼
- *      error ──delete──▶ deleting ──▶ (gone)      delete-failed ──▶ error_deleting ──delete──▶ deleting
+ *     what ../../core/lifecycle.ts draws, and
+ *     available ──restore──▶ restoring ──restore-ended──▶ available
  *
- * An administrator may `reset` it to `available` or `error`.
+ * An administrator may `reset` it to `available` or `error`, but not while something is done that cannot be taken back: what is being deleted may
+ * have lost its list already, and what is being made has none yet, so that neither is ever `available`.
  */
 export const BACKUP_STATUSES = ["creating", "available", "restoring", "deleting", "error", "error_deleting"] as const;
 export type BackupStatus = (typeof BACKUP_STATUSES)[number];
 
 export type BackupEvent =
-  | { readonly kind: "created" }
-  | { readonly kind: "create-failed" }
+  | LifecycleEvent
   | { readonly kind: "restore" }
   | { readonly kind: "restore-ended" }
-  | { readonly kind: "delete" }
-  | { readonly kind: "force-delete" }
-  | { readonly kind: "delete-failed" }
   | { readonly kind: "reset"; readonly status: "available" | "error" };
 
-export type BackupStep =
-  | { readonly kind: "next"; readonly status: BackupStatus }
-  /** Not in this status; `allowed` are those in which it would be. */
-  | { readonly kind: "refused"; readonly allowed: readonly BackupStatus[] };
+const AT_REST: readonly BackupStatus[] = ["available", "restoring", "error", "error_deleting"];
 
 /** The backup after `event`. Pure; the caller writes the new status in the transaction in which it read the old one. */
-export const stepBackup = (status: BackupStatus, event: BackupEvent): BackupStep => {
-  const from = (allowed: readonly BackupStatus[], next: BackupStatus): BackupStep =>
-    allowed.includes(status) ? { kind: "next", status: next } : { kind: "refused", allowed };
+export const stepBackup = (status: BackupStatus, event: BackupEvent): StatusStep<BackupStatus> => {
   switch (event.kind) {
-    case "created":
-      return from(["creating"], "available");
-    case "create-failed":
-      return from(["creating"], "error");
     case "restore":
-      return from(["available"], "restoring");
+      return statusStep(status, ["available"], "restoring");
     case "restore-ended":
-      return from(["restoring"], "available");
-    case "delete":
-      return from(["available", "error", "error_deleting"], "deleting");
-    case "force-delete":
-      return { kind: "next", status: "deleting" };
-    case "delete-failed":
-      return from(["deleting"], "error_deleting");
+      return statusStep(status, ["restoring"], "available");
     case "reset":
-      return { kind: "next", status: event.status };
+      return statusStep(status, event.status === "available" ? AT_REST : [...AT_REST, "creating"], event.status);
+    case "created":
+    case "create-failed":
+    case "delete":
+    case "force-delete":
+    case "delete-failed":
+      return stepLifecycle(status, event);
   }
 };

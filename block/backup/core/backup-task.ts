@@ -21,7 +21,12 @@ export type BackupTask =
   | ({ readonly kind: "restore"; readonly step: "close"; readonly reason: string } & Restored);
 
 /** Which volume it is, and whether it was made for this and reads as zeros. */
-type Restored = { readonly volumeId: string; readonly isBlank: boolean };
+type Restored = {
+  readonly volumeId: string;
+  readonly isBlank: boolean;
+  /** Pages before this one are in the volume, flushed; without it none need be. */
+  readonly firstPage?: number;
+};
 
 export type BackupTaskEvent =
   | { readonly kind: "done" }

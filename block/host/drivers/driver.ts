@@ -2,8 +2,9 @@ import type { LayerId } from "../core/chains.ts";
 
 /** Where the bytes of a layer are, as QEMU's raw driver opens them. */
 export type Place = {
-  /** A file or a block device. */
   readonly path: string;
+  /** QEMU opens files and block devices in different ways. */
+  readonly kind: "file" | "device";
   readonly offset: number;
   /** Undefined where they reach to the end of the file, however far that will be. */
   readonly sizeBytes: number | undefined;

@@ -2,7 +2,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { runCommand } from "../run-command.ts";
 
 /** Erasing by writing zeros takes as long as the disk takes: an hour for some hundred GiB. */
-const ERASE_TIMEOUT_MS = 3_600_000;
+export const ERASE_TIMEOUT_MS = 3_600_000;
 
 /**
  * Resolves once these bytes of a file or block device read as zeros, also after a power cut. Where the file system or the device can, they are

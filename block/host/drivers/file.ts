@@ -57,7 +57,7 @@ export class FileDriver implements Driver {
         return false;
       },
     );
-    return isThere ? { path, offset: 0, sizeBytes: undefined, isShared: false } : undefined;
+    return isThere ? { path, kind: "file", offset: 0, sizeBytes: undefined, isShared: false } : undefined;
   }
 
   async layers(): Promise<readonly LayerId[]> {

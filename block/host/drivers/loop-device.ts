@@ -8,14 +8,17 @@ import { runCommand } from "../run-command.ts";
 const GRAIN_BYTES = 64 * 1024 * 1024;
 const SMALLEST_BYTES = 16 * GRAIN_BYTES;
 
-/** A sparse file that is as long as its file system has room now; one that is there stays as it is. Errors: "pool-full". */
-export const ensureSparseFile = async (path: string): Promise<void> => {
+/**
+ * A sparse file that is as long as its file system has room now, and no longer than `limitBytes`; one that is there stays as it is.
+ * Errors: "pool-full".
+ */
+export const ensureSparseFile = async (path: string, limitBytes = Number.POSITIVE_INFINITY): Promise<void> => {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(path, "a", 0o600);
   try {
     if ((await file.stat()).size > 0) return;
     const { bavail, bsize } = await statfs(dirname(path));
-    const sizeBytes = Math.floor((bavail * bsize) / GRAIN_BYTES) * GRAIN_BYTES;
+    const sizeBytes = Math.floor(Math.min(limitBytes, bavail * bsize) / GRAIN_BYTES) * GRAIN_BYTES;
     if (sizeBytes < SMALLEST_BYTES)
       throw new RingsteadError("pool-full", `there is no room for a pool of ${SMALLEST_BYTES} bytes at ${path}`);
     await file.truncate(sizeBytes);
@@ -43,11 +46,15 @@ const losetup = async (...parameters: readonly string[]): Promise<string> => {
   }
 };
 
-/** The loop device upon this file, a new one where it has none. */
-export const attachLoop = async (path: string): Promise<string> => {
+/** The loop device upon this file; undefined where it has none. */
+export const loopDeviceOf = async (path: string): Promise<string | undefined> => {
   const [name = ""] = (await losetup("--noheadings", "--output", "NAME", "--associated", path)).split(/\s+/);
-  return name === "" ? losetup("--find", "--show", path) : name;
+  return name === "" ? undefined : name;
 };
+
+/** The loop device upon this file, a new one where it has none. */
+export const attachLoop = async (path: string): Promise<string> =>
+  (await loopDeviceOf(path)) ?? losetup("--find", "--show", path);
 
 export const detachLoop = async (device: string): Promise<void> => {
   await losetup("--detach", device);

@@ -1,62 +1,46 @@
-import { statfs } from "node:fs/promises";
 import { RingsteadError } from "../../../common/errors.ts";
 import type { LayerId } from "../core/chains.ts";
 import type { Capacity, Driver, Place } from "./driver.ts";
 import { erase } from "./erase.ts";
-import { allocatedBytesOf, attachLoop, detachLoop, ensureSparseFile } from "./loop-device.ts";
-import { type LogicalVolume, VolumeGroup } from "./volume-group.ts";
+import type { GroupBase } from "./group-base.ts";
+import {
+  type GroupFacts,
+  layerOfVolume,
+  type LogicalVolume,
+  type Run,
+  type VolumeGroup,
+  volumeNameOf,
+} from "./volume-group.ts";
 
-/** Of the file system below a sparse pool, kept for what else lives there. */
-const RESERVED_BYTES = 256 * 1024 * 1024;
-const VOLUME_NAME = /^layer-([0-9a-f]{20})$/;
-
-const nameOf = (layer: LayerId): string => `layer-${layer}`;
+type RunPlace = Place & { readonly sizeBytes: number };
 
 /**
- * A logical volume for each layer, in a volume group of its own on a loop device over a sparse file. LVM says where the extents are; the bytes
- * are read and written in the file itself, at that offset: no kernel object stands between a daemon and its bytes, a pool needs no
- * device-mapper, and only LVM's own records go through the loop device. Each layer is one run of extents, since QEMU opens one range.
+ * A logical volume for each layer, where the kernel has no device-mapper. LVM says where the extents are; the bytes are read and written in what
+ * the group lies on (`GroupBase`), at that offset: no kernel object stands between a daemon and its bytes, and only LVM's own records go
+ * through a loop device. Each layer is one run of extents, since QEMU opens one range.
  */
 export class LvmDriver implements Driver {
   readonly kind = "lvm";
   readonly growsByItself = false;
   readonly #group: VolumeGroup;
-  readonly #device: string;
-  readonly #file: string;
+  readonly #base: GroupBase;
   /** LVM locks its group, but decides by what it read before: two commands at once could each find the same last extents free. */
   #last: Promise<unknown> = Promise.resolve();
 
-  private constructor(group: VolumeGroup, device: string, file: string) {
+  /** Requires: the group is there, on one device. */
+  constructor(group: VolumeGroup, base: GroupBase) {
     this.#group = group;
-    this.#device = device;
-    this.#file = file;
-  }
-
-  /** Opens the pool in the file, made where it is not there. Errors: "command-missing", "command-failed", "pool-damaged", "pool-full". */
-  static async opened(file: string, groupName: string): Promise<LvmDriver> {
-    await ensureSparseFile(file);
-    const device = await attachLoop(file);
-    try {
-      const group = new VolumeGroup(groupName, device);
-      await group.ensure();
-      return new LvmDriver(group, device, file);
-    } catch (error) {
-      await detachLoop(device).catch(() => undefined);
-      throw error;
-    }
+    this.#base = base;
   }
 
   capacity(): Promise<Capacity> {
     return this.#inTurn(async () => {
-      const { extentBytes, totalExtents, freeExtents, volumes } = await this.#group.facts();
-      const { bavail, bsize } = await statfs(this.#file);
-      // What layers were promised and did not write to yet has to fit into the file system too.
-      const promised = volumes.reduce((sum, { run }) => sum + run.count, 0) * extentBytes;
-      const unwritten = Math.max(0, promised - (await allocatedBytesOf(this.#file)));
-      const room = Math.max(0, bavail * bsize - RESERVED_BYTES - unwritten);
+      const { extentBytes, totalExtents, freeExtents } = await this.#group.facts();
+      const promisedBytes = (totalExtents - freeExtents) * extentBytes;
+      const room = await this.#base.roomBytes(promisedBytes);
       return {
         totalBytes: totalExtents * extentBytes,
-        freeBytes: Math.min(freeExtents * extentBytes, Math.floor(room / extentBytes) * extentBytes),
+        freeBytes: Math.min(freeExtents, Math.floor(room / extentBytes)) * extentBytes,
         isThin: false,
       };
     });
@@ -65,31 +49,35 @@ export class LvmDriver implements Driver {
   async create(layer: LayerId, sizeBytes: number): Promise<void> {
     const { freeBytes } = await this.capacity();
     await this.#inTurn(async () => {
-      const { extentBytes, volumes } = await this.#group.facts();
+      const facts = await this.#group.facts();
+      const { extentBytes } = facts;
       const wanted = Math.ceil(sizeBytes / extentBytes);
-      const there = volumes.find(({ name }) => name === nameOf(layer));
+      const there = runOf(facts, layer);
       // Of another size: the layer was to have another one before it was given up, and no byte of it was ever used.
-      if (there !== undefined && there.run.count !== wanted) await this.#group.remove(there.name);
-      if (there?.run.count !== wanted) {
-        if (wanted * extentBytes > freeBytes || !(await this.#group.create(nameOf(layer), wanted)))
+      if (there !== undefined && there.count !== wanted) await this.#group.remove(volumeNameOf(layer));
+      if (there?.count !== wanted) {
+        if (wanted * extentBytes > freeBytes || !(await this.#group.create(volumeNameOf(layer), wanted)))
           throw new RingsteadError("pool-full", `the pool has no ${sizeBytes} bytes in one piece`, { freeBytes });
       }
     });
-    const place = await this.#placeOf(layer);
+    const place = await this.place(layer);
+    if (place === undefined) throw gone(layer);
     await erase(place.path, place.offset, place.sizeBytes);
   }
 
   grow(layer: LayerId, sizeBytes: number): Promise<boolean> {
     return this.#inTurn(async () => {
-      const { extentBytes, startOffset, volumes } = await this.#group.facts();
-      const there = this.#found(volumes, layer);
-      const wanted = Math.ceil(sizeBytes / extentBytes);
-      if (wanted <= there.run.count) return true;
-      if (!(await this.#isFree(volumes, there, wanted))) return false;
+      const facts = await this.#group.facts();
+      const there = runOf(facts, layer);
+      if (there === undefined) throw gone(layer);
+      const wanted = Math.ceil(sizeBytes / facts.extentBytes);
+      if (wanted <= there.count) return true;
+      const end = there.first + there.count;
+      if (!isFree(facts, end, there.first + wanted)) return false;
       // Erased while the extents are nobody's: once they are the layer's, its owner may read them.
-      const from = startOffset + (there.run.first + there.run.count) * extentBytes;
-      await erase(this.#file, from, (wanted - there.run.count) * extentBytes);
-      return this.#group.extend(there.name, wanted);
+      const from = this.#offsetOf(facts, end);
+      await erase(this.#base.path, from, (wanted - there.count) * facts.extentBytes);
+      return this.#group.extend(volumeNameOf(layer), wanted);
     });
   }
 
@@ -98,54 +86,35 @@ export class LvmDriver implements Driver {
     if (place === undefined) return;
     const { path, offset, sizeBytes } = place;
     await erase(path, offset, sizeBytes);
-    await this.#inTurn(() => this.#group.remove(nameOf(layer)));
+    await this.#inTurn(() => this.#group.remove(volumeNameOf(layer)));
   }
 
-  place(layer: LayerId): Promise<(Place & { readonly sizeBytes: number }) | undefined> {
+  place(layer: LayerId): Promise<RunPlace | undefined> {
     return this.#inTurn(async () => {
-      const { extentBytes, startOffset, volumes } = await this.#group.facts();
-      const there = volumes.find(({ name }) => name === nameOf(layer));
+      const facts = await this.#group.facts();
+      const there = runOf(facts, layer);
       if (there === undefined) return undefined;
-      return {
-        path: this.#file,
-        offset: startOffset + there.run.first * extentBytes,
-        sizeBytes: there.run.count * extentBytes,
-        isShared: true,
-      };
+      const { path, kind } = this.#base;
+      const sizeBytes = there.count * facts.extentBytes;
+      return { path, kind, offset: this.#offsetOf(facts, there.first), sizeBytes, isShared: true };
     });
   }
 
   layers(): Promise<readonly LayerId[]> {
     return this.#inTurn(async () => {
       const { volumes } = await this.#group.facts();
-      return volumes.flatMap(({ name }) => VOLUME_NAME.exec(name)?.[1] ?? []);
+      return volumes.flatMap(({ name }) => layerOfVolume(name) ?? []);
     });
   }
 
-  /** Daemons go on: they read and write the file. */
+  /** Daemons go on: they read and write what the group lies on. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#last;
-    await detachLoop(this.#device);
+    await this.#base.release();
   }
 
-  async #placeOf(layer: LayerId): Promise<Place & { readonly sizeBytes: number }> {
-    const place = await this.place(layer);
-    if (place === undefined) throw new RingsteadError("pool-damaged", `the logical volume ${nameOf(layer)} is gone`);
-    return place;
-  }
-
-  #found(volumes: readonly LogicalVolume[], layer: LayerId): LogicalVolume {
-    const there = volumes.find(({ name }) => name === nameOf(layer));
-    if (there === undefined) throw new RingsteadError("pool-damaged", `the logical volume ${nameOf(layer)} is gone`);
-    return there;
-  }
-
-  /** Whether the extents after it are free as far as `wanted` reaches. */
-  async #isFree(volumes: readonly LogicalVolume[], there: LogicalVolume, wanted: number): Promise<boolean> {
-    const { totalExtents } = await this.#group.facts();
-    const [from, to] = [there.run.first + there.run.count, there.run.first + wanted];
-    if (to > totalExtents) return false;
-    return !volumes.some(({ run }) => run.first < to && run.first + run.count > from);
+  #offsetOf({ devices, extentBytes }: GroupFacts, extent: number): number {
+    return (devices[0]?.startOffset ?? 0) + extent * extentBytes;
   }
 
   #inTurn<Result>(action: () => Promise<Result>): Promise<Result> {
@@ -154,3 +123,23 @@ export class LvmDriver implements Driver {
     return result;
   }
 }
+
+const gone = (layer: LayerId): RingsteadError =>
+  new RingsteadError("pool-damaged", `the logical volume ${volumeNameOf(layer)} is gone`);
+
+const runOf = ({ volumes }: GroupFacts, layer: LayerId): Run | undefined => {
+  const name = volumeNameOf(layer);
+  const volume = volumes.find((one) => one.name === name);
+  if (volume === undefined) return undefined;
+  const [run, ...others] = volume.runs;
+  if (run === undefined || others.length > 0)
+    throw new RingsteadError("pool-damaged", `${name} lies in ${volume.runs.length} pieces: that takes device-mapper`);
+  return run;
+};
+
+/** Whether the extents from `from` to `to` are there and nobody's. */
+const isFree = ({ volumes, totalExtents }: GroupFacts, from: number, to: number): boolean => {
+  const isHit = ({ runs }: LogicalVolume): boolean =>
+    runs.some(({ first, count }) => first < to && first + count > from);
+  return to <= totalExtents && !volumes.some(isHit);
+};

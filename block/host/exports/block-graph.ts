@@ -33,7 +33,7 @@ export const CACHE_MODES: readonly CacheMode[] = [
 ];
 
 const fileOf = ({ layer, place }: PlacedLayer, mode: CacheMode): Node => ({
-  driver: "file",
+  driver: place.kind === "device" ? "host_device" : "file",
   "node-name": fileNodeOf(layer.id),
   filename: place.path,
   aio: mode.aio,

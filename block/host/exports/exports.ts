@@ -17,7 +17,7 @@ import {
   type MergeProgress,
   type ServedAttachment,
 } from "./export-daemon.ts";
-import { refuseMixture } from "./refuse-mixture.ts";
+import { refuseCompany, refuseMixture } from "./refuse-mixture.ts";
 
 /** What a volume's daemon serves to the front of its iSCSI disk. */
 const DISK_EXPORT = "iscsi-disk";
@@ -126,12 +126,18 @@ export class Exports {
     daemon.boundLog();
   }
 
-  /** Errors: "port-unavailable", "daemon-failed". Requires: there is such a volume. */
-  async export(wanted: WantedExport): Promise<VolumeExport> {
+  /**
+   * `isWriter`: for a session of this process that nobody else's export goes beside (`endSessions`). Errors: "port-unavailable", "volume-in-use",
+   * "daemon-failed". Requires: there is such a volume.
+   */
+  async export(wanted: WantedExport, isWriter = false): Promise<VolumeExport> {
     const { volumeId, attachmentId, transport, initiator, isReadOnly, isWriteThrough = false } = wanted;
     const before = this.#records.of(volumeId);
     const own = before?.attachments.find((one) => one.attachmentId === attachmentId);
-    if (before !== undefined && before.attachments.length > 0) refuseMixture(before, wanted);
+    if (before !== undefined && before.attachments.length > 0) {
+      refuseCompany(before, wanted, isWriter);
+      refuseMixture(before, wanted);
+    }
     if (own === undefined) {
       const folder = this.#options.paths.credentialFolder(attachmentId);
       if (transport === "tcp") ensureCredential(folder, attachmentId);
@@ -141,6 +147,7 @@ export class Exports {
         isReadOnly,
         ...(isWriteThrough ? { isWriteThrough } : {}),
         ...(transport === "iscsi" ? { isIscsi: true } : {}),
+        ...(isWriter ? { isWriter } : {}),
         ...(initiator === undefined ? {} : { initiator }),
       };
       const attachments = [...(before?.attachments ?? []), added];
@@ -159,13 +166,22 @@ export class Exports {
     return this.#describe(volumeId, attachmentId);
   }
 
-  /** Cuts the attachment off; the daemon ends with the last of them. */
-  async unexport(volumeId: string, attachmentId: string): Promise<void> {
+  /** Cuts the attachment off, or all of them; the daemon ends with the last. */
+  async unexport(volumeId: string, attachmentId: string | undefined): Promise<void> {
+    await this.#unexport(volumeId, (one) => attachmentId === undefined || one.attachmentId === attachmentId);
+  }
+
+  /** Closes what a process before this one had open for itself: nobody comes back to it. */
+  async endSessions(volumeId: string): Promise<void> {
+    await this.#unexport(volumeId, ({ isWriter }) => isWriter === true);
+  }
+
+  async #unexport(volumeId: string, isChosen: (attachment: AttachmentRecord) => boolean): Promise<void> {
     const record = this.#records.of(volumeId);
-    if (record === undefined) return;
-    const attachments = record.attachments.filter((one) => one.attachmentId !== attachmentId);
-    if (attachments.length === record.attachments.length) return;
-    removeCredential(this.#options.paths.credentialFolder(attachmentId));
+    const chosen = record?.attachments.filter(isChosen) ?? [];
+    if (record === undefined || chosen.length === 0) return;
+    for (const { attachmentId } of chosen) removeCredential(this.#options.paths.credentialFolder(attachmentId));
+    const attachments = record.attachments.filter((one) => !isChosen(one));
     if (attachments.length > 0) {
       this.#records.set({ ...record, attachments });
       await this.ensure(volumeId);

@@ -13,6 +13,19 @@ const transportOf = (record: ExportRecord, { isIscsi }: AttachmentRecord): Expor
 
 const modeWords = ({ isReadOnly }: AttachmentRecord): string => (isReadOnly ? "read-only" : "for writing");
 
+/** A volume whose content is being replaced is nobody else's meanwhile, and one that somebody uses is not replaced. Errors: "volume-in-use". */
+export const refuseCompany = (
+  record: ExportRecord,
+  { volumeId, attachmentId }: WantedExport,
+  isWriter: boolean,
+): void => {
+  const others = record.attachments.filter((one) => one.attachmentId !== attachmentId);
+  if (others.some((one) => one.isWriter === true))
+    throw new RingsteadError("volume-in-use", `volume ${volumeId} is being restored`);
+  if (isWriter && others.length > 0)
+    throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported, and not restored under who uses it`);
+};
+
 /** What an attachment was opened with it keeps. */
 const refuseChange = (own: AttachmentRecord, wanted: WantedExport, refuse: (why: string) => never): void => {
   if (own.isReadOnly !== wanted.isReadOnly)

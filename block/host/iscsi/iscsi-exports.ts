@@ -3,7 +3,6 @@ import { join } from "node:path";
 import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { ProcessIdentity } from "../../../common/process-identity.ts";
-import { replaceFile } from "../../../common/replace-file.ts";
 import { sleep } from "../../../common/worker.ts";
 import {
   cutRequests,
@@ -17,6 +16,7 @@ import {
   type WantedTarget,
 } from "../core/iscsi-target.ts";
 import type { HostPaths } from "../paths.ts";
+import { recordedTarget, writeIscsiProcesses } from "../store/iscsi-processes.ts";
 import { Turns } from "../turns.ts";
 import { newChapSecret } from "./chap-secret.ts";
 import { DiskFront, type FrontFiles, unmountDisk } from "./disk-front.ts";
@@ -28,7 +28,6 @@ export const targetNameOf = (volumeId: string): string => `iqn.2010-10.org.opens
 /** The only disk of a target; 0 is tgtd's own controller. */
 export const DISK_NUMBER = 1;
 
-const VERSION = 1;
 /** Commands under way end before a disk is taken out; they do no more than a request to the volume's daemon each. */
 const IDLE_LIMIT_MS = 10_000;
 const POLL_MS = 1;
@@ -66,9 +65,12 @@ export class IscsiExports {
   readonly #served = new Set<string>();
   readonly #turns = new Turns();
   #target: TargetDaemon | undefined;
+  /** Of a process before this one, until it is looked at. */
+  #knownTarget: ProcessIdentity | undefined;
 
   constructor(options: IscsiExportsOptions) {
     this.#options = options;
+    this.#knownTarget = recordedTarget(options.paths.iscsiProcesses);
   }
 
   isServed(volumeId: string): boolean {
@@ -109,6 +111,7 @@ export class IscsiExports {
       if (shown.some(({ name }) => name !== targetNameOf(volumeId))) return;
       this.#target = undefined;
       await target.end();
+      this.#knownTarget = undefined;
       this.#write();
     });
     const front = this.#fronts.get(volumeId) ?? (await DiskFront.adopted(this.#filesOf(volumeId)));
@@ -198,12 +201,13 @@ export class IscsiExports {
     if (this.#target?.isRunning === true) return;
     this.#target?.release();
     this.#target = undefined;
-    const adopted = await TargetDaemon.adopted(this.#targetFiles());
+    const adopted = await TargetDaemon.adopted(this.#targetFiles(), this.#knownTarget);
     if (adopted !== undefined) this.#keep(adopted);
   }
 
   #keep(target: TargetDaemon): void {
     this.#target = target;
+    this.#knownTarget = target.identity;
     target.boundLog();
     this.#write();
     void target.closed.then(() => {
@@ -288,21 +292,13 @@ export class IscsiExports {
   }
 
   #targetFiles(): TargetDaemonFiles {
-    const { disksFolder, targetMark, targetLog, targetSocketBase } = this.#options.paths;
-    return { mark: targetMark, socketBase: targetSocketBase, folder: disksFolder, log: targetLog };
+    const { disksFolder, targetLog, targetSocketBase } = this.#options.paths;
+    return { socketBase: targetSocketBase, folder: disksFolder, log: targetLog };
   }
 
-  /** For whoever lists and stops processes: they outlive this one. */
+  /** For the next process, and for whoever lists and stops these: they outlive this one. */
   #write(): void {
-    const of = (role: string, { pid, startTime }: ProcessIdentity) => ({ role, pid, startTime });
-    const daemons = [
-      ...(this.#target === undefined ? [] : [of("tgtd", this.#target.identity)]),
-      ...[...this.#fronts].map(([volumeId, { identity }]) => of(`iscsi:${volumeId}`, identity)),
-    ];
-    replaceFile(
-      this.#options.paths.iscsiProcesses,
-      `${JSON.stringify({ version: VERSION, daemons }, undefined, 1)}\n`,
-      0o600,
-    );
+    const fronts = new Map([...this.#fronts].map(([volumeId, { identity }]) => [volumeId, identity]));
+    writeIscsiProcesses(this.#options.paths.iscsiProcesses, this.#knownTarget, fronts);
   }
 }

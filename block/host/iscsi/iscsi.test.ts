@@ -1,8 +1,9 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { promisify } from "node:util";
 import { expect, onTestFinished, test } from "vitest";
+import { startTimeOf } from "../../../common/process-identity.ts";
 import { runWorkers } from "../../../common/worker.ts";
 import { silentLog } from "../../../common/log.ts";
 import type { VolumeExport } from "../../volume-host.ts";
@@ -159,4 +160,24 @@ test("no secret is in any command line or log", async () => {
   const { stdout } = await run("ps", ["-eww", "-o", "args"]);
   expect(stdout).not.toContain(exported.secret);
   expect(readFileSync(fixture.paths.targetLog, "utf8")).not.toContain(exported.secret);
+});
+
+test("a tgtd that was not written down is found by what listens, and what only says the same words is left alone", async () => {
+  const fixture = await opened();
+  const volumeId = await fixture.newVolume(8 * MIB);
+  const exported = await exportOverIscsi(fixture, volumeId);
+  const pid = pidOf(fixture, "tgtd");
+  const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0").filter(Boolean);
+  const decoy = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)", "--", ...words, fixture.paths.folder]);
+  onTestFinished(() => void decoy.kill("SIGKILL"));
+  rmSync(fixture.paths.iscsiProcesses);
+  await fixture.reopen();
+  expect(pidOf(fixture, "tgtd")).toBe(pid);
+  expect(await inquire(exported)).toContain("RINGSTED");
+  await fixture.host.unexportVolume(volumeId, exported.username);
+  await until(() => startTimeOf(pid) === undefined);
+  // With no tgtd there is nobody to adopt: another one is started, and the decoy goes on.
+  await exportOverIscsi(fixture, volumeId);
+  expect([pid, decoy.pid]).not.toContain(pidOf(fixture, "tgtd"));
+  expect(decoy.exitCode ?? decoy.signalCode).toBeNull();
 });

@@ -1,17 +1,16 @@
 import { spawn } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, mkdirSync, rmSync } from "node:fs";
 import { createConnection, createServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
-import { endProcesses, isRunning, isStartedWith, type ProcessIdentity } from "../../../common/process-identity.ts";
+import { endProcesses, isRunning, type ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
 import { boundLog, identityOf, lastWordsIn, openLog } from "../exports/storage-daemon.ts";
+import { listenerOf } from "./socket-listener.ts";
 import { askTargetDaemon } from "./target-control.ts";
 
 export type TargetDaemonFiles = {
-  /** What it is found by: it stands in its command line; the daemon itself writes nothing there. */
-  readonly mark: string;
-  /** What it is told; it adds `.0`. */
+  /** Where it is asked; it adds `.0`. Whoever listens there is the daemon: the folder is closed to others. */
   readonly socketBase: string;
   /** Its working directory: paths of disks are relative to it, and so have no commas. */
   readonly folder: string;
@@ -33,21 +32,6 @@ export const whyNoIscsi = (): string | undefined => {
   }
   const folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
   if (!folders.some((folder) => existsSync(`${folder}/tgtd`))) return "iSCSI needs tgtd (Debian: apt-get install tgt)";
-  return undefined;
-};
-
-const runningWith = ({ mark }: TargetDaemonFiles): ProcessIdentity | undefined => {
-  for (const name of readdirSync("/proc")) {
-    const pid = Number(name);
-    if (
-      Number.isSafeInteger(pid) &&
-      pid > 1 &&
-      pid !== process.pid &&
-      isStartedWith(pid, mark) &&
-      isStartedWith(pid, "tgtd")
-    )
-      return identityOf(pid);
-  }
   return undefined;
 };
 
@@ -92,9 +76,15 @@ export class TargetDaemon {
     return new TargetDaemon(files, identity, watch);
   }
 
-  /** The daemon that runs already; undefined where none does. One that does not answer is ended. */
-  static async adopted(files: TargetDaemonFiles): Promise<TargetDaemon | undefined> {
-    const identity = runningWith(files);
+  /**
+   * The daemon that runs already: the one that was written down, or, where whoever started it died before he had, the one that listens on the
+   * control socket. Undefined where none does. One that does not answer is ended.
+   */
+  static async adopted(
+    files: TargetDaemonFiles,
+    known: ProcessIdentity | undefined,
+  ): Promise<TargetDaemon | undefined> {
+    const identity = known !== undefined && isRunning(known) ? known : listenerOf(socketOf(files));
     if (identity === undefined) return undefined;
     try {
       return await TargetDaemon.#watched(files, identity);
@@ -112,8 +102,7 @@ export class TargetDaemon {
     mkdirSync(dirname(files.log), { recursive: true, mode: 0o700 });
     for (const path of [socketOf(files), `${socketOf(files)}.lock`]) rmSync(path, { force: true });
     const log = openLog(files.log);
-    // It writes its pid nowhere while it stays in front: the option is how the next process finds it.
-    const words = ["-f", "-C", "0", "--pid-file", files.mark, "--iscsi", portalOf(host, port)];
+    const words = ["-f", "-C", "0", "--iscsi", portalOf(host, port)];
     const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", TGT_IPC_SOCKET: files.socketBase };
     const child = spawn("tgtd", words, { detached: true, stdio: ["ignore", log, log], cwd: files.folder, env });
     closeSync(log);

@@ -19,9 +19,12 @@ export class HostProcess implements AsyncDisposable {
   readonly runtime = runtimePaths(this.folder);
   readonly host: VolumeHost;
   readonly #rpc: RpcClient;
+  readonly #readyLimitMs: number;
   #child: ChildProcess | undefined;
 
-  constructor() {
+  /** `readyLimitMs`: how long a start may take, on machines that are only emulated. */
+  constructor(readyLimitMs = READY_LIMIT_MS) {
+    this.#readyLimitMs = readyLimitMs;
     const key = randomBytes(32);
     mkdirSync(this.runtime.socketDir, { recursive: true, mode: 0o700 });
     writeFileSync(this.runtime.clusterKey, key.toString("hex"), { mode: 0o600 });
@@ -39,7 +42,7 @@ export class HostProcess implements AsyncDisposable {
     });
     this.#child = child;
     await new Promise<void>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error("the block host does not get ready")), READY_LIMIT_MS);
+      const timer = setTimeout(() => reject(new Error("the block host does not get ready")), this.#readyLimitMs);
       child.once("message", (message) => {
         clearTimeout(timer);
         if (typeof message === "object" && message !== null && "ready" in message) resolve();

@@ -24,6 +24,8 @@ const exportSchema = Type.Object({
       isWriteThrough: Type.Optional(Type.Boolean()),
       /** Over iSCSI; else over NBD. */
       isIscsi: Type.Optional(Type.Literal(true)),
+      /** Opened by this process to replace the volume's content: alone, and gone with the process. */
+      isWriter: Type.Optional(Type.Literal(true)),
       /** The only initiator that may log in for it. */
       initiator: Type.Optional(Type.String()),
     }),
