@@ -9,7 +9,7 @@ const onPostgres = whyNoPostgres() === undefined ? ["identity/api/**/*.test.ts"]
 
 /**
  * A project for each kind that `./scripts/test` can run on its own: pure and contract tests (and with them, once more, tests of APIs on
- * PostgreSQL), simulations, real processes.
+ * PostgreSQL), simulations, real processes, and real processes on the kernel of a guest.
  */
 export default defineConfig({
   test: {
@@ -19,7 +19,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["**/*.test.ts"],
-          exclude: [...exclude, "**/*.sim.test.ts", "**/scenarios/**"],
+          exclude: [...exclude, "**/*.sim.test.ts", "**/scenarios/**", "**/in-guest/**"],
           testTimeout: 60_000,
           // Vitest leaves a core to itself, of two.
           maxWorkers: 2,
@@ -51,6 +51,18 @@ export default defineConfig({
           // Each has an installation of its own, and much of it is waiting; more than two at once would only be slower.
           maxWorkers: 2,
           sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        test: {
+          // What `scripts/guest/` runs with a kernel of its own, 10 to 20 times as slowly.
+          name: "guest",
+          include: ["**/in-guest/*.test.ts", "block/host/drivers/mapped-lvm.test.ts"],
+          exclude,
+          testTimeout: 900_000,
+          hookTimeout: 300_000,
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -1,6 +1,7 @@
 import { rmSync } from "node:fs";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { endProcesses, signalProcess, waitUntilEnded } from "../common/process-identity.ts";
+import { releaseVolumes } from "./export-processes.ts";
 import { DRAIN_MS, KEEP_RUNNING_SIGNAL, keptProcesses, stopOrphans } from "./supervisor.ts";
 import { lockHolder } from "./supervisor-lock.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
@@ -23,6 +24,7 @@ export const down = async (argv: readonly string[]): Promise<number> => {
     if (!(await waitUntilEnded([supervisor], SUPERVISOR_GRACE_MS))) await endProcesses([supervisor], 0);
   }
   const orphans = await stopOrphans(paths, DRAIN_MS, keep);
+  if (!keep) await releaseVolumes(paths);
   if (lockHolder(paths.supervisorLock) === undefined) rmSync(paths.supervisorLock, { force: true });
   // A supervisor that was still starting may have written it meanwhile.
   rmSync(paths.readyJson, { force: true });

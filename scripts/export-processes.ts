@@ -2,6 +2,8 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Static, Type } from "typebox";
 import { Value } from "typebox/value";
+import { releaseFilePool } from "../block/host/drivers/lvm-pool.ts";
+import { hostPaths } from "../block/host/paths.ts";
 import type { RuntimePaths } from "../common/runtime-paths.ts";
 import { endProcesses, type ProcessIdentity, startTimeOf } from "../common/process-identity.ts";
 
@@ -60,6 +62,12 @@ export const endFromAbove = async (
     graceMs,
   );
 };
+
+/**
+ * Takes down what the kernel still has of volumes: where it has device-mapper, daemons kept their layers' devices open when the block host ended.
+ * Requires: neither runs.
+ */
+export const releaseVolumes = (paths: RuntimePaths): Promise<void> => releaseFilePool(hostPaths(paths).poolFile);
 
 /** Calls `onChange` after volumes were exported or no longer are, until disposed of. */
 export const watchExports = (paths: RuntimePaths, onChange: () => void): Disposable => {

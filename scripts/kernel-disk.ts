@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { RingsteadError } from "../common/errors.ts";
@@ -8,6 +8,8 @@ const run = promisify(execFile);
 const CONNECT_TIMEOUT_MS = 30_000;
 const DISK = /^nbd\d+$/;
 const FOLDERS = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+const ENVIRONMENT = { PATH: FOLDERS.join(":"), LC_ALL: "C" };
 
 const missing = (what: string): never => {
   throw new RingsteadError(
@@ -30,8 +32,35 @@ export const freeKernelDisk = (sys = "/sys", folders: readonly string[] = FOLDER
   return free === undefined ? missing("all its NBD disks are taken") : `/dev/${free}`;
 };
 
-/** Connects the kernel's client; it stays when this process ends. Rejects with what nbd-client says. */
+/**
+ * Connects the kernel's client; it stays when this process ends, as a process that has the export's name on its command line. Rejects with what
+ * nbd-client says. Through netlink it would leave no process, and nobody to connect again.
+ */
 export const connectKernelDisk = async (disk: string, socketPath: string, exportName: string): Promise<void> => {
-  const words = ["-unix", socketPath, "-N", exportName, "-persist", disk];
-  await run("nbd-client", words, { timeout: CONNECT_TIMEOUT_MS, env: { PATH: FOLDERS.join(":"), LC_ALL: "C" } });
+  const words = ["-unix", socketPath, "-N", exportName, "-nonetlink", "-persist", disk];
+  await run("nbd-client", words, { timeout: CONNECT_TIMEOUT_MS, env: ENVIRONMENT });
+};
+
+const wordsOf = (pid: string): readonly string[] => {
+  try {
+    return readFileSync(join("/proc", pid, "cmdline"), "utf8").split("\0");
+  } catch {
+    // It has ended since.
+    return [];
+  }
+};
+
+/** Disks of the kernel's client that have this export, such as `/dev/nbd0`. */
+export const kernelDisksOf = (exportName: string, sys = "/sys"): readonly string[] => {
+  const disks = readdirSync(join(sys, "block")).filter((name) => DISK.test(name));
+  return disks.flatMap((name) => {
+    const file = join(sys, "block", name, "pid");
+    const isOurs = existsSync(file) && wordsOf(readFileSync(file, "utf8").trim()).includes(exportName);
+    return isOurs ? [`/dev/${name}`] : [];
+  });
+};
+
+/** Takes a disk away; resolves once nobody has it. */
+export const disconnectKernelDisk = async (disk: string): Promise<void> => {
+  await run("nbd-client", ["-d", disk], { timeout: CONNECT_TIMEOUT_MS, env: ENVIRONMENT });
 };

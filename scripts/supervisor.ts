@@ -11,7 +11,7 @@ import { checkDataFolder, makeDataFolder, type PreparedFolder, prepareDataFolder
 import { version } from "../common/version.ts";
 import { devicesOf } from "./device-status.ts";
 import { HeldListeners } from "./held-listeners.ts";
-import { endFromAbove, exportProcesses, watchExports } from "./export-processes.ts";
+import { endFromAbove, exportProcesses, releaseVolumes, watchExports } from "./export-processes.ts";
 import { ALL_ROLES, isOptionalRole, processSpecs, unavailableServices } from "./installation.ts";
 import { getOverSocket, serveMetricsPage } from "./metrics-page.ts";
 import { checkOpenFileLimit, checkPorts } from "./preflight.ts";
@@ -308,8 +308,10 @@ export const supervise = async (
     stopping.abort("the start failed");
     rmSync(paths.readyJson, { force: true });
     await stopAll(processes, log);
-    if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL)
+    if (wasToldToStop && stopping.signal.reason !== KEEP_RUNNING_SIGNAL) {
       await endFromAbove([...adopted, ...exportProcesses(paths)], DRAIN_MS);
+      await releaseVolumes(paths).catch((error: unknown) => log.error("devices of volumes are left", { error }));
+    }
     log.info("stopped");
   }
 };

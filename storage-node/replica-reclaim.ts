@@ -162,6 +162,8 @@ export class ReplicaReclaim {
     const discardedRows: Parameters<RowSpace["discard"]>[0][number][] = [];
     for (const { ballot, key } of kept) {
       const row = nameOfRegisterKey(key) === undefined ? rowPlaceOf(key, place.space) : undefined;
+      // A listing that is being filled forgets nothing: what the others lack of it is yet to come to them.
+      if (row !== undefined && !this.#parts.mayForget(row.owner)) continue;
       if (row !== undefined) discardedRows.push({ ...row, version: ballot });
       else if (stored(key, idOf(key))?.ballot === ballot) {
         forget(idOf(key));

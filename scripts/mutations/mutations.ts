@@ -186,7 +186,7 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     title: "an emptied device votes after it has read one other [M4]",
     file: REPAIR,
-    from: "const readQuorum = replicaCount - Math.floor(replicaCount / 2);",
+    from: "const readQuorum = readQuorumOf(replicaCount);",
     to: "const readQuorum = 1;",
     simulation: "lost-disks",
     firstSeed: 1,

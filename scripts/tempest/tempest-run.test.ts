@@ -31,6 +31,12 @@ test("a run of tempest that finds no test, or breaks off without a failed one, h
 
 test("a dollar in the admin's password reaches tempest as it is", () => {
   const admin = { username: "admin", password: "a$b", project: "admin", domain: "Default" };
-  const target = { region: "RegionOne", identityUrl: "http://127.0.0.1:5000/v3", admin, folder: "/f" };
+  const target = {
+    service: "volume",
+    region: "RegionOne",
+    identityUrl: "http://127.0.0.1:5000/v3",
+    admin,
+    folder: "/f",
+  } as const;
   expect(tempestConfigurationText(target)).toContain("\nadmin_password = a$$b\n");
 });

@@ -4,10 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RingsteadError } from "../../common/errors.ts";
 import { CHECKOUT } from "../up-options.ts";
-import { CLUSTER_FILE_TEXT, type TempestTarget, tempestConfigurationText } from "./tempest-configuration.ts";
+import {
+  TEMPEST_INSTALLATIONS,
+  TEMPEST_SERVICES,
+  type TempestService,
+  type TempestTarget,
+  tempestConfigurationText,
+} from "./tempest-configuration.ts";
 
 const TEMPEST = "/usr/bin/tempest";
-const SERVICES = ["identity"];
 /** Test programs at once: each spends most of its time in Python. */
 const CONCURRENCY = 2;
 const OUTPUT_LIMIT_BYTES = 256 * 1024 * 1024;
@@ -47,14 +52,15 @@ const ringstead = (
 };
 
 /** Starts an installation with its data in `dataDir` at ports of its own. Throws RingsteadError `not-started`. */
-const start = (dataDir: string, service: string): void => {
+const start = (dataDir: string, service: TempestService): void => {
+  const { only, clusterFileText } = TEMPEST_INSTALLATIONS[service];
   let output = "";
   for (let attempt = 0; attempt < START_TRIES; attempt += 1) {
     rmSync(dataDir, { recursive: true, force: true });
     mkdirSync(dataDir);
-    writeFileSync(join(dataDir, "cluster.toml"), CLUSTER_FILE_TEXT);
+    writeFileSync(join(dataDir, "cluster.toml"), clusterFileText);
     const offset = OFFSET_FIRST + Math.floor(Math.random() * OFFSET_RANGE);
-    const words = ["--data", dataDir, "--detach", "--only", service, "--port-offset", String(offset)];
+    const words = ["--data", dataDir, "--detach", "--only", only, "--port-offset", String(offset)];
     const started = ringstead("start", words);
     if (started.code === 0) return;
     output = started.output;
@@ -70,7 +76,7 @@ const cleanEnvironment = (): NodeJS.ProcessEnv =>
     ),
   );
 
-const runTests = (folder: string, service: string, ...selection: readonly string[]): TempestTally => {
+const runTests = (folder: string, service: TempestService, ...selection: readonly string[]): TempestTally => {
   const words = [
     ["run", "--config-file", join(folder, "tempest.conf"), "--concurrency", String(CONCURRENCY)],
     ["--exclude-list", join(import.meta.dirname, `${service}-absent.txt`), ...selection],
@@ -88,8 +94,9 @@ const runTests = (folder: string, service: string, ...selection: readonly string
  * tests, then all others. Throws RingsteadError `usage` for a service that tempest is not set up for, `not-installed`, `not-started`.
  */
 export const runTempest = (service: string): Pick<TempestTally, "passed" | "failed"> => {
-  if (!SERVICES.includes(service)) {
-    throw new RingsteadError("usage", `tempest runs against ${SERVICES.join(", ")}, not "${service}"`);
+  const known = TEMPEST_SERVICES.find((one) => one === service);
+  if (known === undefined) {
+    throw new RingsteadError("usage", `tempest runs against ${TEMPEST_SERVICES.join(", ")}, not "${service}"`);
   }
   if (!existsSync(TEMPEST)) {
     const remedy = "sudo apt-get install --no-install-recommends tempest";
@@ -101,14 +108,20 @@ export const runTempest = (service: string): Pick<TempestTally, "passed" | "fail
   const goOn = (): void => undefined;
   process.on("SIGINT", goOn);
   try {
-    start(dataDir, service);
+    start(dataDir, known);
     const ready: Ready = JSON.parse(readFileSync(join(dataDir, "ready.json"), "utf8"));
     const identityUrl = ready.endpoints["identity"] ?? "";
-    const text = tempestConfigurationText({ region: ready.region, identityUrl, admin: ready.admin, folder });
+    const text = tempestConfigurationText({
+      service: known,
+      region: ready.region,
+      identityUrl,
+      admin: ready.admin,
+      folder,
+    });
     writeFileSync(join(folder, "tempest.conf"), text, { mode: 0o600 });
-    const tests = String.raw`^tempest\.api\.${service}\.`;
-    const smoke = runTests(folder, service, "--regex", `${tests}.*${SMOKE}`);
-    const rest = runTests(folder, service, "--regex", tests, "--exclude-regex", SMOKE);
+    const tests = String.raw`^tempest\.api\.${known}\.`;
+    const smoke = runTests(folder, known, "--regex", `${tests}.*${SMOKE}`);
+    const rest = runTests(folder, known, "--regex", tests, "--exclude-regex", SMOKE);
     return { passed: smoke.passed + rest.passed, failed: smoke.failed + rest.failed };
   } finally {
     ringstead("ringstead", ["down", "--data", dataDir]);
