@@ -58,8 +58,9 @@ export class RowShards {
   /** Takes copies of rows, as long as the listing is being filled. Resolves after the sync. */
   async take(owner: Name, incarnation: Incarnation, { mark, place, rows }: Copies, epoch: number): Promise<RowReply> {
     const { adopt, enter, known, lifeOf, putAll, settled } = this.#parts;
-    enter(owner, epoch, "store");
     const check = (): void => {
+      // In the turn of each commit: the partition may be sealed, or elsewhere, by then.
+      enter(owner, epoch, "store");
       const admitted = admitCopies(known(owner), incarnation);
       if (admitted !== "open") throw new CopiesRefused(admitted);
     };

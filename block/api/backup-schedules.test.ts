@@ -108,6 +108,31 @@ it("a backup that the quota does not allow is said, and tried when the next one 
   expect(at(await block.call("GET", pathOf(volumeId)), "backup_schedule.failure")).toBeNull();
 });
 
+it("who repeats a schedule changes no time, another beat begins anew, and a later schedule has no earlier one's backups", async () => {
+  const { block, jump } = await start();
+  const volumeId = await block.createVolume();
+  const due = async () => at(await block.call("GET", pathOf(volumeId)), "backup_schedule.next_backup_at");
+  await put(block, volumeId, HOURLY);
+  const [first] = await untilNewest(block, volumeId, undefined);
+  await block.until(volumeId, "available");
+  const before = await due();
+  await put(block, volumeId, { ...HOURLY, keep: 3 });
+  expect(await due()).toBe(before);
+  expect((await block.call("DELETE", pathOf(volumeId))).status).toBe(204);
+  jump(1000);
+  await put(block, volumeId, { every_seconds: 7_200, keep: 1 });
+  const [kept, second] = await untilNewest(block, volumeId, first?.["id"]);
+  expect(kept?.["id"]).toBe(first?.["id"]);
+  await block.until(volumeId, "available");
+  await put(block, volumeId, { every_seconds: 3_600, keep: 1 });
+  const later = await until(
+    () => backupsOf(block, volumeId),
+    (backups) =>
+      backups.length === 2 && backups[1]?.["id"] !== second?.["id"] && backups[1]?.["status"] === "available",
+  );
+  expect(later[0]?.["id"]).toBe(first?.["id"]);
+});
+
 it("a schedule ends when it is taken back, with its volume, and when another project takes the volume; its backups stay", async () => {
   const { block, jump } = await start();
   const [taken, given, gone] = [await block.createVolume(), await block.createVolume(), await block.createVolume()];

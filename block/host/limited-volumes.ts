@@ -27,11 +27,14 @@ export class LimitedVolumes {
   async replace(limits: ReadonlyMap<string, VolumeLimits>): Promise<void> {
     for (const volumeId of this.#records.replace(limits)) this.#untold.add(volumeId);
     let failure: { readonly error: unknown } | undefined;
-    for (const volumeId of this.#untold) {
+    const untold = [...this.#untold];
+    for (const volumeId of untold) {
+      // Before it is told: another call that comes meanwhile, and fails, has to find it untold afterwards.
+      this.#untold.delete(volumeId);
       try {
         await this.#apply(volumeId);
-        this.#untold.delete(volumeId);
       } catch (error) {
+        this.#untold.add(volumeId);
         failure ??= { error };
       }
     }

@@ -8,7 +8,7 @@ export type ScheduleRow = Selectable<BackupSchedulesTable>;
 export const findSchedule = (database: BlockDatabase, volumeId: string): Promise<ScheduleRow | undefined> =>
   database.selectFrom("backup_schedules").selectAll().where("volume_id", "=", volumeId).executeTakeFirst();
 
-/** The first backup is due at `nowMs`; a schedule that is changed keeps no beat of the one before. */
+/** The first backup is due at `nowMs`. One with another beat begins anew; who repeats what there is, or changes how many are kept, changes no time. */
 export const putSchedule = async (
   transaction: BlockTransaction,
   volumeId: string,
@@ -27,14 +27,35 @@ export const putSchedule = async (
   await transaction
     .insertInto("backup_schedules")
     .values({ volume_id: volumeId, ...values })
-    .onConflict((conflict) => conflict.column("volume_id").doUpdateSet(values))
+    .onConflict((conflict) =>
+      conflict.column("volume_id").doUpdateSet((column) => ({
+        ...values,
+        next_due_ms: column
+          .case()
+          .when(
+            column.and([
+              column("backup_schedules.every_ms", "=", everyMs),
+              column("backup_schedules.project_id", "=", of.projectId),
+            ]),
+          )
+          .then(column.ref("backup_schedules.next_due_ms"))
+          .else(nowMs)
+          .end(),
+      })),
+    )
     .execute();
 };
 
-/** Resolves with false where there is none. */
-export const removeSchedule = async (database: BlockDatabase, volumeId: string): Promise<boolean> =>
-  (await database.deleteFrom("backup_schedules").where("volume_id", "=", volumeId).executeTakeFirst()).numDeletedRows >
-  0n;
+/** Its backups stay, and are no later schedule's. Resolves with false where there is none. */
+export const removeSchedule = async (database: BlockDatabase, volumeId: string): Promise<boolean> => {
+  // First: a schedule that has lost its backups keeps them for ever, which is what its end is to do.
+  await database
+    .deleteFrom("scheduled_backups")
+    .where("backup_id", "in", (select) => select.selectFrom("backups").select("id").where("volume_id", "=", volumeId))
+    .execute();
+  const removed = await database.deleteFrom("backup_schedules").where("volume_id", "=", volumeId).executeTakeFirst();
+  return removed.numDeletedRows > 0n;
+};
 
 /** Those whose time has come, in the order of their volumes, behind `afterId`; fewer than `limit`: these are the last. */
 export const dueSchedules = (

@@ -9,7 +9,7 @@ import {
 import { listRows } from "./list-rows.ts";
 import type { Proposed, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, isFinal, read, row, type Script, write } from "./script.ts";
-import { buryLeaf, closeLeaf, finishMode, liveRecord, recordOf, reopenLeaf } from "./shard-leaf.ts";
+import { askLeaf, buryLeaf, closeLeaf, finishMode, liveRecord, recordOf, reopenLeaf } from "./shard-leaf.ts";
 import { ROOT } from "./shard-ranges.ts";
 
 /**
@@ -232,7 +232,7 @@ function* showLiveRow<S>(
 ): Script<S, "shown" | "none" | "again" | Unavailable> {
   for (const { id } of shards?.index ?? [{ id: ROOT }]) {
     const set = setOf(place, incarnation, id);
-    const found = yield* firstLiveRow(set, incarnation);
+    const found = yield* firstLiveRow(set, id, incarnation);
     if (found === "again" || found === "unavailable") return found;
     if (found === undefined) continue;
     const outcome = yield* row(set, incarnation, found);
@@ -244,9 +244,13 @@ function* showLiveRow<S>(
 }
 
 /** The first row that is live after merging: one replica alone may have missed its deletion. */
-function* firstLiveRow<S>(set: S, incarnation: Incarnation): Script<S, Row | undefined | "again" | Unavailable> {
+function* firstLiveRow<S>(
+  set: S,
+  id: string,
+  incarnation: Incarnation,
+): Script<S, Row | undefined | "again" | Unavailable> {
   const query = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 1 };
-  const rows = yield* listRows(set, incarnation, query);
+  const rows = yield* askLeaf(set, id, () => listRows(set, incarnation, query));
   if (typeof rows !== "string") return rows[0];
   return rows === "unavailable" ? "unavailable" : "again";
 }
@@ -266,7 +270,7 @@ function* closeShards<S>(
     if (told === "unavailable") return told;
     if (told === "over") return "again";
     if (told.length === 0) continue;
-    const live = yield* firstLiveRow(set, incarnation);
+    const live = yield* firstLiveRow(set, id, incarnation);
     // Some have yet to hear of the shard.
     if (live === "unavailable" || live === "again") return "unavailable";
     if (live !== undefined) return { id, live };
@@ -317,7 +321,7 @@ function* finishClosing<S>(
     if (isSharded || told.length > 0) {
       const found = isSharded
         ? yield* closeShards(place, closing, register.version)
-        : yield* firstLiveRow(place.container, closing.incarnation);
+        : yield* firstLiveRow(place.container, ROOT, closing.incarnation);
       if (found === "unavailable") return "unavailable";
       if (found === "again") return yield* endOf(place, closing.incarnation, register.version);
       if (found !== undefined) keeping = "live" in found ? found : { id: ROOT, live: found };

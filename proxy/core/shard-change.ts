@@ -4,7 +4,6 @@ import type { ContainerRecord, ListQuery, Row, ShardChange, ShardRange, Shards }
 import {
   changeContainer,
   type ContainerPlace,
-  deleteContainer,
   type OpenContainer,
   presentContainer,
   readContainer,
@@ -73,6 +72,7 @@ export function* planChange<S>(
     if (shards.change !== undefined) return undefined;
     const ranges = rangesIn(record);
     const chosen = choose(ranges);
+    if (chosen !== undefined && chosen.pivots.length > 0 && indexBytes(ranges) > INDEX_BYTES_LIMIT) return undefined;
     const last = ranges.find(({ id }) => id === chosen?.from.at(-1));
     if (chosen === undefined || last === undefined) return undefined;
     // Numbers of this very proposal: a ballot is nobody else's.
@@ -83,6 +83,12 @@ export function* planChange<S>(
     return { ...record, shards: { ...shards, change: { from: chosen.from, to } } };
   });
 }
+
+/** Every message about the container carries it. */
+const INDEX_BYTES_LIMIT = 256 * 1024;
+
+const indexBytes = (ranges: readonly ShardRange[]): number =>
+  ranges.reduce((bytes, { id, upTo }) => bytes + id.length + Buffer.byteLength(upTo), 0);
 
 /** Cuts one range behind a name of it; undefined where that is none any more, or the name does not lie within. */
 export const splitAt =
@@ -336,23 +342,6 @@ export function* indexShards<S>(
     return { ...record, shards: { ...shardsOf(record), index, change: undefined } };
   });
   return typeof found === "string" ? found : "done";
-}
-
-/** [B3], after a change that is under way has ended. */
-export function* deleteWhole<S>(
-  place: ContainerPlace<S>,
-  settings: ChangeSettings,
-): Script<S, "deleted" | "absent" | "not-empty" | "no-space" | "unknown"> {
-  for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
-    const end = yield* deleteContainer(place);
-    if (end !== "changing") return end;
-    const found = yield* readContainer(place);
-    if (found === "unavailable") return "unknown";
-    const changed = found === "absent" ? found : yield* runChange(place, found.record.incarnation, settings);
-    if (changed === "unavailable") return "unknown";
-    if (changed === "no-space") return changed;
-  }
-  return "unknown";
 }
 
 /** What becomes of a shard by what its container says; ROOT included. */

@@ -7,8 +7,10 @@ import {
   type Row,
   type RowsState,
 } from "../../storage-node/wire.ts";
+import type { ListObstacle } from "./list-rows.ts";
 import type { WriteMode, WriteRecord } from "./register-write.ts";
 import { confirm, isFinal, read, type Script, write } from "./script.ts";
+import { ROOT } from "./shard-ranges.ts";
 
 /**
  * The register of one shard, a container's record of its own:
@@ -195,4 +197,18 @@ export function* closeLeaf<S>(set: S, version: Ballot): Script<S, readonly Row[]
 /** Nothing is left of a shard. */
 export function* buryLeaf<S>(set: S): Script<S, LeafChange> {
   return yield* changeLeaf(set, (record) => (record === undefined ? undefined : recordOf(record, true)));
+}
+
+/**
+ * What `ask` gives of a shard. A replica that missed the shard's making says that it is behind; it is told, and asked once more: without it there may be too few.
+ */
+export function* askLeaf<S, T>(
+  set: S,
+  id: string,
+  ask: () => Script<S, T | ListObstacle>,
+): Script<S, T | ListObstacle> {
+  const answer = yield* ask();
+  if (answer !== "behind" || id === ROOT) return answer;
+  const told = yield* presentLeaf(set);
+  return told === "unavailable" ? told : yield* ask();
 }

@@ -4,7 +4,7 @@ import { type ContainerPlace, readContainer, setOf } from "./container-script.ts
 import { countRows, type ListObstacle, listRows, type PageQuery } from "./list-rows.ts";
 import type { Script } from "./script.ts";
 import { endShards } from "./shard-change.ts";
-import { presentLeaf, readLeaf } from "./shard-leaf.ts";
+import { askLeaf, presentLeaf, readLeaf } from "./shard-leaf.ts";
 import { compareNames, nextName, rangeOfName, rangesIn, replaced, ROOT } from "./shard-ranges.ts";
 
 /**
@@ -29,11 +29,9 @@ export function* listContainer<S>(
     const range = ranges[at];
     if (range === undefined || found.length >= query.limit || !isAskedFor(ranges, at, query)) return found;
     const limit = query.limit - found.length;
-    const rows = yield* listRows(setOf(place, record.incarnation, range.id), record.incarnation, {
-      ...query,
-      marker,
-      limit,
-    });
+    const set = setOf(place, record.incarnation, range.id);
+    const page = { ...query, marker, limit };
+    const rows = yield* askLeaf(set, range.id, () => listRows(set, record.incarnation, page));
     if (rows === "split") {
       const late = yield* askedInstead(place, record, ranges, range.id);
       if (typeof late === "string") return late;
@@ -69,7 +67,8 @@ export function* countContainer<S>(
     let isWhole = true;
     for (const { id } of ranges) {
       if (counted.has(id)) continue;
-      const summary = yield* countRows(setOf(place, record.incarnation, id), record.incarnation);
+      const set = setOf(place, record.incarnation, id);
+      const summary = yield* askLeaf(set, id, () => countRows(set, record.incarnation));
       if (summary === "split") {
         const late = yield* askedInstead(place, record, ranges, id);
         if (typeof late === "string") return late;

@@ -20,7 +20,8 @@ import {
 } from "../core/container-script.ts";
 import { countRows, type ListObstacle } from "../core/list-rows.ts";
 import { row, type Script } from "../core/script.ts";
-import { deleteWhole, settleShard } from "../core/shard-change.ts";
+import { settleShard } from "../core/shard-change.ts";
+import { deleteWhole } from "../core/shard-deletion.ts";
 import { countContainer, listContainer, sumOf } from "../core/shard-list.ts";
 import { rangesIn, ROOT, shardPlaceOf } from "../core/shard-ranges.ts";
 import type { Ballots } from "./ballots.ts";

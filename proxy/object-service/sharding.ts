@@ -36,6 +36,8 @@ export class Sharding {
   readonly #runner: ScriptRunner;
   readonly #limitNames: number;
   /** False while a device would not understand what is written for a change. */
+  /** Devices that have answered. */
+  readonly #aware = new Set<string>();
   #mayBegin = false;
 
   /** @param limitNames names of one listing above which it is split */
@@ -48,21 +50,25 @@ export class Sharding {
 
   /** Containers that devices say are too large, or have small shards, by account and name. Devices that do not answer are left out. */
   async find(): Promise<readonly Pick<ShardWork, "account" | "container">[]> {
-    const devices = [...this.#partitions.replicas().values()];
+    const devices = [...this.#partitions.replicas()];
     const small = Math.floor(this.#limitNames / 4);
     const prefix = `/${SHARD_ACCOUNT_PREFIX}`;
-    let unaware = 0;
     const answers = await Promise.all(
-      devices.map(({ client }) =>
-        client.counts(this.#limitNames + 1, small, prefix, MESSAGE_TIMEOUT_MS).catch((error: unknown) => {
+      devices.map(async ([id, { client }]) => {
+        try {
+          const counted = await client.counts(this.#limitNames + 1, small, prefix, MESSAGE_TIMEOUT_MS);
+          this.#aware.add(id);
+          return counted;
+        } catch (error) {
           if (!(error instanceof RingsteadError)) throw error;
           // An older Ringstead does not know the question, nor what a container's record says then.
-          if (error.code === "bad-message") unaware += 1;
+          if (error.code === "bad-message") this.#aware.delete(id);
           return [];
-        }),
-      ),
+        }
+      }),
     );
-    this.#mayBegin = unaware === 0;
+    // One that was never heard may be an older one that is restarting.
+    this.#mayBegin = devices.every(([id]) => this.#aware.has(id));
     const found = new Map<string, Pick<ShardWork, "account" | "container">>();
     for (const { owner } of answers.flat() as readonly CountedRows[]) {
       const [account = "", ...rest] = owner.path.slice(1).split("/");

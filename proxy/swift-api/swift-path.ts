@@ -40,7 +40,8 @@ export const parseSwiftPath = (path: string): SwiftPath => {
   const rest = path.slice(path.indexOf("/", 1) + 1);
   const accountEnd = rest.indexOf("/");
   const account = decodeName(accountEnd === -1 ? rest : rest.slice(0, accountEnd), "account");
-  if (account === "") throw refuse("unknown-path", "The resource could not be found.");
+  // What begins with a dot is the store's own.
+  if (account === "" || account.startsWith(".")) throw refuse("unknown-path", "The resource could not be found.");
   checkLength(account, CONSTRAINTS.max_account_name_length, "Account");
   if (account.includes("/")) throw refuse("bad-path", "Account name cannot contain slashes");
   if (accountEnd === -1 || accountEnd === rest.length - 1) return { account, container: undefined, object: undefined };

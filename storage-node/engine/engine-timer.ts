@@ -2,12 +2,15 @@
 export type EngineTimer = {
   /** Ascending; only differences count. */
   nowMs(): number;
-  /** Calls later, once; keeps no process alive. */
-  after(delayMs: number, run: () => void): void;
+  /** Calls later, once; keeps no process alive unless somebody waits for it. */
+  after(delayMs: number, run: () => void, isAwaited?: boolean): void;
 };
 
 /** The machine's. */
 export const systemTimer: EngineTimer = {
   nowMs: () => performance.now(),
-  after: (delayMs, run) => void setTimeout(run, delayMs).unref(),
+  after: (delayMs, run, isAwaited = false) => {
+    const timer = setTimeout(run, delayMs);
+    if (!isAwaited) timer.unref();
+  },
 };

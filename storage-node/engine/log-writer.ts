@@ -116,6 +116,8 @@ export class LogWriter {
   readonly #regions: RegionPool;
   readonly #directBatchBytes: number;
   readonly #timer: EngineTimer;
+  /** Somebody waits for what is applied: the batch that has it waits for no company. */
+  #isAwaited = false;
   /** Ends the wait for company. */
   #goOn: () => void = () => {};
   /** What was written of the block that the next batch begins in. */
@@ -280,10 +282,12 @@ export class LogWriter {
     const { promise, resolve } = Promise.withResolvers<void>();
     const open = this.#open;
     const isEnough = this.#queue.length > 0 || (open !== undefined && open.length - open.lead >= COMPANY_BYTES);
-    if (last.pendings.length < BUSY_RECORDS || isEnough) setImmediate(resolve);
+    const isAwaited = this.#isAwaited;
+    this.#isAwaited = false;
+    if (last.pendings.length < BUSY_RECORDS || isEnough || isAwaited) setImmediate(resolve);
     else {
       this.#goOn = resolve;
-      this.#timer.after(COMPANY_MS, resolve);
+      this.#timer.after(COMPANY_MS, resolve, true);
     }
     return promise;
   }
@@ -310,6 +314,7 @@ export class LogWriter {
   /** The promise of everything applied so far, which waits for no company. */
   sync(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    this.#isAwaited = true;
     this.#goOn();
     const open = this.#open?.isEmpty === false ? this.#open : undefined;
     return (open ?? this.#queue.at(-1) ?? this.#writing)?.synced ?? Promise.resolve();

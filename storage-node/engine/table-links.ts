@@ -24,6 +24,7 @@ export class TableLinks implements AsyncDisposable {
   #sweeping: Promise<void> | undefined;
   #changedMs = Number.NaN;
   #isSettled = false;
+  /** The file system has no hard links, or these are to go. */
   #isOff = false;
 
   private constructor(path: string) {
@@ -47,32 +48,36 @@ export class TableLinks implements AsyncDisposable {
   }
 
   async #sweep(): Promise<void> {
-    if (this.#isOff) return;
     const { mtimeMs } = await stat(this.#path);
     // Looked at once more after it stayed the same: times have steps of some milliseconds.
     if (mtimeMs === this.#changedMs && this.#isSettled) return;
     this.#isSettled = mtimeMs === this.#changedMs;
     this.#changedMs = mtimeMs;
     const names = new Set(await readdir(this.#path));
-    for (const name of names) {
-      if (!TABLE.test(name) || names.has(name + SUFFIX)) continue;
-      try {
-        await link(join(this.#path, name), join(this.#path, name + SUFFIX));
-      } catch (error) {
-        const code = codeOf(error);
-        if (code === "ENOENT" || code === "EEXIST") continue;
-        this.#isOff = true;
-        return;
-      }
-    }
+    // First: on a full device that is the space for the others.
     await removeSecondNames(this.#path, (name) => !names.has(name));
+    for (const name of names) if (TABLE.test(name) && !names.has(name + SUFFIX) && !(await this.#link(name))) return;
+  }
+
+  /** Whether more may be linked. */
+  async #link(name: string): Promise<boolean> {
+    if (this.#isOff) return false;
+    try {
+      await link(join(this.#path, name), join(this.#path, name + SUFFIX));
+      return true;
+    } catch (error) {
+      const code = codeOf(error);
+      // Otherwise it may be better the next time.
+      this.#isOff = code === "EPERM" || code === "ENOTSUP" || code === "EOPNOTSUPP" || code === "ENOSYS";
+      return code === "ENOENT" || code === "EEXIST";
+    }
   }
 
   /** Requires: the LevelDB is closed. */
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
-    await this.#sweeping;
     this.#isOff = true;
+    await this.#sweeping;
     await removeSecondNames(this.#path, () => true).catch(() => {});
   }
 }

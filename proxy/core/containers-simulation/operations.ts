@@ -8,7 +8,7 @@ import { finishObject, type ObjectWrite, writeObject } from "../object-script.ts
 import { countTwice, deleteLookingAgain, readingContainer } from "./planted-mistakes.ts";
 import type { WriteRecord } from "../register-write.ts";
 import { isFinal } from "../script.ts";
-import { deleteWhole } from "../shard-change.ts";
+import { deleteWhole } from "../shard-deletion.ts";
 import { countContainer, listContainer } from "../shard-list.ts";
 
 /** One row in each message, so that a copy of two names takes two. */
