@@ -6,7 +6,6 @@ import {
   type ContainerPlace,
   type OpenContainer,
   presentContainer,
-  readContainer,
   setOf,
 } from "./container-script.ts";
 import { mergeRows } from "./merge-rows.ts";
