@@ -72,10 +72,10 @@ describe.skipIf(whyNoPostgres() !== undefined)("on PostgreSQL", () => {
     const id = await block.createVolume({ size: 1, name: "scheduled" });
     const scheduled = async () =>
       listAt(await block.call("GET", `/backups/detail?volume_id=${id}&sort=created_at:asc`), "backups");
-    const body = { backup_schedule: { every_seconds: 86_400, keep: 1 } };
     let newest: unknown;
-    for (let count = 0; count < 2; count++) {
-      // Set anew it is due at once.
+    for (let days = 1; days <= 2; days++) {
+      // With another beat it is due at once.
+      const body = { backup_schedule: { every_seconds: days * 86_400, keep: 1 } };
       expect((await block.call("PUT", `/volumes/${id}/backup-schedule`, { body })).status).toBe(200);
       await expect
         .poll(async () => (await scheduled()).filter((one) => one["id"] !== newest && one["status"] === "available"), {
