@@ -7,7 +7,7 @@ import { parseArgs, promisify } from "node:util";
 import { signalProcess, waitUntilEnded } from "../common/process-identity.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { sleep } from "../common/worker.ts";
-import { freePortOffset } from "../scripts/scenarios/installation.ts";
+import { freePortOffset } from "../common/free-ports.ts";
 import { machineFacts } from "./report.ts";
 import { commitOf } from "./ringstead-contender.ts";
 

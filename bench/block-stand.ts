@@ -10,7 +10,7 @@ import type { ExportTransport, VolumeExport } from "../block/volume-host.ts";
 import { silentLog } from "../common/log.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { sleep } from "../common/worker.ts";
-import { freePort } from "./free-port.ts";
+import { freePorts } from "../common/free-ports.ts";
 
 const START_LIMIT_MS = 15_000;
 const END_LIMIT_MS = 30_000;
@@ -42,8 +42,8 @@ export class BlockStand implements AsyncDisposable {
       pools: new Map([["file", await FileDriver.opened(paths.poolFolder)]]),
       host: "127.0.0.1",
       publicHost: "127.0.0.1",
-      firstPort: await freePort(),
-      iscsiPort: await freePort(),
+      firstPort: await freePorts(1),
+      iscsiPort: await freePorts(1),
       log: silentLog,
     });
     return new BlockStand(folder, host);
@@ -128,7 +128,7 @@ export const withTgt = async <Result>(
   file: string,
   action: (uri: string) => Promise<Result>,
 ): Promise<Result> => {
-  const port = await freePort();
+  const port = await freePorts(1);
   const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", TGT_IPC_SOCKET: join(folder, "tgt") };
   const words = ["-f", "-C", "0", "--iscsi", `portal=127.0.0.1:${port}`];
   const child = spawn("tgtd", words, { stdio: "ignore", env, cwd: folder });

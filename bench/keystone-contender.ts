@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { sleep } from "../common/worker.ts";
 import { installPackages, versionOf } from "./debian-packages.ts";
-import { freePort } from "./free-port.ts";
+import { freePorts } from "../common/free-ports.ts";
 import { type IdentityContender, issueToken, passwordLogin } from "./identity-contender.ts";
 import { makeKeystoneFolder } from "./keystone-folder.ts";
 import { stopFamily } from "./stop-family.ts";
@@ -33,12 +33,12 @@ const waitUntilServing = async (contender: IdentityContender, describe: () => st
 export const startKeystone = async (folder: string): Promise<IdentityContender> => {
   installPackages(KEYSTONE_PACKAGES);
   const adminPassword = randomBytes(16).toString("hex");
-  const [keystone, memcached] = await Promise.all([freePort(), freePort()]);
+  const keystone = await freePorts(2);
   const home = join(folder, "keystone");
   const { commands, configuration } = makeKeystoneFolder({
     folder: home,
     adminPassword,
-    ports: { keystone, memcached },
+    ports: { keystone, memcached: keystone + 1 },
   });
   const logFile = join(home, "servers.log");
   const log = openSync(logFile, "a");

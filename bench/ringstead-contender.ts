@@ -2,15 +2,11 @@ import { execFile, execFileSync } from "node:child_process";
 import { readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { PUBLIC_PORTS } from "../common/config.ts";
+import { freePortOffset } from "../common/free-ports.ts";
 import { type Contender, loginV1 } from "./contender.ts";
-import { isFree } from "./free-port.ts";
 import type { IdentityContender } from "./identity-contender.ts";
 
 const CHECKOUT = resolve(import.meta.dirname, "..");
-const OFFSET_FIRST = 20_000;
-const OFFSET_STEP = 100;
-const OFFSET_LAST = 50_000;
 const START_LIMIT_MS = 300_000;
 
 const run = promisify(execFile);
@@ -22,14 +18,6 @@ type Ready = {
   readonly admin: IdentityContender["admin"];
   readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
   readonly processes: readonly { readonly pid: number }[];
-};
-
-const freeOffset = async (): Promise<number> => {
-  for (let offset = OFFSET_FIRST; offset <= OFFSET_LAST; offset += OFFSET_STEP) {
-    const free = await Promise.all(Object.values(PUBLIC_PORTS).map((port) => isFree(port + offset)));
-    if (!free.includes(false)) return offset;
-  }
-  throw new Error("no port offset has all of Ringstead's ports free");
 };
 
 /** The commit of this checkout, with `-dirty` where files differ from it. */
@@ -55,7 +43,7 @@ export type RingsteadStore = Contender &
 /** Starts this checkout as a user would, with its data below `folder` and the services `only`. */
 const install = async (folder: string, only: string): Promise<Installation> => {
   const dataDir = join(folder, "ringstead");
-  const offset = await freeOffset();
+  const offset = await freePortOffset();
   const words = ["--data", dataDir, "--detach", "--only", only, "--port-offset", String(offset)];
   const stop = async (): Promise<void> => {
     await run(join(CHECKOUT, "scripts", "ringstead"), ["down", "--data", dataDir]);

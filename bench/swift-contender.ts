@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { sleep } from "../common/worker.ts";
 import { type Contender, loginV1, makeContainer, type Session } from "./contender.ts";
 import { installPackages, versionOf } from "./debian-packages.ts";
-import { freePort } from "./free-port.ts";
+import { freePorts } from "../common/free-ports.ts";
 import { stopFamily } from "./stop-family.ts";
 import { makeSwiftFolder, type SwiftCommand } from "./swift-folder.ts";
 
@@ -47,15 +47,10 @@ const waitUntilServing = async (login: () => Promise<Session>, describe: () => s
 export const startSwift = async (folder: string): Promise<Contender> => {
   installPackages(SWIFT_PACKAGES);
   const key = randomBytes(16).toString("hex");
-  const [proxy, memcached, account, container, object] = await Promise.all([
-    freePort(),
-    freePort(),
-    freePort(),
-    freePort(),
-    freePort(),
-  ]);
+  const proxy = await freePorts(5);
+  const ports = { proxy, memcached: proxy + 1, account: proxy + 2, container: proxy + 3, object: proxy + 4 };
   const home = join(folder, "swift");
-  const commands = makeSwiftFolder({ folder: home, key, ports: { proxy, memcached, account, container, object } });
+  const commands = makeSwiftFolder({ folder: home, key, ports });
   const logFile = join(home, "servers.log");
   const log = openSync(logFile, "a");
   const children = commands.map((command) => start(command, log));

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { freePorts } from "../common/free-ports.ts";
 import type { BindAddress } from "../common/listeners.ts";
 import { HeldListeners } from "./held-listeners.ts";
 import { CHECKOUT } from "./up-options.ts";
@@ -46,18 +47,10 @@ const greeting = (address: BindAddress): Promise<string> =>
     socket.on("end", () => resolve(text));
   });
 
-const freePort = async (): Promise<number> => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-};
-
 test("nobody listens on a held address before a process does, and connections wait between two of them", async () => {
   const folder = mkdtempSync(join(tmpdir(), "ringstead-held-"));
   const path = join(folder, "held.sock");
-  for (const address of [{ host: "127.0.0.1", port: await freePort() }, { path }]) {
+  for (const address of [{ host: "127.0.0.1", port: await freePorts(1) }, { path }]) {
     using held = new HeldListeners();
     await held.hold([address]);
     expect(await greeting(address)).toContain("ECONNREFUSED");

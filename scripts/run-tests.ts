@@ -23,7 +23,7 @@ const HELP = `./scripts/test [KIND]
 const ALL_POWER_LOSS_MARKS = "200";
 
 type Tally = { readonly passed: number; readonly failed: number };
-type Step = { readonly name: string; run(): Tally };
+type Step = { readonly name: string; run(): Tally | Promise<Tally> };
 
 const CHECKS: readonly (readonly [name: string, command: string, ...args: string[]])[] = [
   ["format", "biome", "format", "."],
@@ -122,7 +122,7 @@ const stepsOf = (kind: string, service: string | undefined, seeds: string | unde
   }
 };
 
-const main = (argv: readonly string[]): number => {
+const main = async (argv: readonly string[]): Promise<number> => {
   const { values, positionals } = parseOptions(argv, { seeds: { type: "string" }, help: { type: "boolean" } }, true);
   const [kind = "quick", service] = positionals;
   if (values.help === true || kind === "help") {
@@ -136,7 +136,7 @@ const main = (argv: readonly string[]): number => {
   let failed = 0;
   for (const step of stepsOf(kind, service, values.seeds)) {
     process.stdout.write(`\n== ${step.name}\n`);
-    const tally = step.run();
+    const tally = await step.run();
     passed += tally.passed;
     failed += tally.failed;
     process.stdout.write(`== ${step.name}: ${tally.passed} passed, ${tally.failed} failed\n`);
@@ -147,7 +147,7 @@ const main = (argv: readonly string[]): number => {
 
 if (import.meta.main) {
   try {
-    process.exitCode = main(process.argv.slice(2));
+    process.exitCode = await main(process.argv.slice(2));
   } catch (thrown) {
     process.stderr.write(`${messageOf(thrown)}\n`);
     process.stdout.write("0 passed, 1 failed\n");

@@ -1,11 +1,10 @@
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Kysely, sql } from "kysely";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { freePorts } from "../free-ports.ts";
 import { silentLog } from "../log.ts";
 import { CONTRACT_MIGRATION, type ContractSchema, databaseContract } from "./database.contract.ts";
 import { databaseServerOf } from "./database-config.ts";
@@ -17,15 +16,6 @@ import { isUnavailable } from "./sql-errors.ts";
 import { withTransaction } from "./transaction.ts";
 
 const reason = whyNoPostgres();
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  return typeof address === "object" && address !== null ? address.port : 0;
-};
 
 describe.skipIf(reason !== undefined)(`PostgreSQL${reason === undefined ? "" : ` (${reason})`}`, () => {
   let postgres: PostgresFixture;
@@ -195,7 +185,7 @@ describe.skipIf(reason !== undefined)(`PostgreSQL${reason === undefined ? "" : `
       };
       const right = certificate("right");
       const wrong = certificate("wrong");
-      const port = await freePort();
+      const port = await freePorts(1);
       await using server = await PostgresFixture.start({ tls: { port, ...right } });
       const url = (host: string) => `postgresql://ringstead@${host}:${port}/postgres`;
       const connect = (host: string, authority: string) =>

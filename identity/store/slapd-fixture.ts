@@ -1,10 +1,11 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePorts } from "../../common/free-ports.ts";
 
 const PROGRAM = "/usr/sbin/slapd";
 const START_LIMIT_MS = 15_000;
@@ -15,16 +16,6 @@ export const LDAP_ADMIN = { dn: `cn=manager,${LDAP_SUFFIX}`, password: "a manage
 
 /** Why no directory can be started here; undefined where it can. Debian's package `slapd` is on the list of `scripts/`. */
 export const whyNoSlapd = (): string | undefined => (existsSync(PROGRAM) ? undefined : `there is no ${PROGRAM}`);
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  await once(server, "close");
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
-};
 
 const accepts = async (port: number): Promise<boolean> => {
   const socket = connect(port, "127.0.0.1");
@@ -54,7 +45,7 @@ export class SlapdFixture implements AsyncDisposable {
 
   /** `ldif`: what is in it. Requires: `whyNoSlapd()` is undefined. */
   static async start(ldif: string, tls?: SlapdTls): Promise<SlapdFixture> {
-    const fixture = new SlapdFixture(await freePort(), mkdtempSync(join(tmpdir(), "ringstead-slapd-")));
+    const fixture = new SlapdFixture(await freePorts(1), mkdtempSync(join(tmpdir(), "ringstead-slapd-")));
     try {
       fixture.#prepare(ldif, tls);
       await fixture.run();

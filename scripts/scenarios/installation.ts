@@ -1,10 +1,9 @@
 import { execFile } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
+import { freePortOffset } from "../../common/free-ports.ts";
 import { type ProcessIdentity, waitUntilEnded } from "../../common/process-identity.ts";
 import { CHECKOUT } from "../up-options.ts";
 
@@ -18,39 +17,6 @@ export type Ready = {
   readonly s3: { readonly accessKey: string; readonly secretKey: string };
   readonly swiftAuthV1: { readonly url: string; readonly user: string; readonly key: string };
   readonly processes: readonly (ProcessIdentity & { readonly role: string })[];
-};
-
-const isFree = (port: number): Promise<boolean> =>
-  new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
-  });
-
-/** So many TCP ports that are free just now, given out by the kernel and held until all are known. */
-export const freePorts = async (count: number): Promise<number[]> => {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-};
-
-/** An offset at which all public ports are free just now, and not those of the offsets in `taken`; two runs at once choose different ones. */
-export const freePortOffset = async (taken: readonly number[] = []): Promise<number> => {
-  const all = [...Object.values(PUBLIC_PORTS), METRICS_PORT];
-  const held = new Set(taken.flatMap((offset) => all.map((port) => port + offset)));
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const offset = 10_000 + Math.floor(Math.random() * 40_000);
-    const ports = all.map((port) => port + offset);
-    if (!ports.some((port) => held.has(port)) && (await Promise.all(ports.map(isFree))).every(Boolean)) return offset;
-  }
-  throw new Error("no free ports found");
 };
 
 /** The environment without what points clients elsewhere: a CA bundle in it makes rclone refuse plain end points. */

@@ -10,7 +10,8 @@ import { startTimeOf } from "../../common/process-identity.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import type { SupervisorState } from "../supervisor.ts";
 import { CHECKOUT } from "../up-options.ts";
-import { cleanEnvironment, freePortOffset } from "./installation.ts";
+import { freePortOffset } from "../../common/free-ports.ts";
+import { cleanEnvironment } from "./installation.ts";
 import { type CommandRun, runCommand } from "./run-command.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "ringstead-options-"));

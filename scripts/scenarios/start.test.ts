@@ -9,7 +9,7 @@ import { isRunning, type ProcessIdentity, waitUntilEnded } from "../../common/pr
 import type { ReadyFile } from "../ready-file.ts";
 import { METRICS_PORT, PUBLIC_PORTS } from "../../common/config.ts";
 import { CHECKOUT } from "../up-options.ts";
-import { freePortOffset } from "./installation.ts";
+import { freePortOffset } from "../../common/free-ports.ts";
 import type { CommandRun } from "./run-command.ts";
 
 const offset = await freePortOffset();

@@ -19,7 +19,7 @@ import { loadRing, saveRing } from "../../ring/ring-file.ts";
 import type { ReadyFile } from "../ready-file.ts";
 import { RING_NAMES } from "../rings.ts";
 import { CHECKOUT } from "../up-options.ts";
-import { freePortOffset, freePorts } from "./installation.ts";
+import { freePortOffset, freePorts } from "../../common/free-ports.ts";
 import type { NodeNetwork } from "./node-network.ts";
 import { ObjectClient } from "./object-client.ts";
 import { type CommandRun, runCommand } from "./run-command.ts";
@@ -80,15 +80,15 @@ export class TestCluster implements AsyncDisposable {
     const offsets = [await freePortOffset()];
     const proxies = nodes.filter((node) => this.#has(node, "proxy"));
     // The catalog names one address for objects: that of the first.
-    while (offsets.length < proxies.length) offsets.push(await freePortOffset(offsets));
-    const ports = await freePorts(2 * nodes.length);
+    while (offsets.length < proxies.length) offsets.push(await freePortOffset());
+    const ports = await freePorts(3 * nodes.length);
     return nodes.map((node, index) =>
       [
         `[node.${node}]`,
         'address = "127.0.0.1"',
-        // Identity listens one port above its rpc_port: two free ports in a row are not promised, so it is the one below a free one.
-        `rpc_port = ${(ports[index] ?? 0) - (this.#has(node, "identity") ? 1 : 0)}`,
-        `metrics_bind = "127.0.0.1:${ports[nodes.length + index]}"`,
+        // Identity listens one port above its rpc_port.
+        `rpc_port = ${ports + 3 * index}`,
+        `metrics_bind = "127.0.0.1:${ports + 3 * index + 2}"`,
         `port_offset = ${offsets[Math.max(0, proxies.indexOf(node))]}`,
         this.#deviceLine(node),
       ].join("\n"),

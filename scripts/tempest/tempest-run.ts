@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { RingsteadError } from "../../common/errors.ts";
+import { freePortOffset } from "../../common/free-ports.ts";
 import { CHECKOUT } from "../up-options.ts";
 import {
   TEMPEST_INSTALLATIONS,
@@ -16,11 +17,6 @@ const TEMPEST = "/usr/bin/tempest";
 /** Test programs at once: each spends most of its time in Python. */
 const CONCURRENCY = 2;
 const OUTPUT_LIMIT_BYTES = 256 * 1024 * 1024;
-
-/** Tries at offsets of which a port is taken; other tests and installations run on the same machine. */
-const START_TRIES = 5;
-const OFFSET_FIRST = 10_000;
-const OFFSET_RANGE = 40_000;
 
 const SMOKE = String.raw`[\[,]smoke[\],]`;
 
@@ -52,19 +48,14 @@ const ringstead = (
 };
 
 /** Starts an installation with its data in `dataDir` at ports of its own. Throws RingsteadError `not-started`. */
-const start = (dataDir: string, service: TempestService): void => {
+const start = async (dataDir: string, service: TempestService): Promise<void> => {
   const { only, clusterFileText } = TEMPEST_INSTALLATIONS[service];
-  let output = "";
-  for (let attempt = 0; attempt < START_TRIES; attempt += 1) {
-    rmSync(dataDir, { recursive: true, force: true });
-    mkdirSync(dataDir);
-    writeFileSync(join(dataDir, "cluster.toml"), clusterFileText);
-    const offset = OFFSET_FIRST + Math.floor(Math.random() * OFFSET_RANGE);
-    const words = ["--data", dataDir, "--detach", "--only", only, "--port-offset", String(offset)];
-    const started = ringstead("start", words);
-    if (started.code === 0) return;
-    output = started.output;
-  }
+  mkdirSync(dataDir);
+  writeFileSync(join(dataDir, "cluster.toml"), clusterFileText);
+  const offset = await freePortOffset();
+  const words = ["--data", dataDir, "--detach", "--only", only, "--port-offset", String(offset)];
+  const { code, output } = ringstead("start", words);
+  if (code === 0) return;
   throw new RingsteadError("not-started", `no installation for tempest could be started: ${output.trim()}`);
 };
 
@@ -93,7 +84,7 @@ const runTests = (folder: string, service: TempestService, ...selection: readonl
  * Runs Debian's tempest for `service` against an installation of this checkout that is started for it and removed afterwards: the smoke
  * tests, then all others. Throws RingsteadError `usage` for a service that tempest is not set up for, `not-installed`, `not-started`.
  */
-export const runTempest = (service: string): Pick<TempestTally, "passed" | "failed"> => {
+export const runTempest = async (service: string): Promise<Pick<TempestTally, "passed" | "failed">> => {
   const known = TEMPEST_SERVICES.find((one) => one === service);
   if (known === undefined) {
     throw new RingsteadError("usage", `tempest runs against ${TEMPEST_SERVICES.join(", ")}, not "${service}"`);
@@ -108,7 +99,7 @@ export const runTempest = (service: string): Pick<TempestTally, "passed" | "fail
   const goOn = (): void => undefined;
   process.on("SIGINT", goOn);
   try {
-    start(dataDir, known);
+    await start(dataDir, known);
     const ready: Ready = JSON.parse(readFileSync(join(dataDir, "ready.json"), "utf8"));
     const identityUrl = ready.endpoints["identity"] ?? "";
     const text = tempestConfigurationText({
