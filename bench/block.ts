@@ -101,17 +101,22 @@ const nbd = async (stand: BlockStand, row: string, patterns: readonly Pattern[],
 const iscsi = async (stand: BlockStand): Promise<void> => {
   const obstacle = whyNoIscsi();
   if (obstacle !== undefined) return say("iscsi", { "not measured:": obstacle });
-  const { volumeId, file } = await stand.newVolume(sizeBytes);
-  await fill(file);
-  for (const isWrite of [false, true])
-    for (let round = 1; round <= rounds; round++) {
-      const measure = (uri: string): Promise<number> => iscsiRate(uri, isWrite, ISCSI_OPERATIONS, sizeBytes);
-      const own = await stand.serving(volumeId, "iscsi", (exported) => measure(uriOf(exported)));
-      const other = await withTgt(stand.folder, file, measure);
-      const name = `${isWrite ? "writes" : "reads"}:`;
-      say("iscsi", { [name]: `round ${round}`, "own /s": own, "tgt /s": other, ratio: own / other });
-    }
-  await stand.host.deleteVolume(volumeId);
+  for (const layers of ["one raw layer", "upon two snapshots"]) {
+    const { volumeId, file } = await stand.newVolume(sizeBytes);
+    await fill(file);
+    const snapshots = layers === "one raw layer" ? [] : [randomUUID(), randomUUID()];
+    for (const id of snapshots) await stand.host.createSnapshot(volumeId, id);
+    for (const isWrite of [false, true])
+      for (let round = 1; round <= rounds; round++) {
+        const measure = (uri: string): Promise<number> => iscsiRate(uri, isWrite, ISCSI_OPERATIONS, sizeBytes);
+        const own = await stand.serving(volumeId, "iscsi", (exported) => measure(uriOf(exported)));
+        const other = await withTgt(stand.folder, file, measure);
+        const name = `${isWrite ? "writes" : "reads"}, ${layers}:`;
+        say("iscsi", { [name]: `round ${round}`, "own /s": own, "tgt /s": other, ratio: own / other });
+      }
+    for (const id of snapshots.toReversed()) await stand.host.deleteSnapshot(volumeId, id);
+    await stand.host.deleteVolume(volumeId);
+  }
 };
 
 const snapshot = async (stand: BlockStand): Promise<void> => {

@@ -1,14 +1,11 @@
-import { readFile } from "node:fs/promises";
 import type { Clock } from "../common/clock.ts";
-import { type ClusterConfig, publicEndpoint } from "../common/config.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
 import type { Worker } from "../common/worker.ts";
-import type { IdentityClient } from "../identity/client.ts";
 import { openBackupSecret } from "./backup/keys.ts";
 import type { ObjectStore } from "./backup/object-store.ts";
-import { SwiftObjectStore } from "./backup/swift-object-store.ts";
-import { backupStoreOf, createBackupWork } from "./backup-work.ts";
+import { backupStoreOf } from "./backup-access.ts";
+import { createBackupWork } from "./backup-work.ts";
 import type { BackupConfig } from "./config.ts";
 import { createBackupRunner } from "./daemons/backup-runner.ts";
 import { createBackupScheduler } from "./daemons/backup-scheduler.ts";
@@ -68,16 +65,4 @@ export const openBackups = (options: BackupServiceOptions): BackupService => {
     workers: [runner.worker, sweeper, scheduler],
     [Symbol.asyncDispose]: () => runner[Symbol.asyncDispose](),
   };
-};
-
-/** The object service of this installation, as the block service may use it; undefined where it has none. */
-export const objectStoreOf = async (
-  config: ClusterConfig,
-  identity: IdentityClient,
-): Promise<SwiftObjectStore | undefined> => {
-  if (!config.services.includes("object")) return undefined;
-  // The certificate that the public ports show may be nobody's but the installation's own.
-  const ca = config.tlsCert === undefined ? undefined : await readFile(config.tlsCert);
-  const access = () => identity.serviceToken("block");
-  return new SwiftObjectStore({ endpoint: publicEndpoint(config, "object"), ca, access });
 };

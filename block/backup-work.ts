@@ -1,14 +1,11 @@
-import { RingsteadError } from "../common/errors.ts";
+import { codeOf, RingsteadError } from "../common/errors.ts";
 import type { Clock } from "../common/clock.ts";
-import { BackupStore } from "./backup/backup-store.ts";
 import { type BackupSource, type CopyFigures, copyVolume } from "./backup/copy.ts";
 import type { BackupTask, BackupTaskEvent } from "./backup/core/backup-task.ts";
 import { pageCountOf } from "./backup/core/page.ts";
 import type { PageList } from "./backup/format.ts";
-import { projectKeys } from "./backup/keys.ts";
-import type { ObjectStore } from "./backup/object-store.ts";
 import { checkBackup, restoreVolume } from "./backup/restore.ts";
-import type { BackupConfig } from "./config.ts";
+import { type BackupAccess, backupStoreOf } from "./backup-access.ts";
 import type { BackupTaskWork, StepTools } from "./daemons/backup-runner.ts";
 import type { Hosts } from "./hosts.ts";
 import { type Backup, basesOf, findBackup, forgetBase } from "./store/backups.ts";
@@ -21,31 +18,20 @@ const GIB = 1024 ** 3;
 const DONE: BackupTaskEvent = { kind: "done" };
 const LATER: BackupTaskEvent = { kind: "later" };
 
-export type BackupWorkOptions = {
+export type BackupWorkOptions = BackupAccess & {
   readonly database: BlockDatabase;
   readonly hosts: Hosts;
-  readonly objects: ObjectStore;
-  readonly secret: Buffer;
-  readonly config: BackupConfig;
   readonly clock: Clock;
   /** Told what a copy cost. */
   onCopied(this: void, backupId: string, figures: CopyFigures): void;
 };
 
-/** Where one project's backups are. */
-export const backupStoreOf = (
-  { objects, secret, config }: Pick<BackupWorkOptions, "objects" | "secret" | "config">,
-  projectId: string,
-): BackupStore =>
-  new BackupStore({
-    objects,
-    projectId,
-    keys: projectKeys(secret, projectId),
-    compression: config.compression,
-    isEncrypted: config.isEncrypted,
-  });
-
-type Place = { readonly volume: Volume; readonly host: VolumeHost; readonly data: VolumeData };
+type Place = {
+  readonly volume: Volume;
+  readonly backend: string;
+  readonly host: VolumeHost;
+  readonly data: VolumeData;
+};
 
 /** What the steps of `backup/core/backup-task.ts` do in the world. */
 export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => {
@@ -55,7 +41,8 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
   const placeOf = async (volumeId: string): Promise<Place | undefined> => {
     const volume = await findVolume(database, volumeId);
     if (volume?.backend === undefined || volume.backend === null) return undefined;
-    return { volume, host: hosts.of(volume.backend), data: hosts.dataOf(volume.backend) };
+    const { backend } = volume;
+    return { volume, backend, host: hosts.of(backend), data: hosts.dataOf(backend) };
   };
   const neededPlace = async (volumeId: string): Promise<Place> => {
     const place = await placeOf(volumeId);
@@ -184,19 +171,43 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
     return DONE;
   };
 
+  /** Where the host cannot have the volume filled by itself, it is written as any other. */
+  const open = async (
+    backup: Backup,
+    { volumeId, restorationId }: Extract<BackupTask, { kind: "restore" }>,
+    data: VolumeData,
+    backend: string,
+  ): Promise<BackupTaskEvent> => {
+    if (restorationId === undefined) return { kind: "no-room" };
+    try {
+      const sizeBytes = backup.size_gib * GIB;
+      const place = { projectId: backup.store_project_id, backupId: backup.id, sizeBytes };
+      await data.restore({ volumeId, restorationId, ...place });
+      return { kind: "opened", backend };
+    } catch (error) {
+      if (!["pool-full", "backups-unavailable"].includes(codeOf(error) ?? "")) throw error;
+      return { kind: "no-room" };
+    }
+  };
+
   const restore = async (
     backup: Backup,
     task: Extract<BackupTask, { kind: "restore" }>,
     { signal, keep }: StepTools,
   ): Promise<BackupTaskEvent> => {
     const writer: VolumeWriter = { volumeId: task.volumeId, writerId: backup.id };
+    if (task.step === "fill") {
+      const { isFilled, damage } = await hosts.dataOf(task.backend).restoration(backup.id);
+      if (damage !== undefined) return { kind: "refused", reason: damage };
+      return isFilled ? DONE : LATER;
+    }
     if (task.step === "close" || task.step === "finish") {
       const place = await placeOf(task.volumeId);
       if (place !== undefined) await place.data.end(writer);
       return DONE;
     }
     if ((await findVolume(database, task.volumeId))?.status === "creating") return LATER;
-    const { volume, data } = await neededPlace(task.volumeId);
+    const { volume, data, backend } = await neededPlace(task.volumeId);
     if (volume.status !== "restoring-backup")
       return {
         kind: "refused",
@@ -210,6 +221,7 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
       if (!task.isBlank) await checkBackup(store, list, signal);
       return DONE;
     }
+    if (task.step === "open") return open(backup, task, data, backend);
     await data.begin(writer);
     const target = {
       write: (offset: number, bytes: Buffer) => data.write(writer, offset, bytes),

@@ -19,6 +19,7 @@ const TIMEOUT_MS: Readonly<Record<HostMethod, number>> = {
   createSnapshot: EXPORT_TIMEOUT_MS,
   deleteSnapshot: WORK_TIMEOUT_MS,
   revertVolume: WORK_TIMEOUT_MS,
+  flattenVolume: EXPORT_TIMEOUT_MS,
   exportVolume: EXPORT_TIMEOUT_MS,
   unexportVolume: EXPORT_TIMEOUT_MS,
   limitVolumes: EXPORT_TIMEOUT_MS,
@@ -31,6 +32,8 @@ const TIMEOUT_MS: Readonly<Record<HostMethod, number>> = {
   zeroVolume: WORK_TIMEOUT_MS,
   flushVolume: WORK_TIMEOUT_MS,
   endWriting: EXPORT_TIMEOUT_MS,
+  restoreVolume: WORK_TIMEOUT_MS,
+  restoration: EXPORT_TIMEOUT_MS,
 };
 
 type Called<Method extends HostMethod> = { readonly result: HostResult<Method>; readonly body: Buffer };
@@ -71,6 +74,10 @@ export const createVolumeHostClient = (rpc: RpcClient): VolumeHost => {
     createSnapshot: async (volumeId, snapshotId) => void (await call("createSnapshot", { volumeId, snapshotId })),
     deleteSnapshot: async (volumeId, snapshotId) => void (await call("deleteSnapshot", { volumeId, snapshotId })),
     revertVolume: async (volumeId, snapshotId) => void (await call("revertVolume", { volumeId, snapshotId })),
+    flattenVolume: async (volumeId) => {
+      const progress = await call("flattenVolume", { volumeId });
+      return { ...progress, failure: progress.failure };
+    },
     exportVolume: (wanted) => call("exportVolume", wanted),
     unexportVolume: async (volumeId, attachmentId) =>
       void (await call("unexportVolume", { volumeId, ...(attachmentId === undefined ? {} : { attachmentId }) })),
@@ -99,5 +106,10 @@ export const createVolumeDataClient = (rpc: RpcClient): VolumeData => {
     zero: async (writer, offset, length) => void (await call("zeroVolume", { ...writer, offset, length })),
     flush: async (writer) => void (await call("flushVolume", writer)),
     end: async (writer) => void (await call("endWriting", writer)),
+    restore: async (restoration) => void (await call("restoreVolume", restoration)),
+    restoration: async (backupId) => {
+      const { result } = await call("restoration", { backupId });
+      return { ...result, damage: result.damage };
+    },
   };
 };

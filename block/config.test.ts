@@ -37,6 +37,7 @@ test.each([
   { pool_size_gib: 1.5 },
   { pool_size_gib: 1_048_577 },
   { volumegroup: "a" },
+  { lazy_restore: "yes" },
 ])("%j is refused with the table's name", (table) => {
   expect(() => parseBlockConfig(table)).toThrow(/^cluster\.toml: \[block\]: /);
 });

@@ -26,6 +26,8 @@ const blockKeys = Type.Object(
     backup_encryption: Type.Optional(Type.Boolean()),
     /** Seconds for which a chunk that no backup needs is kept: at least as long as a request may be on its way. */
     backup_grace_seconds: Type.Optional(Type.Integer({ minimum: 0, maximum: 2_592_000 })),
+    /** A volume may be used while it is filled from the backup that it is restored from. */
+    lazy_restore: Type.Optional(Type.Boolean()),
     /** Where hosts keep volumes: `lvm` in a volume group, `file` in files. Default: `lvm` where root and LVM are there, else `file`. */
     drivers: Type.Optional(Type.Array(Type.Enum(["lvm", "file"]), { minItems: 1, maxItems: 2, uniqueItems: true })),
     /** A volume group of the operator's, which is a pool of that name; it has to be there. Default: one is made in DIR/block-host/pool.img. */
@@ -63,6 +65,7 @@ export type BackupConfig = {
   readonly compression: "none" | "zstd";
   readonly isEncrypted: boolean;
   readonly graceMs: number;
+  readonly isRestoredLazily: boolean;
 };
 
 const check = Compile(blockKeys);
@@ -89,6 +92,7 @@ export const parseBlockConfig = (table: unknown): BlockConfig => {
       compression: keys.backup_compression ?? "zstd",
       isEncrypted: keys.backup_encryption ?? false,
       graceMs: (keys.backup_grace_seconds ?? 3_600) * 1_000,
+      isRestoredLazily: keys.lazy_restore ?? false,
     }),
     pools: Object.freeze({
       drivers: keys.drivers,

@@ -1,7 +1,9 @@
 import { hash } from "node:crypto";
 import { RingsteadError } from "../common/errors.ts";
 import type { FakeContent, FakeVolumeHost } from "./fake-volume-host.ts";
-import type { VolumeData } from "./volume-data.ts";
+import type { BackupContents } from "./backup/backup-contents.ts";
+import type { BackupPart } from "./backup/backup-reader.ts";
+import type { Restoration, VolumeData } from "./volume-data.ts";
 
 /** The bytes of a fake host's volumes, for tests; its promises are those of the real one (`volume-data.contract.ts`). */
 export type FakeVolumeData = VolumeData & {
@@ -14,11 +16,18 @@ export type FakeVolumeData = VolumeData & {
   /** All that the volume has: where, and what. */
   content(volumeId: string): Readonly<Record<number, string>>;
   bytes(volumeId: string, offset: number, length: number): Buffer;
+  /** What hosts fill volumes from; backups that were restored so, until they are filled. */
+  contents: BackupContents | undefined;
+  readonly filling: Set<string>;
+  /** Whether what is being filled gets on; what hinders it. */
+  isFilling: boolean;
+  damage: string | undefined;
   /** What a host that ends forgets. */
   loseWriters(): void;
 };
 
 const BLOCK_BYTES = 64 * 1024;
+const PART_BYTES = 64 * 1024 * 1024;
 const ZEROS = Buffer.alloc(BLOCK_BYTES);
 
 const refuse = (code: string, message: string): never => {
@@ -75,7 +84,37 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     await data.intercept(method, "after");
     return result;
   };
+  /** All at once, where the real one reads what it is asked for. */
+  const restore = async ({ volumeId, restorationId, ...place }: Restoration): Promise<void> => {
+    const volume = volumeOf(volumeId);
+    if (volume.restorationId === restorationId) return;
+    if (volume.exports.size > 0) refuse("volume-in-use", "it is exported");
+    if (place.sizeBytes > volume.sizeBytes) refuse("volume-shrinks", "the backup is larger");
+    const { contents = refuse("backups-unavailable", "there are no backups") } = data;
+    if ((await contents.size(place)) !== place.sizeBytes) refuse("backup-damaged", "it has another size");
+    const parts: BackupPart[] = [];
+    for (let at = 0; at < place.sizeBytes; at += PART_BYTES)
+      parts.push(...(await contents.read(place, at, Math.min(PART_BYTES, place.sizeBytes - at))));
+    host.restored(volumeId, restorationId);
+    for (const part of parts) if ("bytes" in part) put(volumeId, part.offset, part.bytes);
+    data.filling.add(place.backupId);
+  };
   const data: FakeVolumeData = {
+    contents: undefined,
+    filling: new Set(),
+    isFilling: true,
+    damage: undefined,
+    restore: async (restoration) => {
+      await data.intercept("restore", "before");
+      await restore(restoration);
+      await data.intercept("restore", "after");
+    },
+    restoration: (backupId) =>
+      around("restoration", () => {
+        const isFilled = !data.filling.has(backupId);
+        if (data.isFilling) data.filling.delete(backupId);
+        return { isFilled, copiedShare: isFilled ? 1 : 0, damage: data.damage };
+      }),
     intercept: () => {},
     readBytes: 0,
     put,

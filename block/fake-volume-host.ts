@@ -13,6 +13,7 @@ type FakeVolume = {
   readonly writers: Set<string>;
   readonly snapshots: Set<string>;
   content: FakeContent;
+  restorationId: string | undefined;
   readonly frozen: Map<string, FakeContent>;
   reversions: number;
 };
@@ -20,6 +21,8 @@ type FakeVolume = {
 /** A block host that keeps its volumes in memory, for tests; its promises are those of the real one (`volume-host.contract.ts`). */
 export type FakeVolumeHost = VolumeHost & {
   readonly volumes: ReadonlyMap<string, Readonly<FakeVolume>>;
+  /** Its content is replaced by nothing, once for each restoration. */
+  restored(volumeId: string, restorationId: string): void;
   /** What it was told last. */
   readonly limits: ReadonlyMap<string, VolumeLimits>;
   /** Called at the beginning of each call, and with `after` when it was done; what it throws, or waits for, the caller sees. */
@@ -76,6 +79,7 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
       snapshots: new Set<string>(),
       frozen: new Map(),
       reversions: 0,
+      restorationId: undefined,
     };
     volumes.set(volumeId, { pool, sizeBytes, content: new Map(content), ...empty });
   };
@@ -84,6 +88,11 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
     volumes,
     get limits() {
       return limits;
+    },
+    restored: (volumeId, restorationId) => {
+      const volume = existing(volumeId);
+      volume.restorationId = restorationId;
+      volume.content = new Map();
     },
     intercept: () => {},
     pools: () => around("pools", reports),
@@ -121,6 +130,12 @@ export const createFakeVolumeHost = (pools: Readonly<Record<string, number>> = {
         if ([...volume.snapshots].at(-1) !== snapshotId) refuse("no-such-snapshot", "there is no such snapshot");
         volume.content = new Map(volume.frozen.get(snapshotId));
         volume.reversions += 1;
+      }),
+    // Content that two of them have is kept twice here.
+    flattenVolume: (volumeId) =>
+      around("flattenVolume", () => {
+        existing(volumeId);
+        return { isFlat: true, copiedShare: 1, failure: undefined };
       }),
     exportVolume: ({ volumeId, attachmentId, transport }) =>
       around("exportVolume", () => {

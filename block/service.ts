@@ -1,8 +1,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { type Clock, systemClock } from "../common/clock.ts";
-import { type ClusterConfig, portOf, publicEndpoint, rpcAddress } from "../common/config.ts";
-import { RingsteadError } from "../common/errors.ts";
+import { type ClusterConfig, portOf, publicEndpoint } from "../common/config.ts";
 import { createHttpServer } from "../common/http/server.ts";
 import type { Log } from "../common/log.ts";
 import type { Metrics } from "../common/metrics.ts";
@@ -14,8 +13,6 @@ import { runMigrations } from "../common/sql/migrations.ts";
 import { openSqlite } from "../common/sql/sqlite.ts";
 import { runWorkers, type Worker } from "../common/worker.ts";
 import {
-  createIdentityClient,
-  createRemoteIdentityClient,
   createRevocationFollower,
   createTokenVerifier,
   type IdentityClient,
@@ -62,7 +59,8 @@ import { parseBlockConfig } from "./config.ts";
 import { BLOCK_POLICY_RULES } from "./core/policy-rules.ts";
 import { createLimitKeeper } from "./daemons/limit-keeper.ts";
 import { createTaskRunner } from "./daemons/task-runner.ts";
-import { type BackupService, type BackupServiceOptions, objectStoreOf, openBackups } from "./backup-service.ts";
+import { identityOf, objectStoreOf } from "./backup-access.ts";
+import { type BackupService, type BackupServiceOptions, openBackups } from "./backup-service.ts";
 import type { ObjectStore } from "./backup/object-store.ts";
 import { createHosts, type Hosts } from "./hosts.ts";
 import { createOperatorExports } from "./operator-exports.ts";
@@ -158,15 +156,7 @@ type Tokens = {
 const tokensOf = (options: BlockOptions, clock: Clock, starting: AsyncDisposableStack): Tokens => {
   const { config, paths, metrics } = options;
   if (options.verifier !== undefined) return { verifier: options.verifier, workers: [], identity: undefined };
-  const { cluster, node } = config;
-  const isHere = cluster === undefined || cluster.identityNode === node;
-  const address = isHere ? undefined : rpcAddress(config, cluster.identityNode, "control");
-  if (!isHere && address === undefined)
-    throw new RingsteadError("invalid-config", `there is no node ${cluster.identityNode}`);
-  const client =
-    address === undefined
-      ? createIdentityClient(paths.socket("control"))
-      : createRemoteIdentityClient(starting.use(new RpcClient(address, options.clusterKey)));
+  const { client, isHere } = identityOf(options, starting);
   const revocations = createRevocationFollower({ client, clock, graceSeconds: config.revocationGraceSeconds });
   metrics.gauge(
     "ringstead_block_revocations_silent_seconds",

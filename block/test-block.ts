@@ -8,6 +8,10 @@ import { silentLog } from "../common/log.ts";
 import { createMetrics } from "../common/metrics.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import type { TokenContext, TokenVerifier } from "../identity/client.ts";
+import { createBackupContents } from "./backup/backup-contents.ts";
+import { backupStoreOf } from "./backup-access.ts";
+import { openBackupSecret } from "./backup/keys.ts";
+import { blockPaths } from "./store/paths.ts";
 import { createFakeObjectStore } from "./backup/fake-object-store.ts";
 import { createFakeVolumeData, type FakeVolumeData } from "./fake-volume-data.ts";
 import { createFakeVolumeHost, type FakeVolumeHost } from "./fake-volume-host.ts";
@@ -15,6 +19,7 @@ import { type BlockOptions, type BlockService, startBlock } from "./service.ts";
 import type { VolumeHost } from "./volume-host.ts";
 
 export const PROJECT = "11111111111111111111111111111111";
+const CLUSTER_KEY = Buffer.alloc(32);
 export const OTHER_PROJECT = "22222222222222222222222222222222";
 
 const ROLES: Readonly<Record<string, readonly string[]>> = {
@@ -88,6 +93,11 @@ export class TestBlock implements AsyncDisposable {
     this.#file = file;
     this.host = host;
     this.data = createFakeVolumeData(host);
+    const keyFile = blockPaths(runtimePaths(this.folder).blockDir).backupKey;
+    const config = { compression: "none", isEncrypted: false } as const;
+    this.data.contents = createBackupContents((projectId) =>
+      backupStoreOf({ objects: this.objects, secret: openBackupSecret(keyFile, CLUSTER_KEY), config }, projectId),
+    );
   }
 
   static async start(file: ClusterFile = {}, host?: FakeVolumeHost): Promise<TestBlock> {
@@ -106,7 +116,7 @@ export class TestBlock implements AsyncDisposable {
     this.#service = await startBlock({
       config: resolveConfig(this.#file, this.folder, LOCAL_NODE, "host"),
       paths: runtimePaths(this.folder),
-      clusterKey: Buffer.alloc(32),
+      clusterKey: CLUSTER_KEY,
       log: silentLog,
       metrics: createMetrics(),
       hosts: new Map([[LOCAL_NODE, host]]),

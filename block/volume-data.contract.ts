@@ -1,10 +1,23 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
-import type { VolumeData } from "./volume-data.ts";
+import { sleep } from "../common/worker.ts";
+import { createBackupContents } from "./backup/backup-contents.ts";
+import { BACKUP_PROJECT, testBackup } from "./backup/test-backup.ts";
+import type { Restoration, VolumeData } from "./volume-data.ts";
 import type { VolumeHost } from "./volume-host.ts";
 
 const MIB = 1024 * 1024;
 const SIZE_BYTES = 64 * MIB;
+const FILL_LIMIT_MS = 60_000;
+
+/** A backup for fixtures, and what hosts read it with. */
+export const contractBackup = async () => {
+  const bytes = randomBytes(MIB);
+  const sizeBytes = 16 * MIB;
+  const { store, backupId } = await testBackup(bytes, sizeBytes);
+  const backup = { projectId: BACKUP_PROJECT, backupId, sizeBytes, bytes };
+  return { backup, contents: createBackupContents(() => store) };
+};
 
 export type DataFixture = {
   readonly host: VolumeHost;
@@ -12,6 +25,8 @@ export type DataFixture = {
   readonly pool: string;
   /** As a client of the volume does, flushed. */
   write(volumeId: string, offset: number, bytes: Buffer): Promise<void>;
+  /** That of `contractBackup`: these bytes, a MiB, then zeros. */
+  readonly backup: Pick<Restoration, "projectId" | "backupId" | "sizeBytes"> & { readonly bytes: Buffer };
 };
 
 /** What every volume host does for backups. `make` opens an empty one with room for 512 MiB and registers its removal. */
@@ -143,6 +158,33 @@ export const volumeDataContract = (make: () => Promise<DataFixture>): void => {
     await data.end(writer);
     await expect(data.flush(writer)).rejects.toMatchObject(lost);
     await expect(data.zero(writer, 0, 512)).rejects.toMatchObject(lost);
+  });
+
+  test("a volume reads as a backup at once, again for who asks twice, and needs it no more in the end", async () => {
+    const fixture = await make();
+    const { host, data } = fixture;
+    const volumeId = await made(fixture);
+    await fixture.write(volumeId, 0, Buffer.alloc(MIB, 1));
+    const wanted = { volumeId, restorationId: randomUUID(), ...fixture.backup };
+    await data.restore(wanted);
+    await fixture.write(volumeId, 2 * MIB, Buffer.alloc(MIB, 2));
+    await data.restore(wanted);
+    const deadline = performance.now() + FILL_LIMIT_MS;
+    while (!(await data.restoration(wanted.backupId)).isFilled && performance.now() < deadline) await sleep(10);
+    expect(await data.restoration(wanted.backupId)).toEqual({ isFilled: true, copiedShare: 1, damage: undefined });
+    const snapshotId = randomUUID();
+    await host.createSnapshot(volumeId, snapshotId);
+    const read = (offset: number) => data.read({ volumeId, snapshotId, offset, length: MIB });
+    expect((await read(0)).equals(fixture.backup.bytes)).toBe(true);
+    expect((await read(2 * MIB)).equals(Buffer.alloc(MIB, 2))).toBe(true);
+    expect((await read(3 * MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    await host.deleteSnapshot(volumeId, snapshotId);
+    const larger = { ...wanted, restorationId: randomUUID(), sizeBytes: SIZE_BYTES + MIB };
+    await expect(data.restore(larger)).rejects.toMatchObject({
+      code: expect.stringMatching(/^(backup-damaged|volume-shrinks)$/),
+    });
+    const unknown = { ...wanted, restorationId: randomUUID(), volumeId: randomUUID() };
+    await expect(data.restore(unknown)).rejects.toMatchObject({ code: "no-such-volume" });
   });
 
   test("what is not there is refused by its name", async () => {

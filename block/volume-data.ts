@@ -29,6 +29,14 @@ export type VolumeData = {
   flush(writer: VolumeWriter): Promise<void>;
   /** Resolves once the volume is free for others; what was not flushed may be lost. */
   end(writer: VolumeWriter): Promise<void>;
+  /**
+   * Has the volume read as a backup does, and beyond its end zeros, from now on; it may be used at once, and is filled in the background. A restoration
+   * that was begun is not begun again. Errors: "no-such-volume", "volume-in-use" while it is exported, "volume-shrinks", "pool-full",
+   * "backup-damaged" where nothing of it can be read, "backups-unavailable" where the host has no way to read backups: the volume is as it was.
+   */
+  restore(restoration: Restoration): Promise<void>;
+  /** How far the host is with what it reads from that backup. */
+  restoration(backupId: string): Promise<RestorationProgress>;
 };
 
 export type SnapshotRange = {
@@ -40,6 +48,25 @@ export type SnapshotRange = {
 
 /** A volume, and the id of the export that it is written through. */
 export type VolumeWriter = { readonly volumeId: string; readonly writerId: string };
+
+export type Restoration = {
+  readonly volumeId: string;
+  readonly restorationId: string;
+  /** Whose container the backup is in. */
+  readonly projectId: string;
+  readonly backupId: string;
+  /** Of the volume that was backed up. */
+  readonly sizeBytes: number;
+};
+
+export type RestorationProgress = {
+  /** Nothing on this host reads from the backup any more. */
+  readonly isFilled: boolean;
+  /** Of what is copied now, from 0 to 1. */
+  readonly copiedShare: number;
+  /** What of the backup cannot be read, and never will by itself: whoever reads that of a volume gets an error. */
+  readonly damage: string | undefined;
+};
 
 export type SnapshotChanges = {
   /** The layers know the base, and `extents` is what changed since. */

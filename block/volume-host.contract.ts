@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { expect, test } from "vitest";
+import { sleep } from "../common/worker.ts";
 import type { NewVolume, VolumeHost } from "./volume-host.ts";
 
 const MIB = 1024 * 1024;
+const FLATTEN_LIMIT_MS = 60_000;
 const NONE = { kind: "none" } as const;
 
 export type HostFixture = {
@@ -85,6 +87,20 @@ export const volumeHostContract = (make: () => Promise<HostFixture>): void => {
     const source = { kind: "volume", volumeId } as const;
     const smaller = host.createVolume({ volumeId: randomUUID(), pool, sizeBytes: 8 * MIB, source });
     await expect(smaller).rejects.toMatchObject({ code: "volume-shrinks" });
+  });
+
+  test("a copy is independent of its source in the end, and asking again finds it so", async () => {
+    const fixture = await make();
+    const { host, pool } = fixture;
+    const volumeId = await made(fixture);
+    const copyId = randomUUID();
+    await host.createVolume({ volumeId: copyId, pool, sizeBytes: 16 * MIB, source: { kind: "volume", volumeId } });
+    const deadline = performance.now() + FLATTEN_LIMIT_MS;
+    while (!(await host.flattenVolume(copyId)).isFlat && performance.now() < deadline) await sleep(10);
+    expect(await host.flattenVolume(copyId)).toEqual({ isFlat: true, copiedShare: 1, failure: undefined });
+    await expect(host.flattenVolume(randomUUID())).rejects.toMatchObject({ code: "no-such-volume" });
+    for (const id of [volumeId, copyId]) await host.deleteVolume(id);
+    expect(await provisioned(fixture)).toEqual([0, 0]);
   });
 
   test("an exported volume is not deleted, and one with snapshots neither", async () => {

@@ -8,7 +8,7 @@ import type { VolumeLimits } from "./core/qos-limits.ts";
 export type VolumeHost = {
   /** Pools with what is really free now. */
   pools(): Promise<readonly PoolReport[]>;
-  /** Resolves once the volume can be exported, its first `sizeBytes` reading as its source does, or as zeros. Errors: "pool-full", "no-such-source". */
+  /** Resolves once the volume can be exported, its first `sizeBytes` reading as its source does, or as zeros. Errors: "pool-full", "no-such-source", "source-filling" where that is restored and has not all of it yet. */
   createVolume(volume: NewVolume): Promise<void>;
   /** Its bytes are unreadable for whoever gets the space next before this resolves. Errors: "volume-in-use" while it is exported or others need its layers. */
   deleteVolume(volumeId: string): Promise<void>;
@@ -23,6 +23,11 @@ export type VolumeHost = {
   deleteSnapshot(volumeId: string, snapshotId: string): Promise<void>;
   /** The volume's content becomes that of its latest snapshot. Errors: "volume-in-use", "no-such-snapshot". */
   revertVolume(volumeId: string, snapshotId: string): Promise<void>;
+  /**
+   * Has it made independent of all volumes that it shares layers with, in the background, also while it is exported; what others have stays as it
+   * is. Resolves with how far that is: it is made again to ask. Errors: "no-such-volume".
+   */
+  flattenVolume(volumeId: string): Promise<FlattenProgress>;
   /**
    * Opens it for one attachment, on a daemon of the volume's own. Errors: "no-such-volume", "port-unavailable", "iscsi-unavailable", "volume-in-use"
    * while it is being restored.
@@ -61,6 +66,15 @@ export type NewVolume = {
     | { readonly kind: "none" }
     | { readonly kind: "snapshot"; readonly volumeId: string; readonly snapshotId: string }
     | { readonly kind: "volume"; readonly volumeId: string };
+};
+
+export type FlattenProgress = {
+  /** No layer of it is needed by others. */
+  readonly isFlat: boolean;
+  /** Of what is copied now, from 0 to 1. */
+  readonly copiedShare: number;
+  /** Why it is not copied just now; it is tried again. */
+  readonly failure: string | undefined;
 };
 
 export type ExportTransport = "unix" | "tcp" | "iscsi";

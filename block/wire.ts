@@ -12,6 +12,7 @@ import { DATA_LIMIT_BYTES, EXTENTS_LIMIT } from "./volume-data.ts";
 
 /** Volumes, snapshots and attachments. Only what has this form becomes a name on a disk. */
 const uuid = Type.String({ pattern: "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$" });
+const projectId = Type.String({ pattern: "^[A-Za-z0-9_-]{1,64}$" });
 const poolName = Type.String({ minLength: 1, maxLength: 64 });
 const sizeBytes = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 const count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
@@ -91,6 +92,15 @@ const HOST_CALLS = {
   createSnapshot: { argument: Type.Object({ volumeId: uuid, snapshotId: uuid }), result: nothing },
   deleteSnapshot: { argument: Type.Object({ volumeId: uuid, snapshotId: uuid }), result: nothing },
   revertVolume: { argument: Type.Object({ volumeId: uuid, snapshotId: uuid }), result: nothing },
+  flattenVolume: {
+    argument: Type.Object({ volumeId: uuid }),
+    result: Type.Object({
+      isFlat: Type.Boolean(),
+      copiedShare: Type.Number({ minimum: 0, maximum: 1 }),
+      /** Left out where nothing failed. */
+      failure: Type.Optional(Type.String()),
+    }),
+  },
   exportVolume: {
     argument: Type.Object({
       volumeId: uuid,
@@ -125,6 +135,19 @@ const HOST_CALLS = {
   zeroVolume: { argument: Type.Object({ ...writer, offset: count, length: sizeBytes }), result: nothing },
   flushVolume: { argument: Type.Object(writer), result: nothing },
   endWriting: { argument: Type.Object(writer), result: nothing },
+  restoreVolume: {
+    argument: Type.Object({ volumeId: uuid, restorationId: uuid, projectId, backupId: uuid, sizeBytes }),
+    result: nothing,
+  },
+  restoration: {
+    argument: Type.Object({ backupId: uuid }),
+    result: Type.Object({
+      isFilled: Type.Boolean(),
+      copiedShare: Type.Number({ minimum: 0, maximum: 1 }),
+      /** Left out where nothing is damaged. */
+      damage: Type.Optional(Type.String()),
+    }),
+  },
 } as const satisfies Record<string, { readonly argument: TSchema; readonly result: TSchema }>;
 
 export type HostMethod = keyof typeof HOST_CALLS;

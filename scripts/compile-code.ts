@@ -17,6 +17,8 @@ try {
     [ringstead, "up", "--nothing"],
     [ringstead, "status", "--data", folder],
     [ringstead, "down", "--data", folder],
+    // Refused for want of a socket.
+    [join(CHECKOUT, "block/host/disk-front/main.ts")],
     ...[...new Set(PROCESS_KINDS.map(({ entry }) => entry))].map((entry) => [join(CHECKOUT, entry), "--data", folder]),
   ];
   for (const words of runs)

@@ -3,20 +3,13 @@ import { readFileSync } from "node:fs";
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { volumeSteps } from "./demo-volume.ts";
+import { logInAsAdmin, readReady } from "./admin-login.ts";
 import type { ReadyFile } from "./ready-file.ts";
 import { CHECKOUT, dataDirOf, parseOptions } from "./up-options.ts";
 
 const BIG_BYTES = 8 * 1024 * 1024;
 
 type Session = { readonly storageUrl: string; readonly token: string };
-
-const readReady = (path: string): ReadyFile => {
-  try {
-    return JSON.parse(readFileSync(path, "utf8")) as ReadyFile;
-  } catch {
-    throw new RingsteadError("not-running", `nothing runs there (${path} is absent): ./scripts/start --detach first`);
-  }
-};
 
 const expectStatus = (response: Response, wanted: readonly number[], what: string): void => {
   if (!wanted.includes(response.status)) throw new Error(`${what} answered ${response.status} ${response.statusText}`);
@@ -27,29 +20,8 @@ const expectSame = (what: string, given: unknown, wanted: unknown): void => {
 };
 
 const logIn = async (ready: ReadyFile): Promise<Session> => {
-  const domain = { name: ready.admin.domain };
-  const body = {
-    auth: {
-      identity: {
-        methods: ["password"],
-        password: { user: { name: "admin", domain, password: ready.admin.password } },
-      },
-      scope: { project: { name: ready.admin.project, domain } },
-    },
-  };
-  const response = await fetch(`${ready.endpoints.identity}/auth/tokens`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(body),
-  });
-  expectStatus(response, [201], "the login");
-  const answer = (await response.json()) as {
-    token: { catalog: { type: string; endpoints: { interface: string; url: string }[] }[] };
-  };
-  const store = answer.token.catalog.find(({ type }) => type === "object-store");
-  const storageUrl = store?.endpoints.find((endpoint) => endpoint.interface === "public")?.url;
-  const token = response.headers.get("x-subject-token");
-  if (storageUrl === undefined || token === null) throw new Error("the catalog names no object store");
+  const { token, objectUrl: storageUrl } = await logInAsAdmin(ready);
+  if (storageUrl === undefined) throw new Error("the catalog names no object store");
   return { storageUrl, token };
 };
 
@@ -145,13 +117,16 @@ const blockCaller = (ready: ReadyFile) => {
 /** `ringstead demo`: exit 0 only if every step held. */
 export const demo = async (argv: readonly string[]): Promise<number> => {
   const { values } = parseOptions(argv, { data: { type: "string" } });
-  const paths = runtimePaths(dataDirOf(values.data));
-  const ready = readReady(paths.readyJson);
+  const dataDir = dataDirOf(values.data);
+  const ready = readReady(dataDir);
   let failed = 0;
   if (ready.endpoints.object === undefined)
     throw new RingsteadError("not-running", "the object service does not run (--only): nothing to show");
   const hasVolumes = ready.endpoints.block !== undefined;
-  for (const step of [...objectSteps(ready), ...(hasVolumes ? volumeSteps(blockCaller(ready), paths) : [])]) {
+  for (const step of [
+    ...objectSteps(ready),
+    ...(hasVolumes ? volumeSteps(blockCaller(ready), runtimePaths(dataDir)) : []),
+  ]) {
     try {
       await step.run();
       process.stdout.write(`ok      ${step.says}\n`);

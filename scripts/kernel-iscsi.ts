@@ -10,6 +10,9 @@ const run = promisify(execFile);
 const COMMAND_TIMEOUT_MS = 60_000;
 const DISK_LIMIT_MS = 30_000;
 const POLL_MS = 50;
+/** A session whose target was away for a moment comes back by itself within that. */
+const SESSION_LIMIT_MS = 20_000;
+const LOGGED_IN = "LOGGED_IN";
 const FOLDERS = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const ENVIRONMENT = { PATH: FOLDERS.join(":"), LC_ALL: "C" };
 const TRANSPORT = "/sys/class/iscsi_transport/tcp";
@@ -58,6 +61,24 @@ const sessionsOf = (targetName: string): readonly string[] => {
     .filter((path) => readFileSync(join(path, "targetname"), "utf8").trim() === targetName);
 };
 
+const isLoggedIn = (session: string): boolean => readFileSync(join(session, "state"), "utf8").trim() === LOGGED_IN;
+
+/**
+ * Ends sessions that do not come back, such as those of an export that was closed under them: the next one has another secret. Resolves with whether
+ * there is one that works.
+ */
+const hasSession = async (targetName: string): Promise<boolean> => {
+  const deadline = performance.now() + SESSION_LIMIT_MS;
+  for (;;) {
+    const sessions = sessionsOf(targetName);
+    if (sessions.length === 0 || sessions.some(isLoggedIn)) return sessions.length > 0;
+    if (performance.now() > deadline) break;
+    await sleep(POLL_MS);
+  }
+  await iscsiadm("--mode", "node", "--targetname", targetName, "--logout");
+  return false;
+};
+
 /** The disk with that number of a session's target, such as `sdb`; undefined where the kernel has not found it yet. */
 const diskOf = (session: string, diskNumber: number): string | undefined => {
   const device = join(session, "device");
@@ -70,11 +91,11 @@ const diskOf = (session: string, diskNumber: number): string | undefined => {
 
 /**
  * Makes a disk of a target with the kernel's initiator, such as `/dev/sdb`; where it is one already, sees to it that it has the size that the
- * target has now. Throws RingsteadError `kernel-cannot`.
+ * target has now. Takes some seconds where a session is there whose target has gone. Throws RingsteadError `kernel-cannot`.
  */
 export const connectIscsiDisk = async (exported: IscsiExport): Promise<string> => {
   const { targetName, diskNumber } = exported;
-  if (sessionsOf(targetName).length === 0) await logIn(exported);
+  if (!(await hasSession(targetName))) await logIn(exported);
   const deadline = performance.now() + DISK_LIMIT_MS;
   for (;;) {
     const disk = sessionsOf(targetName).flatMap((session) => diskOf(session, diskNumber) ?? [])[0];

@@ -2,6 +2,7 @@ import { readClusterKey } from "../common/cluster-key.ts";
 import { codeOf, messageOf, RingsteadError } from "../common/errors.ts";
 import { RpcClient } from "../common/rpc/client.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
+import { sleep } from "../common/worker.ts";
 import { createVolumeHostClient } from "../block/client.ts";
 import type { VolumeExport, VolumeHost, WantedExport } from "../block/volume-host.ts";
 import { BLOCK_HOST_SOCKET } from "../block/wire.ts";
@@ -15,6 +16,7 @@ const HELP = `ringstead volume export ID --protocol nbd|iscsi [--tcp] [--read-on
 ringstead volume attach ID [--protocol nbd|iscsi] [--data DIR]
 ringstead volume detach ID [--data DIR]
 ringstead volume unexport ID [--data DIR]
+ringstead volume flatten ID [--data DIR]
 ringstead volume schedule ID [--every TIME --keep N | --off] [--data DIR]
 
   export    serves the volume and prints where, as qemu-img, nbdinfo, nbdcopy, fio and libiscsi take it:
@@ -27,14 +29,19 @@ ringstead volume schedule ID [--every TIME --keep N | --off] [--data DIR]
             Again with the same options: the same line. It stays until unexport, also through restarts.
   attach    exports it and makes it a disk of this machine with the kernel's client; prints the disk. Over iSCSI, where the kernel has an
             initiator: then the disk waits while the volume's daemon is away, and has the new size of a volume that was extended once this is
-            said again. Else over NBD: then such a disk fails what is asked of it meanwhile, and an extension ends it.
+            said again. Else over NBD, written through: then such a disk fails what is asked of it meanwhile, and an extension ends it.
   detach    takes the disk away, and the export with it; unmount it first
   unexport  cuts its clients off
+  flatten   has a volume that was made of another, or that others were made of, share nothing with them any more: what it has of them is copied,
+            while it is used or not. The command waits for that; where it is ended, the copy goes on. A volume that reads through more than
+            16 layers is copied so by itself.
   schedule  has the volume backed up every TIME (30m, 6h, 1d, 2w), the first time at once: what changed since the backup before. The latest N
             that can be restored from are kept. --off ends that, and leaves the backups. Alone it shows the schedule, and why the last backup
             was not made.
 `;
 
+const WORDS: readonly string[] = ["export", "unexport", "attach", "detach", "flatten"];
+const FLATTEN_LOOK_MS = 200;
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const lineOf = (exported: VolumeExport): string => {
@@ -99,7 +106,8 @@ const attach = async (host: VolumeHost, volumeId: string, protocol: string | und
   }
   // Before anything is served: what is missing is said first.
   const free = freeDisk(protocol === undefined ? whyNoIscsi : undefined);
-  const exported = await serve(host, volumeId, {});
+  // The kernel's client comes back, and flushes at the next daemon what it wrote to the last one.
+  const exported = await serve(host, volumeId, { "write-through": true });
   if (exported.kind !== "nbd-unix") throw new Error("a Unix socket was asked for");
   await connectKernelDisk(free, exported.socketPath, exported.exportName);
   return free;
@@ -111,7 +119,20 @@ const detach = async (host: VolumeHost, volumeId: string): Promise<void> => {
   await host.unexportVolume(volumeId, volumeId);
 };
 
-/** `ringstead volume export|attach|detach|unexport ID`: asks the block host of this machine. */
+/** Tells how far it is on a terminal. Errors: "flatten-failed", and it is tried again all the same. */
+const flatten = async (host: VolumeHost, volumeId: string): Promise<void> => {
+  for (let said = ""; ; await sleep(FLATTEN_LOOK_MS)) {
+    const { isFlat, copiedShare, failure } = await host.flattenVolume(volumeId);
+    if (isFlat) return;
+    if (failure !== undefined)
+      throw new RingsteadError("flatten-failed", `${failure}: volume ${volumeId} is tried again after half a minute`);
+    const line = `${Math.floor(copiedShare * 100)} % are copied\n`;
+    if (process.stderr.isTTY && line !== said) process.stderr.write(line);
+    said = line;
+  }
+};
+
+/** `ringstead volume export|attach|detach|unexport|flatten ID`: asks the block host of this machine. */
 export const volume = async (argv: readonly string[]): Promise<number> => {
   if (argv[0] === "schedule") return volumeSchedule(argv.slice(1));
   const options = {
@@ -128,7 +149,7 @@ export const volume = async (argv: readonly string[]): Promise<number> => {
     process.stdout.write(HELP);
     return 0;
   }
-  if (word !== "export" && word !== "unexport" && word !== "attach" && word !== "detach")
+  if (!WORDS.includes(word))
     throw new RingsteadError("usage", `there is no "ringstead volume ${word}" (see: ringstead volume help)`);
   if (!ID.test(id) || rest.length > 0)
     throw new RingsteadError(
@@ -141,6 +162,7 @@ export const volume = async (argv: readonly string[]): Promise<number> => {
   if (word === "export") process.stdout.write(`${lineOf(await serve(host, id, values))}\n`);
   else if (word === "attach") process.stdout.write(`${await attach(host, id, values.protocol)}\n`);
   else if (word === "detach") await detach(host, id);
+  else if (word === "flatten") await flatten(host, id);
   else await host.unexportVolume(id, id);
   return 0;
 };

@@ -4,6 +4,7 @@ import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
 import { type Backup, backupForChange, changeBackup } from "../store/backups.ts";
 import { announceRestoration } from "../store/backup-restorations.ts";
+import { RESTORED_NAME } from "../store/backup-volume-notes.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import { changeVolume, type Volume, volumeForChange } from "../store/volumes.ts";
 import { offeredBackups, visibleBackup } from "./backup-views.ts";
@@ -79,12 +80,13 @@ const restore = async (context: BlockContext, caller: Caller, known: Backup, wan
   }
   return withTransaction(context.writer, async (transaction) => {
     const backup = await backupForChange(transaction, known.id);
-    const name = wanted.name ?? `restore_backup_${backup.id}`;
+    const name = wanted.name ?? `${RESTORED_NAME}${backup.id}`;
     const volume =
       existing === undefined
         ? await insertForBackup(context, caller, transaction, backup, name)
         : await takeVolume(context, transaction, backup, existing.id);
-    await announceRestoration(transaction, backup, volume.id, existing === undefined, context.clock.nowMs());
+    const how = { isBlank: existing === undefined, isLazy: context.config.backup.isRestoredLazily };
+    await announceRestoration(transaction, backup, volume.id, how, context.clock.nowMs());
     return volume;
   });
 };

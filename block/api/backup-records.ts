@@ -89,6 +89,7 @@ const importBackup = (context: BlockContext, caller: Caller, record: BackupRecor
       base_id: null,
       // Which one it was is not there any more, nor needed.
       parent_id: isIncremental ? record.id : null,
+      volume_notes: null,
       status: "available",
       fail_reason: null,
       updated_at_ms: context.clock.nowMs(),

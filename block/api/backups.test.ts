@@ -378,3 +378,27 @@ it("without an object service a backup is refused in words, and nothing is left 
   await block.start();
   expect(await block.statusOf(volumeId)).toBe("available");
 });
+
+it("a restored volume has the name and the metadata of what was backed up, unless its owner gave it a name", async () => {
+  const block = await start();
+  const image = { image_id: "5f1d1f0a-0000-4000-8000-000000000009", image_name: "debian" };
+  const described = { name: "books", description: "all of them", metadata: { shelf: "3", room: "a" } };
+  const id = await block.createVolume({ size: 1, ...described });
+  expect((await block.act(id, "os-set_image_metadata", { metadata: image })).status).toBe(200);
+  const backupId = await block.createBackup(id);
+  await block.call("PUT", `/volumes/${id}`, { body: { volume: { name: "later" } } });
+  await block.call("PUT", `/volumes/${id}/metadata`, { body: { metadata: { shelf: "9", new: "b" } } });
+  const restored = async (restore: object): Promise<unknown> => {
+    const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore } });
+    const volumeId = String(at(answer, "restore.volume_id"));
+    await block.until(volumeId, "available");
+    await block.untilShown(`/backups/${backupId}`, "backup", "available");
+    return at(await block.call("GET", `/volumes/${volumeId}`), "volume");
+  };
+  const kept = { metadata: { shelf: "3", room: "a" }, volume_image_metadata: image, bootable: "true" };
+  expect(await restored({})).toMatchObject({ ...kept, name: "books", description: "all of them" });
+  expect(await restored({ name: "mine" })).toMatchObject({ ...kept, name: "mine" });
+  // One that was there keeps its name; its metadata is the backup's.
+  expect(await restored({ volume_id: id })).toMatchObject({ ...kept, name: "later", description: "all of them" });
+  expect(at(await block.call("GET", `/volumes/${id}/metadata`), "metadata")).toEqual({ shelf: "3", room: "a" });
+});

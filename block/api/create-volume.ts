@@ -257,7 +257,8 @@ const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Pr
     };
     const sources = { volume: source, snapshot: ofSnapshot?.snapshot };
     await insertVolumeRow(context, transaction, row, type, wanted.metadata ?? {}, sources);
-    if (backup !== undefined) await announceRestoration(transaction, backup, row.id, true, context.clock.nowMs());
+    const how = { isBlank: true, isLazy: context.config.backup.isRestoredLazily };
+    if (backup !== undefined) await announceRestoration(transaction, backup, row.id, how, context.clock.nowMs());
     return row;
   });
 

@@ -8,6 +8,7 @@
  *                       ▼      revert ──▶ reverting ──reverted──▶ available               revert-failed ──▶ error
  *                       │      back-up ──▶ backing-up ──backed-up──▶ (as before)
  *                       │      restore ──▶ restoring-backup ──restored──▶ available      restore-failed ──▶ error_restoring
+ *                       │              what an available volume is still filled from is damaged: restore-failed as well
  *                       │      transfer ──▶ awaiting-transfer ──transfer-ended──▶ available
  *                       │      extend ──▶ extending ──extended──▶ (as before)     extend-failed ──▶ error_extending
  *      ┌─────────▶  available ────────────────────────────────┐
@@ -195,7 +196,7 @@ export const stepVolume = (state: VolumeState, event: VolumeEvent): VolumeStep =
     case "restored":
       return from(["restoring-backup"], "available");
     case "restore-failed":
-      return from(["restoring-backup"], "error_restoring");
+      return from(["restoring-backup", "available"], "error_restoring");
     case "delete":
       return from(DELETABLE, "deleting");
     case "force-delete":

@@ -24,6 +24,7 @@ const backupRow = (): Backup => ({
   description: null,
   container: null,
   availability_zone: null,
+  volume_notes: null,
   size_gib: 1,
   object_count: 1,
   status: "restoring",

@@ -1,15 +1,16 @@
 import { randomBytes } from "node:crypto";
 import { afterEach, describe, expect, it } from "vitest";
 import { RingsteadError } from "../../common/errors.ts";
-import { type Answer, at, PROJECT, TestBlock } from "../test-block.ts";
+import { type Answer, at, listAt, PROJECT, TestBlock } from "../test-block.ts";
 
 const started: TestBlock[] = [];
 const TABLE = { backup_grace_seconds: 0 };
+const LAZY = { ...TABLE, lazy_restore: true };
 
-const start = async (): Promise<TestBlock> => {
+const start = async (table: object = TABLE): Promise<TestBlock> => {
   const block = new TestBlock();
   started.push(block);
-  await block.start({ table: TABLE });
+  await block.start({ table });
   return block;
 };
 afterEach(async () => {
@@ -58,6 +59,8 @@ const written = async (block: TestBlock): Promise<{ readonly id: string; readonl
 
 type Operation = {
   readonly name: string;
+  /** The table `[block]`. */
+  readonly table?: object;
   /** What the operation is about: a volume, and a backup where it needs one. */
   prepare(this: void, block: TestBlock): Promise<{ readonly volumeId: string; readonly backupId: string }>;
   begin(this: void, block: TestBlock, about: { readonly volumeId: string; readonly backupId: string }): Promise<Answer>;
@@ -86,6 +89,27 @@ const restoredOf = async (block: TestBlock, backupId: string): Promise<Readonly<
   const volumeId = String(at(answer, "restore.volume_id"));
   await block.until(volumeId, "available");
   return block.data.content(volumeId);
+};
+
+const RESTORATION: Operation = {
+  name: "a restoration into a volume that has something else",
+  prepare: async (block) => {
+    const { id } = await written(block);
+    const backupId = await block.createBackup(id);
+    block.data.put(id, 0, randomBytes(4 * MIB));
+    return { volumeId: id, backupId };
+  },
+  begin: (block, { volumeId, backupId }) =>
+    block.call("POST", `/backups/${backupId}/restore`, { body: { restore: { volume_id: volumeId } } }),
+  settle: async (block, { volumeId, backupId }) => {
+    await block.until(volumeId, "available");
+    await block.untilShown(`/backups/${backupId}`, "backup", "available");
+    return backupId;
+  },
+  verify: async (block, volumeId, id) => {
+    expect(block.host.volumes.get(volumeId)?.exports.size).toBe(0);
+    expect(await restoredOf(block, id)).toEqual(block.data.content(volumeId));
+  },
 };
 
 const OPERATIONS: readonly Operation[] = [
@@ -124,23 +148,14 @@ const OPERATIONS: readonly Operation[] = [
       expect(await restoredOf(block, id)).toEqual(block.data.content(volumeId));
     },
   },
+  RESTORATION,
   {
-    name: "a restoration into a volume that has something else",
-    prepare: async (block) => {
-      const { id } = await written(block);
-      const backupId = await block.createBackup(id);
-      block.data.put(id, 0, randomBytes(4 * MIB));
-      return { volumeId: id, backupId };
-    },
-    begin: (block, { volumeId, backupId }) =>
-      block.call("POST", `/backups/${backupId}/restore`, { body: { restore: { volume_id: volumeId } } }),
-    settle: async (block, { volumeId, backupId }) => {
-      await block.until(volumeId, "available");
-      await block.untilShown(`/backups/${backupId}`, "backup", "available");
-      return backupId;
-    },
+    ...RESTORATION,
+    name: "a restoration into a volume that is used before it is filled",
+    table: LAZY,
     verify: async (block, volumeId, id) => {
-      expect(block.host.volumes.get(volumeId)?.exports.size).toBe(0);
+      expect(block.host.volumes.get(volumeId)?.restorationId).toBeDefined();
+      expect(block.data.filling.size).toBe(0);
       expect(await restoredOf(block, id)).toEqual(block.data.content(volumeId));
     },
   },
@@ -162,9 +177,9 @@ const OPERATIONS: readonly Operation[] = [
   },
 ];
 
-describe.each(OPERATIONS)("$name", ({ prepare, begin, settle, verify }) => {
+describe.each(OPERATIONS)("$name", ({ table = TABLE, prepare, begin, settle, verify }) => {
   it("goes on where it was when the process is killed before or after any call", { timeout: 300_000 }, async () => {
-    const whole = await start();
+    const whole = await start(table);
     const about = await prepare(whole);
     const counting = mortal(whole, NEVER);
     await begin(whole, about);
@@ -172,7 +187,7 @@ describe.each(OPERATIONS)("$name", ({ prepare, begin, settle, verify }) => {
     const moments = counting.moments();
     expect(moments).toBeGreaterThan(3);
     for (let nth = 1; nth <= moments; nth++) {
-      const block = await start();
+      const block = await start(table);
       const one = await prepare(block);
       const life = mortal(block, nth);
       // Some ask the host before they answer, and die with it.
@@ -182,13 +197,63 @@ describe.each(OPERATIONS)("$name", ({ prepare, begin, settle, verify }) => {
       await Promise.race([life.died, done]);
       await life.bury();
       const answer = await begun;
-      await block.start({ table: TABLE });
+      await block.start({ table });
       if (answer?.status !== 202) await begin(block, one);
       await verify(block, one.volumeId, await settle(block, one));
       started.splice(started.indexOf(block), 1);
       await block[Symbol.asyncDispose]();
     }
   });
+});
+
+it("a volume that is still filled is available, and its backup is not deleted before it is not needed", async () => {
+  const block = await start(LAZY);
+  const { id } = await written(block);
+  const backupId = await block.createBackup(id);
+  block.data.isFilling = false;
+  const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
+  const volumeId = String(at(answer, "restore.volume_id"));
+  await block.until(volumeId, "available");
+  expect(block.data.content(volumeId)).toEqual(block.data.content(id));
+  expect(at(await block.call("GET", `/backups/${backupId}`), "backup.status")).toBe("restoring");
+  expect((await block.call("DELETE", `/backups/${backupId}`)).status).toBe(400);
+  await block.start({ table: LAZY });
+  expect(at(await block.call("GET", `/backups/${backupId}`), "backup.status")).toBe("restoring");
+  block.data.isFilling = true;
+  await block.untilShown(`/backups/${backupId}`, "backup", "available");
+  expect(await block.statusOf(volumeId)).toBe("available");
+});
+
+it("what a volume is filled from is damaged: the volume and its project are told", async () => {
+  const block = await start(LAZY);
+  const { id } = await written(block);
+  const backupId = await block.createBackup(id);
+  block.data.isFilling = false;
+  const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
+  const volumeId = String(at(answer, "restore.volume_id"));
+  await block.until(volumeId, "available");
+  block.data.damage = "chunk 1234 is missing in the object store";
+  await block.until(volumeId, "error_restoring");
+  await block.untilShown(`/backups/${backupId}`, "backup", "available");
+  const detail = await block.call("GET", `/backups/${backupId}`);
+  expect(at(detail, "backup.fail_reason")).toBe("chunk 1234 is missing in the object store");
+  expect(listAt(await block.call("GET", "/messages"), "messages")).toMatchObject([
+    { resource_type: "VOLUME_BACKUP", resource_uuid: backupId },
+  ]);
+});
+
+it("where the pool has no room to fill a volume beside what it has, it is written before it is available", async () => {
+  const block = await start(LAZY);
+  const { id } = await written(block);
+  const backupId = await block.createBackup(id);
+  block.data.intercept = (method, moment) => {
+    if (method === "restore" && moment === "before") throw new RingsteadError("pool-full", "there is no room");
+  };
+  const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
+  const volumeId = String(at(answer, "restore.volume_id"));
+  await block.until(volumeId, "available");
+  expect(block.data.content(volumeId)).toEqual(block.data.content(id));
+  expect(block.host.volumes.get(volumeId)?.restorationId).toBeUndefined();
 });
 
 it("while the object store is away a backup waits, and goes on when it is back", async () => {

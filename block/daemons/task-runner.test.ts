@@ -47,6 +47,8 @@ const dyingAt = (host: FakeVolumeHost, nth: number, moment: "before" | "after") 
     createSnapshot: mortal((volumeId: string, snapshotId: string) => host.createSnapshot(volumeId, snapshotId)),
     deleteSnapshot: mortal((volumeId: string, snapshotId: string) => host.deleteSnapshot(volumeId, snapshotId)),
     revertVolume: mortal((volumeId: string, snapshotId: string) => host.revertVolume(volumeId, snapshotId)),
+    // No task asks for it.
+    flattenVolume: (volumeId) => host.flattenVolume(volumeId),
     exportVolume: mortal((wanted: WantedExport) => host.exportVolume(wanted)),
     unexportVolume: mortal((volumeId: string, attachmentId: string) => host.unexportVolume(volumeId, attachmentId)),
     limitVolumes: (limits) => host.limitVolumes(limits),

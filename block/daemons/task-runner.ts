@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import type { Clock } from "../../common/clock.ts";
 import { codeOf, messageOf } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
@@ -7,22 +6,16 @@ import { sleep, type Worker } from "../../common/worker.ts";
 import { stepTask, type TaskEvent, type VolumeTask } from "../core/volume-task.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 import type { LeasedTask } from "../store/leased-tasks.ts";
+import { createLeasedRunner, retryWaitMs } from "./leased-runner.ts";
 import { isTaskThere, volumeTasks } from "../store/tasks.ts";
 import { settleOutcome } from "../store/task-outcomes.ts";
 
 /** Volumes that are worked on at the same time. */
 const PARALLEL_MAX = 16;
-/** A process that dies leaves its tasks to others after this. */
-const LEASE_MS = 30_000;
-/** A call without an answer is made again after this, then after twice as long. */
-const RETRY_FIRST_MS = 200;
-const RETRY_LAST_MS = 10_000;
 /** Nothing waits for a host for longer; then the volume says that it failed, and its owner decides. */
 const GIVE_UP_MS = 300_000;
 /** While a client waits for it, it is told sooner. */
 const GIVE_UP_CONNECT_MS = 20_000;
-/** How often the table is looked at for what other processes left, or what waits for its time. */
-const LOOK_MS = 500;
 const SETTLED_LOOK_MS = 200;
 
 /** Answers of a host that asking again does not change. */
@@ -67,21 +60,11 @@ const limitOf = ({ kind }: VolumeTask, giveUpMs: number | undefined): number =>
 
 /** Works through the tasks in the database, several volumes at once, those of one volume in order. */
 export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskRunnerOptions): TaskRunner => {
-  const owner = randomUUID();
-  const running = new Map<number, Promise<void>>();
-  let settledCount = 0;
-  let isWoken = false;
-  let wakeUp = Promise.withResolvers<void>();
-  let change = Promise.withResolvers<void>();
-
-  const wake = (): void => {
-    isWoken = true;
-    wakeUp.resolve();
-    wakeUp = Promise.withResolvers();
-  };
-
   /** What became of the call; undefined where it is to be made again, which is written down then. */
-  const eventOf = async ({ id, subjectId: volumeId, task, attempts, failingSinceMs }: LeasedTask<VolumeTask>) => {
+  const eventOf = async (
+    { id, subjectId: volumeId, task, attempts, failingSinceMs }: LeasedTask<VolumeTask>,
+    owner: string,
+  ) => {
     try {
       return await work(volumeId, task);
     } catch (thrown) {
@@ -98,15 +81,14 @@ export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskR
         reason,
       });
       if (nowMs - sinceMs >= limitOf(task, giveUpMs)) return { kind: "given-up", reason } satisfies TaskEvent;
-      const waitMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts, 16));
-      const again = { notBeforeMs: nowMs + waitMs, failingSinceMs: sinceMs, attempts: attempts + 1 };
+      const again = { notBeforeMs: nowMs + retryWaitMs(attempts), failingSinceMs: sinceMs, attempts: attempts + 1 };
       await volumeTasks.postpone(database, id, owner, again);
       return undefined;
     }
   };
 
   /** Writes how the step ended together with the next one. Undefined: there is none, or the task is somebody else's. */
-  const commit = (claim: LeasedTask<VolumeTask>, event: TaskEvent): Promise<VolumeTask | undefined> =>
+  const commit = (claim: LeasedTask<VolumeTask>, event: TaskEvent, owner: string): Promise<VolumeTask | undefined> =>
     withTransaction(database, async (transaction) => {
       if (!(await volumeTasks.isOwned(transaction, claim.id, owner))) return undefined;
       const step = stepTask(claim.task, event);
@@ -123,68 +105,43 @@ export const createTaskRunner = ({ database, work, clock, log, giveUpMs }: TaskR
       return undefined;
     });
 
-  const run = async (first: LeasedTask<VolumeTask>): Promise<void> => {
-    let claim = first;
-    const renewal = setInterval(() => {
-      volumeTasks
-        .renew(database, first.id, owner, clock.nowMs() + LEASE_MS)
-        .catch((thrown: unknown) =>
-          log.warn("a task could not be kept", { task: first.id, reason: messageOf(thrown) }),
-        );
-    }, LEASE_MS / 3);
-    try {
+  const runner = createLeasedRunner<VolumeTask>({
+    name: "volume-tasks",
+    database,
+    tasks: volumeTasks,
+    parallelMax: PARALLEL_MAX,
+    clock,
+    log,
+    run: async (first, owner) => {
+      let claim = first;
       for (;;) {
-        const event = await eventOf(claim);
+        const event = await eventOf(claim, owner);
         if (event === undefined) return;
         if ("reason" in event)
           log.warn("a step of a volume failed", { volume: claim.subjectId, task: claim.task, ...event });
-        const next = await commit(claim, event);
+        const next = await commit(claim, event, owner);
         if (next === undefined) return;
         claim = { ...claim, task: next, attempts: 0, failingSinceMs: undefined };
       }
-    } catch (thrown) {
-      // The database is away: the step stands there and is done again when its lease is over.
-      log.error("a step of a volume could not be written", { volume: claim.subjectId, error: thrown });
-    } finally {
-      clearInterval(renewal);
-      running.delete(first.id);
-      settledCount += 1;
-      change.resolve();
-      change = Promise.withResolvers();
-      wake();
-    }
-  };
+    },
+    // The database is away.
+    onUnwritten: async ({ subjectId: volume }, error) =>
+      log.error("a step of a volume could not be written", { volume, error }),
+  });
 
   return {
-    wake,
+    wake: () => runner.wake(),
     settled: async (taskId, limitMs) => {
       const endMs = performance.now() + limitMs;
       while (await isTaskThere(database, taskId)) {
         const leftMs = endMs - performance.now();
         if (leftMs <= 0) return false;
         // Another process may be the one that works on it, and tells nobody here.
-        await Promise.race([change.promise, sleep(Math.min(leftMs, SETTLED_LOOK_MS))]);
+        await Promise.race([runner.change(), sleep(Math.min(leftMs, SETTLED_LOOK_MS))]);
       }
       return true;
     },
-    worker: {
-      name: "volume-tasks",
-      status: () => ({ running: running.size, settled: settledCount }),
-      work: async () => {
-        isWoken = false;
-        if (running.size >= PARALLEL_MAX) return "idle";
-        const claim = await volumeTasks.claim(database, owner, clock.nowMs(), LEASE_MS);
-        if (claim === undefined) return "idle";
-        running.set(claim.id, run(claim));
-        return "busy";
-      },
-      waitForWork: async (signal) => {
-        if (isWoken) return;
-        const stop = new AbortController();
-        await Promise.race([wakeUp.promise, sleep(LOOK_MS, AbortSignal.any([signal, stop.signal]))]);
-        stop.abort();
-      },
-    },
-    [Symbol.asyncDispose]: async () => void (await Promise.all(running.values())),
+    worker: runner.worker,
+    [Symbol.asyncDispose]: () => runner.quiet(),
   };
 };

@@ -1,11 +1,11 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { silentLog } from "../../common/log.ts";
 import { startTimeOf } from "../../common/process-identity.ts";
 import { runWorkers, sleep } from "../../common/worker.ts";
-import { volumeDataContract } from "../volume-data.contract.ts";
+import { contractBackup, volumeDataContract } from "../volume-data.contract.ts";
 import { whyNoLvm } from "./drivers/lvm-pool.ts";
 import { TestHost, uriOf, writeTo } from "./test-host.ts";
 
@@ -28,9 +28,12 @@ describe.each(["file", "lvm"] as const)("backups of a host with a pool of kind %
 
   describe.skipIf(isSkipped)("as any volume host", () => {
     volumeDataContract(async () => {
-      const fixture = await opened();
-      const { host } = fixture;
-      return { host, data: host.data, pool, write: (id, offset, bytes) => fixture.write(id, offset, bytes) };
+      const { backup, contents } = await contractBackup();
+      const fixture = new TestHost(pool, { backups: contents });
+      const host = await fixture.open();
+      const workers = runWorkers([host.merger()], { log: silentLog });
+      onTestFinished(() => workers[Symbol.asyncDispose]());
+      return { host, data: host.data, pool, backup, write: (id, offset, bytes) => fixture.write(id, offset, bytes) };
     });
   });
 

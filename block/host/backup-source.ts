@@ -1,10 +1,18 @@
 import { codeOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
-import type { SnapshotChanges, SnapshotRange, VolumeData, VolumeWriter } from "../volume-data.ts";
+import type {
+  Restoration,
+  RestorationProgress,
+  SnapshotChanges,
+  SnapshotRange,
+  VolumeData,
+  VolumeWriter,
+} from "../volume-data.ts";
 import type { VolumeExport, WantedExport } from "../volume-host.ts";
 import { type Chains, volumeOf } from "./core/chains.ts";
 import type { PlacedLayer } from "./exports/block-graph.ts";
-import { COMMAND_FLUSH, COMMAND_WRITE, COMMAND_WRITE_ZEROES, NbdConnection } from "./nbd-client.ts";
+import { NbdConnection } from "./nbd-client.ts";
+import { COMMAND_FLUSH, COMMAND_WRITE, COMMAND_WRITE_ZEROES } from "./nbd-protocol.ts";
 import type { HostPaths } from "./paths.ts";
 import { SnapshotReader } from "./snapshot-reader.ts";
 
@@ -23,10 +31,12 @@ export type VolumeDataOptions = {
   placed(this: void, volumeId: string, layer: string): Promise<readonly PlacedLayer[]>;
   /** Runs the action when nothing else is done with the volume. */
   inTurn<Result>(this: void, volumeId: string, action: () => Promise<Result>): Promise<Result>;
-  stopMerge(this: void, volumeId: string): Promise<void>;
+  stopCopy(this: void, volumeId: string): Promise<void>;
   /** As long as it is there nobody else opens the volume; rejects with "volume-in-use" where somebody has. */
   exportAlone(this: void, wanted: WantedExport): Promise<VolumeExport>;
   unexportVolume(this: void, volumeId: string, attachmentId: string): Promise<void>;
+  restore(this: void, restoration: Restoration): Promise<void>;
+  restoration(this: void, backupId: string): Promise<RestorationProgress>;
   /** In the place of the limit below, for tests. */
   readonly writerIdleMs?: number;
 };
@@ -121,6 +131,14 @@ export class LocalVolumeData implements VolumeData, AsyncDisposable {
     await this.#options.unexportVolume(volumeId, writerId);
   }
 
+  restore(restoration: Restoration): Promise<void> {
+    return this.#options.restore(restoration);
+  }
+
+  restoration(backupId: string): Promise<RestorationProgress> {
+    return this.#options.restoration(backupId);
+  }
+
   /** Whoever deletes a volume closes whatever has it open. */
   closeSessionsOf(volumeId: string): void {
     for (const [writerId, session] of this.#writers) if (session.volumeId === volumeId) this.#closeSession(writerId);
@@ -159,12 +177,12 @@ export class LocalVolumeData implements VolumeData, AsyncDisposable {
       const meanwhile = this.#open.get(snapshotId);
       if (meanwhile?.reader.isOpen === true) return this.#used(meanwhile, snapshotId);
       await this.close(snapshotId);
-      const { paths, placed, stopMerge, chains } = this.#options;
+      const { paths, placed, stopCopy, chains } = this.#options;
       const volume = volumeOf(chains(), volumeId);
       const snapshot = volume.snapshots.find(({ id }) => id === snapshotId);
       if (snapshot === undefined)
         throw new RingsteadError("no-such-snapshot", `there is no snapshot ${snapshotId} of that volume on this host`);
-      await stopMerge(volumeId);
+      await stopCopy(volumeId);
       const chain = await placed(volumeId, snapshot.layer);
       const reader = await SnapshotReader.opened(paths, snapshotId, chain, snapshot.sizeBytes);
       const open: Open = { volumeId, reader, idle: this.#idleTimer(volumeId, snapshotId) };

@@ -24,8 +24,9 @@ describe.each(["file", "lvm"] as const)("a host with a pool of kind %s", (pool) 
 
   describe.skipIf(isSkipped)("as any volume host", () => {
     volumeHostContract(async () => {
-      const { host } = await opened();
-      return { host, pool };
+      const fixture = await opened();
+      merging(fixture);
+      return { host: fixture.host, pool };
     });
   });
 

@@ -3,12 +3,21 @@ import { open } from "node:fs/promises";
 import { messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
 import { sleep, type Worker } from "../../common/worker.ts";
-import type { NewVolume, PoolReport, RunningExport, VolumeExport, VolumeHost, WantedExport } from "../volume-host.ts";
+import type {
+  FlattenProgress,
+  NewVolume,
+  PoolReport,
+  RunningExport,
+  VolumeExport,
+  VolumeHost,
+  WantedExport,
+} from "../volume-host.ts";
 import {
   beginClone,
   beginCreate,
   beginCreateFromSnapshot,
   beginExtend,
+  beginRestore,
   beginRevert,
   beginSnapshot,
   type Chains,
@@ -16,14 +25,19 @@ import {
   type Layer,
   type LayerId,
   volumeOf,
+  type WantedRestoration,
   withoutSnapshot,
   withoutVolume,
 } from "./core/chains.ts";
+import { askFlatten, isFlat, isReadFrom, readersOf } from "./core/layer-copies.ts";
 import { emptyImage, emptyImageBytes, imageBytesLimit } from "./core/qcow2-image.ts";
 import type { Driver } from "./drivers/driver.ts";
 import type { PlacedLayer } from "./exports/block-graph.ts";
 import { LocalVolumeData } from "./backup-source.ts";
 import { Exports } from "./exports/exports.ts";
+import type { BackupContents } from "../backup/backup-contents.ts";
+import type { RestorationProgress } from "../volume-data.ts";
+import { ServedBackups } from "./filling/served-backups.ts";
 import { LimitedVolumes } from "./limited-volumes.ts";
 import { Merger } from "./merger.ts";
 import type { HostPaths } from "./paths.ts";
@@ -49,6 +63,8 @@ export type LocalVolumeHostOptions = {
   readonly firstPort: number;
   readonly iscsiPort: number;
   readonly log: Log;
+  /** What backups hold; undefined where there are none. */
+  readonly backups?: BackupContents | undefined;
   /** In the place of the limit for who restores a volume and says nothing more; for tests. */
   readonly writerIdleMs?: number;
 };
@@ -72,6 +88,8 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
   readonly #lost = new Set<string>();
   /** Snapshots that are read for backups, and volumes that are restored. */
   readonly data: LocalVolumeData;
+  readonly #merger: Merger;
+  readonly #backups: ServedBackups;
   #wake: () => void = () => {};
 
   private constructor(options: LocalVolumeHostOptions) {
@@ -89,10 +107,19 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
         this.#wake();
       },
     });
+    this.#backups = new ServedBackups({
+      socketPath: options.paths.backupsSocket,
+      layer: (id) => this.#records.chains.layers.get(id),
+      contents: options.backups,
+      log: options.log,
+    });
     const space: Space = {
       make: (layer) => this.#make(layer),
       grow: (layer, sizeBytes) => this.#pool(layer.pool).grow(layer.id, this.#spaceOf(layer, sectors(sizeBytes))),
-      remove: (layer) => this.#pool(layer.pool).remove(layer.id),
+      remove: async (layer) => {
+        if (layer.format === "backup") this.#backups.close(layer.id);
+        else await this.#pool(layer.pool).remove(layer.id);
+      },
     };
     this.#changes = new VolumeChanges(this.#records, space, this.#exports, newLayerId);
     this.data = new LocalVolumeData({
@@ -101,10 +128,20 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       chains: () => this.#records.chains,
       placed: (volumeId, layer) => this.#placedChain(volumeId, layer),
       inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
-      stopMerge: (volumeId) => this.#exports.stopMerge(volumeId),
+      stopCopy: (volumeId) => this.#exports.stopCopy(volumeId),
       exportAlone: (wanted) => this.#export(wanted, true),
       unexportVolume: (volumeId, attachmentId) => this.unexportVolume(volumeId, attachmentId),
+      restore: (wanted) => this.#restore(wanted),
+      restoration: (backupId) => this.#restoration(backupId),
       ...(options.writerIdleMs === undefined ? {} : { writerIdleMs: options.writerIdleMs }),
+    });
+    this.#merger = new Merger({
+      chains: () => this.#records.chains,
+      exports: this.#exports,
+      finish: (volumeId, copy) => this.#changes.finishCopy(volumeId, copy),
+      isHeld: (volumeId) => this.data.isHeld(volumeId),
+      inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
+      log: options.log,
     });
   }
 
@@ -114,6 +151,8 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
    */
   static async opened(options: LocalVolumeHostOptions): Promise<LocalVolumeHost> {
     const host = new LocalVolumeHost(options);
+    // Before any daemon is asked for anything: some wait for it.
+    await host.#backups.listen();
     await host.#recover();
     return host;
   }
@@ -145,7 +184,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#turns.run(ids, async () => {
       for (const id of ids) await this.#changes.resume(id);
       // Whoever reads a source's layers from now on must find them at rest.
-      if (sourceId !== undefined) await this.#exports.stopMerge(sourceId);
+      if (sourceId !== undefined) await this.#exports.stopCopy(sourceId);
       const there = this.#records.chains.volumes.get(volumeId);
       if (there !== undefined) {
         if (there.sizeBytes === volume.sizeBytes) return;
@@ -159,7 +198,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#inTurn(volumeId, async () => {
       if (this.#exports.isExported(volumeId))
         throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
-      await this.#exports.stopMerge(volumeId);
+      await this.#exports.stopCopy(volumeId);
       const { chains } = this.#records;
       if (chains.volumes.has(volumeId)) this.#records.change(withoutVolume(chains, volumeId));
       await this.#changes.collect();
@@ -196,9 +235,23 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#inTurn(volumeId, async () => {
       if (this.#exports.isExported(volumeId))
         throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
-      await this.#exports.stopMerge(volumeId);
+      await this.#exports.stopCopy(volumeId);
       const begun = beginRevert(this.#records.chains, volumeId, snapshotId, newLayerId());
       await this.#changes.carryOut(volumeId, begun);
+    });
+  }
+
+  flattenVolume(volumeId: string): Promise<FlattenProgress> {
+    return this.#inTurn(volumeId, async () => {
+      const { chains } = this.#records;
+      const asked = askFlatten(chains, volumeId);
+      if (asked !== chains) {
+        this.#records.change(asked);
+        this.#merger.hurry(volumeId);
+      }
+      if (isFlat(asked, volumeId)) return { isFlat: true, copiedShare: 1, failure: undefined };
+      const { share = 0 } = await this.#exports.copyProgress(volumeId);
+      return { isFlat: false, copiedShare: share, failure: this.#merger.failureOf(volumeId) };
     });
   }
 
@@ -251,22 +304,16 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     };
   }
 
-  /** Merges layers that nobody needs apart any more, while their volumes are served or not. */
+  /** Merges layers that nobody needs apart any more, and makes volumes independent, while they are served or not. */
   merger(): Worker {
-    return new Merger({
-      chains: () => this.#records.chains,
-      exports: this.#exports,
-      finish: (volumeId, merge) => this.#changes.finishMerge(volumeId, merge),
-      isHeld: (volumeId) => this.data.isHeld(volumeId),
-      inTurn: (volumeId, action) => this.#inTurn(volumeId, action),
-      log: this.#options.log,
-    });
+    return this.#merger;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#turns.quiet();
     await this.data[Symbol.asyncDispose]();
     this.#exports.release();
+    await this.#backups[Symbol.asyncDispose]();
   }
 
   #export(wanted: WantedExport, isWriter: boolean): Promise<VolumeExport> {
@@ -275,6 +322,31 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       volumeOf(this.#records.chains, wanted.volumeId);
       return this.#exports.export(wanted, isWriter);
     });
+  }
+
+  #restore(wanted: WantedRestoration): Promise<void> {
+    const { volumeId, restorationId, backupId } = wanted;
+    for (const id of [restorationId, backupId]) checked(id);
+    return this.#inTurn(volumeId, async () => {
+      const { chains } = this.#records;
+      if (volumeOf(chains, volumeId).restorationId === restorationId) return;
+      if (this.#exports.isExported(volumeId))
+        throw new RingsteadError("volume-in-use", `volume ${volumeId} is exported`);
+      // Who could not read a byte of it says so before what the volume holds is gone.
+      await this.#backups.check(wanted);
+      await this.#exports.stopCopy(volumeId);
+      const begun = beginRestore(this.#records.chains, wanted, [newLayerId(), newLayerId()]);
+      await this.#changes.carryOut(volumeId, begun);
+    });
+  }
+
+  async #restoration(backupId: string): Promise<RestorationProgress> {
+    const { chains } = this.#records;
+    if (!isReadFrom(chains, backupId)) return { isFilled: true, copiedShare: 1, damage: undefined };
+    const [volumeId] = readersOf(chains, backupId);
+    const copy =
+      volumeId === undefined ? undefined : await this.#inTurn(volumeId, () => this.#exports.copyProgress(volumeId));
+    return { isFilled: false, copiedShare: copy?.share ?? 0, damage: this.#backups.damageOf(backupId) };
   }
 
   #beginCreate(volume: NewVolume): Chains {
@@ -314,7 +386,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     for (const volumeId of this.#exports.volumeIds) {
       const ensure = async (): Promise<void> => {
         // What the process before this one had copied is copied again.
-        await this.#exports.stopMerge(volumeId);
+        await this.#exports.stopCopy(volumeId);
         await this.#exports.endSessions(volumeId);
         await this.#exports.ensure(volumeId);
       };
@@ -336,7 +408,13 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     return this.#pool(pool).growsByItself ? emptyImageBytes(virtualBytes) : imageBytesLimit(virtualBytes);
   }
 
+  async #placeOf({ id, pool, format }: Layer): Promise<PlacedLayer["place"] | undefined> {
+    if (format === "backup") return { kind: "backup", socketPath: this.#options.paths.backupsSocket };
+    return this.#pool(pool).place(id);
+  }
+
   async #make(layer: Layer): Promise<void> {
+    if (layer.format === "backup") return;
     const driver = this.#pool(layer.pool);
     const virtualBytes = sectors(layer.virtualBytes);
     await driver.create(layer.id, this.#spaceOf(layer, virtualBytes));
@@ -360,7 +438,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
     const layers = chainOf(chains, top ?? volumeOf(chains, volumeId).top);
     return Promise.all(
       layers.map(async (layer, index) => {
-        const place = await this.#pool(layer.pool).place(layer.id);
+        const place = await this.#placeOf(layer);
         if (place === undefined) throw new RingsteadError("pool-damaged", `layer ${layer.id} of ${volumeId} is gone`);
         const virtualBytes = sectors((index === 0 ? sizeBytes : undefined) ?? layer.virtualBytes);
         return { layer: { ...layer, virtualBytes }, place };

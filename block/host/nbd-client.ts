@@ -1,40 +1,28 @@
 import { createConnection, type Socket } from "node:net";
 import { RingsteadError } from "../../common/errors.ts";
 import { ByteReader } from "./nbd-bytes.ts";
-
-/*
- * The NBD protocol (github.com/NetworkBlockDevice/nbd, doc/proto.md), as far as it takes to read, write and ask what is allocated on an export of
- * qemu-storage-daemon on a Unix socket: fixed newstyle handshake, structured replies, metadata contexts.
- */
-
-const NBD_MAGIC = 0x4e42444d41474943n;
-const OPTION_MAGIC = 0x49484156454f5054n;
-const OPTION_REPLY_MAGIC = 0x3e889045565a9n;
-const REQUEST_MAGIC = 0x25609513;
-const SIMPLE_REPLY_MAGIC = 0x67446698;
-const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
-
-const OPTION_GO = 7;
-const OPTION_STRUCTURED_REPLY = 8;
-const OPTION_SET_META_CONTEXT = 10;
-const REPLY_ACK = 1;
-const REPLY_INFO = 3;
-const REPLY_META_CONTEXT = 4;
-const REPLY_ERROR_BIT = 0x8000_0000;
-const INFO_EXPORT = 0;
-
-export const COMMAND_READ = 0;
-export const COMMAND_WRITE = 1;
-export const COMMAND_FLUSH = 3;
-export const COMMAND_WRITE_ZEROES = 6;
-export const COMMAND_BLOCK_STATUS = 7;
-
-const CHUNK_NONE = 0;
-const CHUNK_OFFSET_DATA = 1;
-const CHUNK_OFFSET_HOLE = 2;
-const CHUNK_BLOCK_STATUS = 5;
-const CHUNK_ERROR_BIT = 0x8000;
-const FLAG_DONE = 1;
+import {
+  NBD_MAGIC,
+  OPTION_MAGIC,
+  OPTION_REPLY_MAGIC,
+  REQUEST_MAGIC,
+  SIMPLE_REPLY_MAGIC,
+  STRUCTURED_REPLY_MAGIC,
+  OPTION_GO,
+  OPTION_STRUCTURED_REPLY,
+  OPTION_SET_META_CONTEXT,
+  REPLY_ACK,
+  REPLY_INFO,
+  REPLY_META_CONTEXT,
+  REPLY_ERROR_BIT,
+  INFO_EXPORT,
+  CHUNK_NONE,
+  CHUNK_OFFSET_DATA,
+  CHUNK_OFFSET_HOLE,
+  CHUNK_BLOCK_STATUS,
+  CHUNK_ERROR_BIT,
+  FLAG_DONE,
+} from "./nbd-protocol.ts";
 
 /** What a message of the server may have; a read of ours is shorter. */
 const PAYLOAD_LIMIT_BYTES = 16 * 1024 * 1024;
@@ -82,7 +70,7 @@ const uint = (value: number, bytes: 2 | 4): Buffer => {
   return buffer;
 };
 
-/** A connection to one export. Errors of every call: "daemon-lost" where it broke, "daemon-refused" with the daemon's error number. */
+/** A connection to one export of a qemu-storage-daemon on a Unix socket. Errors of every call: "daemon-lost" where it broke, "daemon-refused" with the daemon's error number. */
 export class NbdConnection implements Disposable {
   readonly sizeBytes: number;
   readonly #socket: Socket;
@@ -202,7 +190,10 @@ export class NbdConnection implements Disposable {
     clearTimeout(waiting.timer);
     const failure = waiting.failure ?? (errorNumber === 0 ? undefined : errorNumber);
     if (failure === undefined) waiting.resolve(waiting.pieces);
-    else waiting.reject(new RingsteadError("daemon-refused", `the volume's daemon failed with error ${failure}`));
+    else {
+      const message = `the volume's daemon failed with error ${failure}`;
+      waiting.reject(new RingsteadError("daemon-refused", message, { errorNumber: failure }));
+    }
   }
 }
 

@@ -26,9 +26,12 @@ export type HostPaths = {
   readonly iscsiProcesses: string;
   readonly targetLog: string;
   readonly targetSocketBase: string;
-  frontQmpSocket(volumeId: string): string;
+  /** Where the process that shows a volume as a file is asked. */
+  frontSocket(volumeId: string): string;
   /** What runs to read snapshots for backups, a folder for each. */
   readonly readersFolder: string;
+  /** Where backups are read that volumes are filled from. */
+  readonly backupsSocket: string;
   readerSocket(snapshotId: string): string;
 };
 
@@ -52,8 +55,9 @@ export const hostPaths = (paths: RuntimePaths): HostPaths => {
     iscsiProcesses: join(folder, "iscsi.json"),
     targetLog: join(folder, "tgtd.log"),
     targetSocketBase: join(paths.socketDir, "tgtd"),
-    frontQmpSocket: (volumeId) => join(paths.socketDir, `qmf-${volumeId}`),
+    frontSocket: (volumeId) => join(paths.socketDir, `frt-${volumeId}`),
     readersFolder: join(folder, "readers"),
+    backupsSocket: join(paths.socketDir, "nbd-backups"),
     readerSocket: (snapshotId) => join(paths.socketDir, `nbr-${snapshotId}`),
   };
 };

@@ -2,6 +2,10 @@ import { mkdirSync } from "node:fs";
 import { messageOf, RingsteadError } from "../../common/errors.ts";
 import type { ServiceContext } from "../../common/service-process.ts";
 import { runWorkers } from "../../common/worker.ts";
+import { type BackupContents, createBackupContents } from "../backup/backup-contents.ts";
+import { openBackupSecret } from "../backup/keys.ts";
+import { backupStoreOf, identityOf, objectStoreOf } from "../backup-access.ts";
+import { blockPaths } from "../store/paths.ts";
 import { BLOCK_HOST_SOCKET } from "../wire.ts";
 import { parseBlockConfig } from "../config.ts";
 import { LocalVolumeHost } from "./local-volume-host.ts";
@@ -14,6 +18,17 @@ import { createVolumeHostServer } from "./volume-host-server.ts";
 const NBD_PORT = 10_809;
 /** Where all volumes over iSCSI are; `port_offset` is added. */
 const ISCSI_PORT = 3260;
+
+/** What volumes are filled from that are restored; undefined where there is no object service. */
+const backupsOf = async (context: ServiceContext, held: AsyncDisposableStack): Promise<BackupContents | undefined> => {
+  const { config, paths, clusterKey } = context;
+  const objects = await objectStoreOf(config, identityOf(context, held).client);
+  if (objects === undefined) return undefined;
+  held.use(objects);
+  const secret = openBackupSecret(blockPaths(paths.blockDir).backupKey, clusterKey);
+  const { backup } = parseBlockConfig(config.block);
+  return createBackupContents((projectId) => backupStoreOf({ objects, secret, config: backup }, projectId));
+};
 
 /** Errors: "daemon-missing", "records-damaged", and those of opening a pool: no volume is put elsewhere because its pool fails just now. */
 export const startBlockHost = async (context: ServiceContext): Promise<AsyncDisposable> => {
@@ -34,6 +49,7 @@ export const startBlockHost = async (context: ServiceContext): Promise<AsyncDisp
   const host = held.use(
     await LocalVolumeHost.opened({
       paths,
+      backups: await backupsOf(context, held),
       pools,
       host: config.bind,
       publicHost: new URL(config.publicUrl).hostname.replace(/^\[|\]$/g, ""),

@@ -7,7 +7,8 @@ import { sleep } from "../../common/worker.ts";
 import type { Extent } from "../backup/core/runs.ts";
 import { EXTENTS_LIMIT, type SnapshotChanges } from "../volume-data.ts";
 import { CACHE_MODES, type CacheMode, nodeOf, type PlacedLayer, topNode } from "./exports/block-graph.ts";
-import { COMMAND_BLOCK_STATUS, COMMAND_READ, NbdConnection, type NbdPiece } from "./nbd-client.ts";
+import { NbdConnection, type NbdPiece } from "./nbd-client.ts";
+import { COMMAND_BLOCK_STATUS, COMMAND_READ } from "./nbd-protocol.ts";
 import type { HostPaths } from "./paths.ts";
 
 const EXPORT = "snapshot";

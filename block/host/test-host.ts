@@ -31,9 +31,9 @@ export class TestHost {
   #driver: Driver | undefined;
   #host: LocalVolumeHost | undefined;
 
-  readonly #options: Pick<LocalVolumeHostOptions, "writerIdleMs">;
+  readonly #options: Pick<LocalVolumeHostOptions, "writerIdleMs" | "backups">;
 
-  constructor(pool: "lvm" | "file", options: Pick<LocalVolumeHostOptions, "writerIdleMs"> = {}) {
+  constructor(pool: "lvm" | "file", options: Pick<LocalVolumeHostOptions, "writerIdleMs" | "backups"> = {}) {
     this.pool = pool;
     this.#options = options;
     for (const path of [this.runtime.socketDir, this.paths.folder]) mkdirSync(path, { recursive: true, mode: 0o700 });

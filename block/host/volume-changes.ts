@@ -5,19 +5,20 @@ import {
   effectOf,
   extendByOverlay,
   finish,
+  type Flatten,
   garbageOf,
   type Layer,
+  type LayerCopy,
   type LayerId,
   layerOf,
   type Merge,
   made,
-  merged,
-  mergeOf,
   newLayersOf,
   type Pending,
   pendingOf,
   withoutLayer,
 } from "./core/chains.ts";
+import { copied, copyOf, isSameCopy } from "./core/layer-copies.ts";
 
 /** What changes are written to. */
 export type Records = {
@@ -43,14 +44,16 @@ export type OpenVolumes = {
   /** Resolves once clients see the size; `top` may be a new layer. Connections are closed and may be opened again at once. */
   reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void>;
   /**
-   * Resolves once `lower` has all that `upper` has, both as after a flush, and with no request of any client answered until `leave` or
-   * `stopMerge`. Rejects where the copy is not that far, or failed: then it is stopped.
+   * Resolves once the layer that is copied to has all, as after a flush; for a merge with no request of any client answered until `leave` or
+   * `stopCopy`. Rejects where the copy is not that far, or failed: then it is stopped.
    */
-  holdMerge(volumeId: string, merge: Merge): Promise<void>;
+  holdCopy(volumeId: string, copy: LayerCopy): Promise<void>;
   /** Ends a copy of layers, where one is under way: the daemon goes on as before. */
-  stopMerge(volumeId: string): Promise<void>;
+  stopCopy(volumeId: string): Promise<void>;
   /** Resolves once no daemon has `upper` open. What is answered from now on is read from `lower`; written to it where it is the top. */
   leave(volumeId: string, merge: Merge, isTop: boolean): Promise<void>;
+  /** Resolves once no daemon of the volume has `base` open, nor what that lies upon; `layer` lies upon nothing. Clients go on. */
+  cut(volumeId: string, flatten: Flatten): Promise<void>;
 };
 
 /** The daemon is there and said no: then it goes on as before. */
@@ -83,20 +86,19 @@ export class VolumeChanges {
   }
 
   /**
-   * Takes the upper layer out of the chains, which a daemon has copied. Resolves with false, the copy stopped, where the two are not to be
-   * merged any more.
+   * Takes the layers out of the volume's chain that a daemon has copied. Resolves with false, the copy stopped, where that is not what is to be
+   * copied any more.
    */
-  async finishMerge(volumeId: string, merge: Merge): Promise<boolean> {
-    const next = mergeOf(this.#records.chains, volumeId);
-    if (next?.upper !== merge.upper || next.lower !== merge.lower) {
-      await this.#open.stopMerge(volumeId);
+  async finishCopy(volumeId: string, copy: LayerCopy): Promise<boolean> {
+    if (!isSameCopy(copyOf(this.#records.chains, volumeId), copy)) {
+      await this.#open.stopCopy(volumeId);
       return false;
     }
-    await this.#open.holdMerge(volumeId, merge);
+    await this.#open.holdCopy(volumeId, copy);
     try {
-      this.#records.change(merged(this.#records.chains, volumeId, merge));
+      this.#records.change(copied(this.#records.chains, volumeId, copy));
     } catch (error) {
-      await this.#open.stopMerge(volumeId);
+      await this.#open.stopCopy(volumeId);
       throw error;
     }
     await this.resume(volumeId);
@@ -149,6 +151,8 @@ export class VolumeChanges {
       await this.#orGiveUp(pending, this.#open.reopen(volumeId, effect.layer, sizeBytes));
     } else if (effect.kind === "leave") {
       await this.#open.leave(effect.volumeId, effect, effect.isTop);
+    } else if (effect.kind === "cut") {
+      await this.#open.cut(effect.volumeId, effect);
     } else if (effect.kind === "switch") {
       const { volumeId, layer, isLarger } = effect;
       const { virtualBytes } = layerOf(chains, layer);

@@ -23,6 +23,10 @@ const answer = async ({ host, data }: Served, request: HostRequest, body: Buffer
       return host.deleteSnapshot(request.argument.volumeId, request.argument.snapshotId);
     case "revertVolume":
       return host.revertVolume(request.argument.volumeId, request.argument.snapshotId);
+    case "flattenVolume": {
+      const { failure, ...progress } = await host.flattenVolume(request.argument.volumeId);
+      return failure === undefined ? progress : { ...progress, failure };
+    }
     case "exportVolume":
       return host.exportVolume(request.argument);
     case "unexportVolume":
@@ -49,6 +53,12 @@ const answer = async ({ host, data }: Served, request: HostRequest, body: Buffer
       return data.flush(request.argument);
     case "endWriting":
       return data.end(request.argument);
+    case "restoreVolume":
+      return data.restore(request.argument);
+    case "restoration": {
+      const { damage, ...progress } = await data.restoration(request.argument.backupId);
+      return damage === undefined ? progress : { ...progress, damage };
+    }
   }
 };
 

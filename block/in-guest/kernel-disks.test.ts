@@ -131,7 +131,6 @@ test("a volume is a disk of the kernel over NBD: written with dd, read back, det
   await volumeCommand(host.folder, "detach", volumeId);
 });
 
-// The daemon dies before there is a snapshot: upon one, what it had answered and not flushed would be lost (block/host/README.md).
 test("over iSCSI a disk in use waits while its volume's daemon dies, is snapshotted and grows: no error, no byte wrong", async () => {
   const host = await startHost();
   const volumeId = await host.newVolume(32 * MIB);
@@ -143,6 +142,9 @@ test("over iSCSI a disk in use waits while its volume's daemon dies, is snapshot
   process.kill(await host.daemonOf(volumeId), "SIGKILL");
   await work.goOn();
   await host.host.createSnapshot(volumeId, SNAPSHOT);
+  process.kill(await host.daemonOf(volumeId), "SIGKILL");
+  await work.goOn();
+  process.kill(await host.daemonOf(volumeId), "SIGKILL");
   await work.goOn();
   await host.host.extendVolume(volumeId, 48 * MIB);
   await work.goOn();
@@ -156,6 +158,39 @@ test("over iSCSI a disk in use waits while its volume's daemon dies, is snapshot
   await volumeCommand(host.folder, "detach", volumeId);
   expect(readFileSync("/proc/partitions", "utf8")).not.toContain(disk.slice("/dev/".length));
   expect(await host.host.exports()).toEqual([]);
+  await host.host.deleteSnapshot(volumeId, SNAPSHOT);
+});
+
+test("a volume that was unexported under its disk is attached anew over iSCSI, with what was flushed", async () => {
+  const host = await startHost();
+  const volumeId = await host.newVolume(16 * MIB);
+  const { bytes, file } = newBytes(4 * MIB);
+  await writeToDisk(await volumeCommand(host.folder, "attach", volumeId), file);
+  await volumeCommand(host.folder, "unexport", volumeId);
+  const disk = await volumeCommand(host.folder, "attach", volumeId);
+  expect((await bytesOfDisk(disk, 4 * MIB)).equals(bytes)).toBe(true);
+  await writeToDisk(disk, file);
+  await volumeCommand(host.folder, "detach", volumeId);
+  expect(await host.host.exports()).toEqual([]);
+});
+
+test("what the kernel zeroes and discards on a disk over iSCSI upon a snapshot reads as zeros", async () => {
+  const host = await startHost();
+  const volumeId = await host.newVolume(16 * MIB);
+  const disk = await volumeCommand(host.folder, "attach", volumeId);
+  const { bytes, file } = newBytes(8 * MIB);
+  await writeToDisk(disk, file);
+  await host.host.createSnapshot(volumeId, SNAPSHOT);
+  for (const [words, offset, length] of [
+    [["--zeroout"], MIB, 4096],
+    [["--zeroout"], 3 * MIB - 4096, 128 * 1024],
+    [[], 5 * MIB, 4096],
+  ] as const) {
+    await command("blkdiscard", "--force", ...words, "--offset", String(offset), "--length", String(length), disk);
+    bytes.fill(0, offset, offset + length);
+  }
+  expect((await bytesOfDisk(disk, 8 * MIB)).equals(bytes)).toBe(true);
+  await volumeCommand(host.folder, "detach", volumeId);
   await host.host.deleteSnapshot(volumeId, SNAPSHOT);
 });
 

@@ -14,7 +14,8 @@ import { adminSession } from "../../identity/scenarios/cloud-session.ts";
 import { cleanEnvironment, TestInstallation } from "../../scripts/scenarios/installation.ts";
 import { objectStoreContract } from "../backup/object-store.contract.ts";
 import { SwiftObjectStore } from "../backup/swift-object-store.ts";
-import { COMMAND_FLUSH, COMMAND_WRITE, NbdConnection } from "../host/nbd-client.ts";
+import { NbdConnection } from "../host/nbd-client.ts";
+import { COMMAND_FLUSH, COMMAND_WRITE } from "../host/nbd-protocol.ts";
 
 const installation = new TestInstallation(["--only", "object,block"]);
 const run = promisify(execFile);

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { blockError, notFound } from "../core/block-error.ts";
 import { enqueueBackupTask } from "./backup-tasks.ts";
 import { assertBackupQuota, type Backup, backupForChange, changeBackup, latestBackup } from "./backups.ts";
+import { notesOf } from "./backup-volume-notes.ts";
 import { writePairs } from "./pairs.ts";
 import type { BlockTransaction } from "./schema.ts";
 import { changeSnapshot, snapshotForChange } from "./snapshots.ts";
@@ -80,6 +81,7 @@ export const announceBackup = async (
     description: wanted.description,
     container: wanted.container,
     availability_zone: wanted.zone,
+    volume_notes: await notesOf(transaction, volume),
     size_gib: sizeGib,
     object_count: 0,
     status: "creating",

@@ -95,9 +95,13 @@ const backupSchedules = async ({ schema }: Kysely<unknown>): Promise<void> => {
     .execute();
 };
 
+const backupVolumeNotes = ({ schema }: Kysely<unknown>): Promise<void> =>
+  schema.alterTable("backups").addColumn("volume_notes", "text").execute();
+
 /** Backups; part of `BLOCK_MIGRATIONS`. */
 export const BACKUP_MIGRATIONS: readonly Migration[] = [
   { name: "0008-backups", up: backups },
   { name: "0009-backup-work", up: backupWork },
   { name: "0010-backup-schedules", up: backupSchedules },
+  { name: "0011-backup-volume-notes", up: backupVolumeNotes },
 ];

@@ -1,5 +1,6 @@
 import type { BackupOutcome } from "../backup/core/backup-task.ts";
 import { type Backup, settleBackup } from "./backups.ts";
+import { applyNotes } from "./backup-volume-notes.ts";
 import { markGarbage } from "./backup-stores.ts";
 import { addMessage } from "./messages.ts";
 import type { BlockTransaction } from "./schema.ts";
@@ -66,7 +67,15 @@ export const settleBackupOutcome = async (
     case "restored":
       await settleBackup(transaction, backup, { kind: "restore-ended" }, nowMs);
       await fail(null);
+      await applyNotes(transaction, backup, outcome.volumeId);
       return settleRestored(transaction, outcome.volumeId, null, nowMs);
+    case "opened":
+      await applyNotes(transaction, backup, outcome.volumeId);
+      return settleRestored(transaction, outcome.volumeId, null, nowMs);
+    case "filled":
+      await settleBackup(transaction, backup, { kind: "restore-ended" }, nowMs);
+      return fail(null);
+    case "fill-failed":
     case "restore-failed":
       await settleBackup(transaction, backup, { kind: "restore-ended" }, nowMs);
       await fail(outcome.reason);

@@ -19,6 +19,8 @@ export type BackupsTable = {
   /** As its maker called it. */
   container: string | null;
   availability_zone: string | null;
+  /** What the volume was called and its metadata, as JSON; null: nobody knows, since a record of it was imported or it is older than this column. */
+  volume_notes: string | null;
   size_gib: number;
   object_count: number;
   status: BackupStatus;

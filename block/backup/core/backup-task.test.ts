@@ -46,6 +46,26 @@ test("whatever fails before a backup is there is undone, and what fails after it
   expect(walk({ kind: "delete", step: "unlink" }, [failed])).toEqual(["unlink", "(delete-failed)"]);
 });
 
+test("a volume that may be used before it is filled is opened, and the backup is kept until it is filled", () => {
+  const lazy: BackupTask = { ...restore, restorationId: "r" };
+  const opened = { kind: "opened", backend: "host@lvm#lvm" } as const;
+  const [later, silent] = [{ kind: "later" } as const, { kind: "given-up", reason: "silent" } as const];
+  expect(walk(lazy, [DONE, DONE, opened, later, silent, DONE])).toEqual(
+    "await check open fill wait wait (filled)".split(" "),
+  );
+  expect(walk(lazy, [DONE, DONE, { kind: "no-room" }, DONE, DONE])).toEqual(
+    "await check open write finish (restored)".split(" "),
+  );
+  const damaged = { kind: "refused", reason: "a chunk is missing" } as const;
+  expect(walk(lazy, [DONE, DONE, opened, damaged])).toEqual(["await", "check", "open", "fill", "(fill-failed)"]);
+  expect(walk(lazy, [DONE, DONE, failed, DONE])).toEqual(["await", "check", "open", "close", "(restore-failed)"]);
+  expect(stepBackupTask({ ...lazy, step: "open" }, opened)).toMatchObject({
+    kind: "continue",
+    task: { step: "fill", backend: "host@lvm#lvm", restorationId: "r" },
+    outcome: { kind: "opened", volumeId: lazy.volumeId },
+  });
+});
+
 test("who waits stays where he is", () => {
   expect(walk(restore, [{ kind: "later" }, { kind: "later" }, DONE])).toEqual(["await", "wait", "wait", "check"]);
 });

@@ -16,6 +16,9 @@ import { RingsteadError } from "../../../common/errors.ts";
  * written. As long as the upper lies upon it, what is copied shows nowhere, so that it may be interrupted, repeated or left at any point. Once
  * both are alike, one replacement of the record takes the upper out, as a change in the stage `made`: daemons leave it, then it is garbage.
  *
+ * The other way round, a volume is made independent of layers that others read as well: what the lowest layer of its own does not have is copied
+ * up into it, from all below. That shows nowhere either, and once all is there, one replacement of the record takes away what is below.
+ *
  * Whoever finds a change that was begun goes on where its stage says. `making` may be done again from the start: no daemon has the new layers
  * yet. From `made` on a daemon may have bytes in them that were acknowledged, so they are never made again, and the change is always finished.
  */
@@ -32,11 +35,17 @@ export type LayerId = string;
 export type Layer = {
   readonly id: LayerId;
   readonly pool: string;
-  readonly format: "raw" | "qcow2";
+  /** `backup`: no space of any pool, but a backup in the object store that is read as if it were here. */
+  readonly format: "raw" | "qcow2" | "backup";
   /** What it may hold; beyond that it reads as zeros. */
   readonly virtualBytes: number;
   readonly base?: LayerId;
+  /** Of a layer of format `backup`. */
+  readonly backup?: BackupId;
 };
+
+/** A backup, and the project in whose container it is. */
+export type BackupId = { readonly projectId: string; readonly backupId: string };
 
 type Snapshot = { readonly id: string; readonly layer: LayerId; readonly sizeBytes: number };
 
@@ -47,6 +56,10 @@ export type Volume = {
   readonly top: LayerId;
   /** Oldest first. */
   readonly snapshots: readonly Snapshot[];
+  /** A layer of others that it is to read through no longer; of no meaning once it does not. */
+  readonly leaving?: LayerId;
+  /** The last restoration of it that was begun here: it is not begun again. */
+  readonly restorationId?: string;
 };
 
 /** A change that was begun and not finished. New layers are in `Chains.layers` already. */
@@ -72,19 +85,37 @@ type Change =
   /** Without `overlay` the top itself grows; with it, where it cannot, a larger layer is put upon it. */
   | { readonly kind: "extend"; readonly volumeId: string; readonly sizeBytes: number; readonly overlay?: LayerId }
   | { readonly kind: "revert"; readonly volumeId: string; readonly snapshotId: string; readonly overlay: LayerId }
+  /** The volume reads as a backup does, through `remote`, until `overlay` has all of it. */
+  | {
+      readonly kind: "restore";
+      readonly volumeId: string;
+      readonly restorationId: string;
+      readonly remote: LayerId;
+      readonly overlay: LayerId;
+    }
   /** `upper` is in `lower` and in no chain any more; a daemon may still have it open. */
-  | ({ readonly kind: "merge"; readonly volumeId: string } & Merge);
+  | ({ readonly kind: "merge"; readonly volumeId: string } & Merge)
+  /** `layer` has all that it read through `base`, which it does not lie upon any more; a daemon may still have that open. */
+  | ({ readonly kind: "flatten"; readonly volumeId: string } & Flatten);
 
 /** Two layers of one volume, the one directly upon the other, that can be one: `lower`. */
 export type Merge = { readonly upper: LayerId; readonly lower: LayerId };
+
+/** The lowest layer that is a volume's own, and what that lies upon. */
+export type Flatten = { readonly layer: LayerId; readonly base: LayerId };
+
+/** What a daemon copies between layers of one volume, in the background. */
+export type LayerCopy = ({ readonly kind: "merge" } & Merge) | ({ readonly kind: "flatten" } & Flatten);
 
 /** What a change does once its layers are made; doing it twice is doing it once. */
 export type Effect =
   /** The daemon that exports the volume, where one does, goes on upon `layer`: at once, or with its exports closed for a moment. */
   | { readonly kind: "switch"; readonly volumeId: string; readonly layer: LayerId; readonly isLarger: boolean }
-  /** The top takes `sizeBytes`, or answers that it cannot grow where it is: then nothing was changed. */
   /** The daemon that exports the volume, where one does, reads and writes `lower` in place of `upper` and closes that. */
   | ({ readonly kind: "leave"; readonly volumeId: string; readonly isTop: boolean } & Merge)
+  /** The same daemon reads nothing through `layer` any more, and closes what is below. */
+  | ({ readonly kind: "cut"; readonly volumeId: string } & Flatten)
+  /** The top takes `sizeBytes`, or answers that it cannot grow where it is: then nothing was changed. */
   | { readonly kind: "grow"; readonly volumeId: string; readonly layer: LayerId; readonly sizeBytes: number }
   | { readonly kind: "none" };
 
@@ -93,7 +124,8 @@ const CHAIN_LIMIT = 32;
 
 export const NO_CHAINS: Chains = { layers: new Map(), volumes: new Map(), pending: [] };
 
-const changed = <Value>(map: ReadonlyMap<string, Value>, ...values: readonly (Value & { id: string })[]) => {
+/** The map with these in it, by their ids. */
+export const changed = <Value>(map: ReadonlyMap<string, Value>, ...values: readonly (Value & { id: string })[]) => {
   const copy = new Map(map);
   for (const value of values) copy.set(value.id, value);
   return copy;
@@ -135,7 +167,8 @@ const begun = (chains: Chains, change: Change, ...layers: readonly Layer[]): Cha
     if (pendingOf(chains, id) !== undefined) throw new Error(`volume ${id} is being changed`);
   }
   for (const layer of layers) {
-    if (layer.base !== undefined && chainOf(chains, layer.base).length >= CHAIN_LIMIT)
+    // What lies upon another new one lies upon nothing else.
+    if (layer.base !== undefined && chains.layers.has(layer.base) && chainOf(chains, layer.base).length >= CHAIN_LIMIT)
       throw new RingsteadError("chain-too-long", `more than ${CHAIN_LIMIT} layers lie upon one another`);
   }
   return { ...chains, layers: changed(chains.layers, ...layers), pending: [...chains.pending, pending] };
@@ -168,7 +201,16 @@ const refuseSmaller = (sizeBytes: number, sourceBytes: number): void => {
   throw new RingsteadError("volume-shrinks", `its source has ${sourceBytes} bytes, and it should have ${sizeBytes}`);
 };
 
-/** A volume that reads as a snapshot does. It lies in the pool of the snapshot. Errors: "no-such-source", "volume-shrinks", "chain-too-long". */
+/** A layer that several read is nobody's to fill, and so would never be without the backup below it. */
+const refuseFilling = (chains: Chains, layer: LayerId): void => {
+  if (chainOf(chains, layer).at(-1)?.format !== "backup") return;
+  throw new RingsteadError("source-filling", "what it is to be made of is still being filled from a backup");
+};
+
+/**
+ * A volume that reads as a snapshot does. It lies in the pool of the snapshot. Errors: "no-such-source", "volume-shrinks", "source-filling",
+ * "chain-too-long".
+ */
 export const beginCreateFromSnapshot = (
   chains: Chains,
   wanted: WantedVolume,
@@ -179,11 +221,12 @@ export const beginCreateFromSnapshot = (
   const snapshot = chains.volumes.get(sourceId)?.snapshots.find((one) => one.id === snapshotId);
   if (snapshot === undefined) throw new RingsteadError("no-such-source", `there is no snapshot ${snapshotId} here`);
   refuseSmaller(wanted.sizeBytes, snapshot.sizeBytes);
+  refuseFilling(chains, snapshot.layer);
   const change = { kind: "create", volumeId: wanted.volumeId, sizeBytes: wanted.sizeBytes, layer: id } as const;
   return begun(chains, change, overlayOn(chains, id, snapshot.layer, wanted.sizeBytes));
 };
 
-/** A copy of another volume as it is now. Errors: "no-such-source", "volume-shrinks", "chain-too-long". */
+/** A copy of another volume as it is now. Errors: "no-such-source", "volume-shrinks", "source-filling", "chain-too-long". */
 export const beginClone = (
   chains: Chains,
   wanted: WantedVolume,
@@ -193,6 +236,7 @@ export const beginClone = (
   const source = chains.volumes.get(sourceId);
   if (source === undefined) throw new RingsteadError("no-such-source", `there is no volume ${sourceId} on this host`);
   refuseSmaller(wanted.sizeBytes, source.sizeBytes);
+  refuseFilling(chains, source.top);
   const { volumeId, sizeBytes } = wanted;
   const [layer, overlay] = ids;
   return begun(
@@ -243,52 +287,29 @@ export const beginRevert = (chains: Chains, volumeId: string, snapshotId: string
   );
 };
 
-/** How many layers read through each: as many as say that it is their base. */
-export const readersOf = ({ layers }: Chains): ReadonlyMap<LayerId, number> => {
-  const readers = new Map<LayerId, number>();
-  for (const { base } of layers.values()) if (base !== undefined) readers.set(base, (readers.get(base) ?? 0) + 1);
-  return readers;
+export type WantedRestoration = BackupId & {
+  readonly volumeId: string;
+  readonly restorationId: string;
+  /** Of the volume that was backed up. */
+  readonly sizeBytes: number;
 };
 
-/**
- * What of a volume can be merged next: the lowest pair of its layers that nobody else reads, whose lower one no snapshot is and which is as
- * large as the upper. The copy goes down, so that the layer at the bottom stays what it is, most often raw; undefined where there is nothing
- * to merge, or while the volume is being changed.
- */
-export const mergeOf = (
+/** Requires: it is not exported. Errors: "no-such-volume", "volume-shrinks" where the backup is larger than the volume. */
+export const beginRestore = (
   chains: Chains,
-  volumeId: string,
-  readers: ReadonlyMap<LayerId, number> = readersOf(chains),
-): Merge | undefined => {
-  const volume = chains.volumes.get(volumeId);
-  if (volume === undefined || pendingOf(chains, volumeId) !== undefined) return undefined;
-  const kept = new Set(volume.snapshots.map(({ layer }) => layer));
-  let found: Merge | undefined;
-  const chain = chainOf(chains, volume.top);
-  for (const [index, lower] of chain.entries()) {
-    const upper = chain[index - 1];
-    if (upper === undefined) continue;
-    // Below a layer that several read nothing is this volume's alone.
-    if ((readers.get(lower.id) ?? 0) > 1) break;
-    if (!kept.has(lower.id) && lower.virtualBytes >= upper.virtualBytes) found = { upper: upper.id, lower: lower.id };
-  }
-  return found;
-};
-
-/** The chains once `lower` has all that `upper` has. Requires: `merge` is `mergeOf` this volume. */
-export const merged = (chains: Chains, volumeId: string, merge: Merge): Chains => {
+  { volumeId, restorationId, projectId, backupId, sizeBytes }: WantedRestoration,
+  ids: readonly [remote: LayerId, overlay: LayerId],
+): Chains => {
   const volume = volumeOf(chains, volumeId);
-  const { upper, lower } = merge;
-  const moved = (layer: LayerId): LayerId => (layer === upper ? lower : layer);
-  const layers = [...chains.layers.values()]
-    .filter(({ base }) => base === upper)
-    .map((layer) => ({ ...layer, base: lower }));
-  const snapshots = volume.snapshots.map((snapshot) => ({ ...snapshot, layer: moved(snapshot.layer) }));
-  return {
-    layers: changed(chains.layers, ...layers),
-    volumes: changed(chains.volumes, { ...volume, top: moved(volume.top), snapshots }),
-    pending: [...chains.pending, { kind: "merge", stage: "made", volumeId, ...merge }],
-  };
+  refuseSmaller(volume.sizeBytes, sizeBytes);
+  const [remote, overlay] = ids;
+  const { pool } = layerOf(chains, volume.top);
+  return begun(
+    chains,
+    { kind: "restore", volumeId, restorationId, remote, overlay },
+    { id: remote, pool, format: "backup", virtualBytes: sizeBytes, backup: { projectId, backupId } },
+    { id: overlay, pool, format: "qcow2", virtualBytes: volume.sizeBytes, base: remote },
+  );
 };
 
 /** The layers that a change needs, in the order in which they are made. */
@@ -301,9 +322,12 @@ export const newLayersOf = (pending: Pending): readonly LayerId[] => {
     case "snapshot":
     case "revert":
       return [pending.overlay];
+    case "restore":
+      return [pending.remote, pending.overlay];
     case "extend":
       return pending.overlay === undefined ? [] : [pending.overlay];
     case "merge":
+    case "flatten":
       return [];
   }
 };
@@ -320,6 +344,7 @@ export const effectOf = (chains: Chains, pending: Pending): Effect => {
   switch (pending.kind) {
     case "create":
     case "revert":
+    case "restore":
       return { kind: "none" };
     case "clone":
       return { kind: "switch", volumeId: pending.sourceId, layer: pending.overlay, isLarger: false };
@@ -334,6 +359,8 @@ export const effectOf = (chains: Chains, pending: Pending): Effect => {
       const { upper, lower } = pending;
       return { kind: "leave", volumeId, upper, lower, isTop: volumeOf(chains, volumeId).top === lower };
     }
+    case "flatten":
+      return { kind: "cut", volumeId, layer: pending.layer, base: pending.base };
   }
 };
 
@@ -369,7 +396,12 @@ export const finish = (chains: Chains, pending: Pending): Chains => {
     }
     case "revert":
       return put({ ...volumeOf(chains, volumeId), top: pending.overlay });
+    case "restore": {
+      const { overlay, restorationId } = pending;
+      return put({ ...volumeOf(chains, volumeId), top: overlay, restorationId });
+    }
     case "merge":
+    case "flatten":
       return { ...chains, pending: rest };
   }
 };
@@ -399,6 +431,12 @@ export const withoutSnapshot = (chains: Chains, volumeId: string, snapshotId: st
   return { ...chains, volumes: changed(chains.volumes, { ...volume, snapshots }) };
 };
 
+/** Layers that a change needs, whatever else does: those that it makes, or that a daemon may have open until it has ended. */
+const heldBy = (pending: Pending): readonly LayerId[] => {
+  if (pending.kind === "merge") return [pending.upper];
+  return pending.kind === "flatten" ? [pending.base] : newLayersOf(pending);
+};
+
 /** Layers that nothing reaches, those upon others first: a base goes after all that was read through it. */
 export const garbageOf = (chains: Chains): readonly Layer[] => {
   const reached = new Set<LayerId>();
@@ -409,8 +447,7 @@ export const garbageOf = (chains: Chains): readonly Layer[] => {
     reach(top);
     for (const { layer } of snapshots) reach(layer);
   }
-  for (const pending of chains.pending)
-    for (const id of pending.kind === "merge" ? [pending.upper] : newLayersOf(pending)) reach(id);
+  for (const pending of chains.pending) for (const id of heldBy(pending)) reach(id);
   const garbage = [...chains.layers.values()].filter(({ id }) => !reached.has(id));
   const depths = new Map(garbage.map(({ id }) => [id, chainOf(chains, id).length]));
   return garbage.toSorted((one, other) => (depths.get(other.id) ?? 0) - (depths.get(one.id) ?? 0));

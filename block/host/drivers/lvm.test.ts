@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { attachLoop, detachLoop } from "./loop-device.ts";
+import { attachLoop, detachLoop, loopDeviceOf } from "./loop-device.ts";
 import { Lvm } from "./lvm-command.ts";
 import { type LvmAbilities, openFilePool, openGroupPool } from "./lvm-pool.ts";
 import {
@@ -38,6 +38,25 @@ describe.skipIf(obstacle !== undefined)("LVM without device-mapper", () => {
     await driver.create(layer, 8 * MIB);
     await driver.create(neighbour, 8 * MIB);
     expect(await driver.grow(layer, 12 * MIB)).toBe(false);
+  });
+
+  test("a growth that was broken off with device-mapper, before its extents were erased, is finished without it", async () => {
+    const { file, groupName, open: opened } = makePool("auto", WITHOUT_MAPPER);
+    const driver = await opened();
+    const layer = newLayer();
+    await driver.create(layer, 8 * MIB);
+    const lvm = new Lvm({ device: await loopDeviceOf(file), hasDeviceMapper: false });
+    const path = `${groupName}/layer-${layer}`;
+    await lvm.run("lvchange", "--addtag", "ringstead.grows.from.2", path);
+    expect(await new VolumeGroup(groupName, lvm).extend(`layer-${layer}`, 4)).toBe(true);
+    await put(driver, layer, Buffer.alloc(16 * MIB, 7));
+    expect(await driver.grow(layer, 16 * MIB)).toBe(true);
+    const expected = Buffer.concat([Buffer.alloc(8 * MIB, 7), Buffer.alloc(8 * MIB)]);
+    expect((await got(driver, layer, 16 * MIB)).equals(expected)).toBe(true);
+    expect(await lvm.report("lvs", "lv_tags", path)).toEqual([{ lv_tags: "" }]);
+    await put(driver, layer, Buffer.alloc(16 * MIB, 8));
+    expect(await driver.grow(layer, 16 * MIB)).toBe(true);
+    expect((await got(driver, layer, 16 * MIB)).equals(Buffer.alloc(16 * MIB, 8))).toBe(true);
   });
 
   test("a file that holds another volume group is left alone", async () => {

@@ -3,6 +3,7 @@ import type { LayerId } from "../core/chains.ts";
 import type { Capacity, Driver, Place } from "./driver.ts";
 import { erase } from "./erase.ts";
 import type { GroupBase } from "./group-base.ts";
+import { growingFrom, growingTag } from "./growing-tag.ts";
 import {
   type GroupFacts,
   layerOfVolume,
@@ -71,6 +72,7 @@ export class LvmDriver implements Driver {
       const there = runOf(facts, layer);
       if (there === undefined) throw gone(layer);
       const wanted = Math.ceil(sizeBytes / facts.extentBytes);
+      await this.#finishGrowth(facts, layer, there);
       if (wanted <= there.count) return true;
       const end = there.first + there.count;
       if (!isFree(facts, end, there.first + wanted)) return false;
@@ -79,6 +81,16 @@ export class LvmDriver implements Driver {
       await erase(this.#base.path, from, (wanted - there.count) * facts.extentBytes);
       return this.#group.extend(volumeNameOf(layer), wanted);
     });
+  }
+
+  /** With device-mapper extents are a layer's before they are erased: who was killed in between may be followed by one without it. */
+  async #finishGrowth(facts: GroupFacts, layer: LayerId, { first, count }: Run): Promise<void> {
+    const path = this.#group.path(volumeNameOf(layer));
+    const [row] = await this.#group.lvm.report("lvs", "lv_tags", path);
+    const from = growingFrom(row?.["lv_tags"] ?? "");
+    if (from === undefined) return;
+    await erase(this.#base.path, this.#offsetOf(facts, first + from), Math.max(0, count - from) * facts.extentBytes);
+    await this.#group.lvm.run("lvchange", "--deltag", growingTag(from), path);
   }
 
   async remove(layer: LayerId): Promise<void> {

@@ -4,6 +4,7 @@ import type { LayerId } from "../core/chains.ts";
 import type { Capacity, Driver, Place } from "./driver.ts";
 import { ERASE_TIMEOUT_MS, erase } from "./erase.ts";
 import type { GroupBase } from "./group-base.ts";
+import { growingFrom, growingTag } from "./growing-tag.ts";
 import { layerOfVolume, type VolumeGroup, volumeNameOf } from "./volume-group.ts";
 
 /** The logical volume that thin layers take their space from. */
@@ -14,9 +15,6 @@ const THIN_POOL_SHARE = "95%FREE";
 const TABLES_FULL_PERCENT = 95;
 /** Commands with a word for each layer are given so many at once. */
 const LAYERS_A_COMMAND = 500;
-/** Says on a volume how many extents it had before it began to grow: those behind them may hold what somebody wrote. */
-const GROWING = /^ringstead\.grows\.from\.(\d+)$/;
-const growingFrom = (extents: number): string => `ringstead.grows.from.${extents}`;
 
 type Mapped = {
   readonly layer: LayerId;
@@ -26,7 +24,7 @@ type Mapped = {
   readonly isThin: boolean;
   readonly isActive: boolean;
   readonly isOpen: boolean;
-  readonly tags: readonly string[];
+  readonly tags: string;
 };
 
 /** Percentages of what is taken. */
@@ -109,15 +107,15 @@ export class MappedLvmDriver implements Driver {
         return true;
       }
       const had = Math.round(there.sizeBytes / extentBytes);
-      const begun = there.tags.map((tag) => Number(GROWING.exec(tag)?.[1] ?? Number.NaN)).find((from) => from >= 0);
+      const begun = growingFrom(there.tags);
       if (begun === undefined && had >= wanted) return true;
       // Nobody reads beyond the layer's old end before this resolves; who does it again after a kill erases from there.
       const from = begun ?? had;
-      if (begun === undefined) await this.#group.lvm.run("lvchange", "--addtag", growingFrom(from), path);
+      if (begun === undefined) await this.#group.lvm.run("lvchange", "--addtag", growingTag(from), path);
       if (had < wanted) await this.#extend(path, wanted);
       const grown = await this.#found(layer);
       await erase(grown.path, from * extentBytes, grown.sizeBytes - from * extentBytes);
-      await this.#group.lvm.run("lvchange", "--deltag", growingFrom(from), path);
+      await this.#group.lvm.run("lvchange", "--deltag", growingTag(from), path);
       return true;
     });
   }
@@ -229,8 +227,7 @@ const stateOf = async (group: VolumeGroup): Promise<State> => {
     if (layer === undefined) return [];
     const isActive = row["lv_active"] === "active";
     const isOpen = row["lv_device_open"] === "open";
-    const own = tags.split(",").filter((tag) => tag !== "");
-    return [{ layer, name, path, sizeBytes: Number(size), isThin: pool === THIN_POOL, isActive, isOpen, tags: own }];
+    return [{ layer, name, path, sizeBytes: Number(size), isThin: pool === THIN_POOL, isActive, isOpen, tags }];
   });
   const pool = rows.find(({ lv_name: name }) => name === THIN_POOL);
   if (pool === undefined) return { layers, pool };

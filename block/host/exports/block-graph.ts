@@ -3,7 +3,14 @@ import type { Layer, LayerId } from "../core/chains.ts";
 import type { Place } from "../drivers/driver.ts";
 
 /** A layer and where it is; a chain begins with its top. */
-export type PlacedLayer = { readonly layer: Layer; readonly place: Place };
+export type PlacedLayer = { readonly layer: Layer; readonly place: Place | BackupPlace };
+
+/** Where a backup is served as if it were a layer, by its layer's name (`../filling/`). */
+type BackupPlace = { readonly kind: "backup"; readonly socketPath: string };
+
+/** For so long what is read of a backup waits for the process that serves it, before the reader sees an error. */
+const BACKUP_PATIENCE_S = 300;
+const BACKUP_OPEN_PATIENCE_S = 20;
 
 /** The node that exports are made of: a filter that can hold requests back, upon the chain's top. */
 export const VOLUME_NODE = "volume";
@@ -32,7 +39,16 @@ export const CACHE_MODES: readonly CacheMode[] = [
   { aio: "threads", isDirect: false },
 ];
 
-const fileOf = ({ layer, place }: PlacedLayer, mode: CacheMode): Node => ({
+const backupNode = ({ id }: Layer, socketPath: string): Node => ({
+  driver: "nbd",
+  "node-name": nodeOf(id),
+  server: { type: "unix", path: socketPath },
+  export: id,
+  "reconnect-delay": BACKUP_PATIENCE_S,
+  "open-timeout": BACKUP_OPEN_PATIENCE_S,
+});
+
+const fileOf = (layer: Layer, place: Place, mode: CacheMode): Node => ({
   driver: place.kind === "device" ? "host_device" : "file",
   "node-name": fileNodeOf(layer.id),
   filename: place.path,
@@ -45,8 +61,9 @@ const fileOf = ({ layer, place }: PlacedLayer, mode: CacheMode): Node => ({
 
 const layerNode = (placed: PlacedLayer, mode: CacheMode, below: Node | null): Node => {
   const { layer, place } = placed;
+  if (place.kind === "backup") return backupNode(layer, place.socketPath);
   const name = { "node-name": nodeOf(layer.id), ...PASS_DISCARD };
-  const file = fileOf(placed, mode);
+  const file = fileOf(layer, place, mode);
   if (layer.format === "raw") {
     return { driver: "raw", ...name, offset: place.offset, size: layer.virtualBytes, file };
   }
@@ -77,6 +94,15 @@ export const volumeNode = (top: LayerId): Node => ({
   "node-name": VOLUME_NODE,
   "throttle-group": THROTTLE_GROUP,
   file: nodeOf(top),
+  ...PASS_DISCARD,
+});
+
+/** An overlay that is open, with what it has below it, just as it is. */
+export const sameNode = (layer: LayerId, file: string, backing: string): Node => ({
+  driver: "qcow2",
+  "node-name": nodeOf(layer),
+  file,
+  backing,
   ...PASS_DISCARD,
 });
 

@@ -4,13 +4,14 @@ import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
 import type { ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
 import type { VolumeLimits } from "../../core/qos-limits.ts";
-import type { LayerId, Merge } from "../core/chains.ts";
+import type { Flatten, LayerCopy, LayerId, Merge } from "../core/chains.ts";
 import {
   CACHE_MODES,
   type CacheMode,
   nodeOf,
   overlayNode,
   type PlacedLayer,
+  sameNode,
   THROTTLE_GROUP,
   throttleLimits,
   topNode,
@@ -37,15 +38,20 @@ const CLOSE_LIMIT_MS = 30_000;
 /** Connections of one volume, also those that have not shown a key yet: clients open several each. */
 const CONNECTIONS_LIMIT = 128;
 const TLS_OBJECT = "keys";
-/** A daemon copies for one merge at a time. The filter that sees a top's writes meanwhile has a name, so that it may be taken away by it. */
-const MERGE_JOB = "merge";
-const MERGE_FILTER = "merging";
+/** A daemon copies for one thing at a time. The filter that sees a top's writes meanwhile has a name, so that it may be taken away by it. */
+const COPY_JOB = "merge";
+const COPY_FILTER = "merging";
 /** What clients wrote meanwhile is copied before they are held: the last of it comes at once. */
 const HOLD_LIMIT_MS = 10_000;
 const JOB_END_LIMIT_MS = 30_000;
 
-/** How far a daemon is with a merge: it copies, it has all, it failed or was never asked to. */
-export type MergeProgress = { readonly state: "none" | "copying" | "copied" | "failed"; readonly why?: string };
+/** How far a daemon is with a copy: it copies, it has all, it failed or was never asked to. */
+export type CopyProgress = {
+  readonly state: "none" | "copying" | "copied" | "failed";
+  /** Of what is to be looked at, from 0 to 1. */
+  readonly share?: number;
+  readonly why?: string;
+};
 
 type NodeInfo = { readonly "node-name": string; readonly image?: { readonly "virtual-size": number } };
 type GraphInfo = {
@@ -55,6 +61,8 @@ type GraphInfo = {
 type JobInfo = {
   readonly id: string;
   readonly status: string;
+  readonly "current-progress": number;
+  readonly "total-progress": number;
   readonly error?: string;
 };
 type ExportInfo = { readonly id: string; readonly "shutting-down": boolean };
@@ -65,6 +73,8 @@ const exportIdOf = (attachmentId: string): string => `export-${attachmentId}`;
 export class ExportDaemon {
   readonly #daemon: StorageDaemon;
   readonly #files: DaemonFiles;
+  /** A copy upwards was begun and neither finished nor stopped: where its job is gone, it failed. */
+  #isStreaming = false;
 
   private constructor(files: DaemonFiles, daemon: StorageDaemon) {
     this.#files = files;
@@ -179,16 +189,29 @@ export class ExportDaemon {
   }
 
   /**
-   * Begins to copy what `upper` has into `lower`, while clients go on. Until `leave` it is all one to them whether that was done. Requires: both
-   * are in the open chain, and nobody else reads `lower`.
+   * Begins to copy layers, while clients go on: down for a merge, up to make the volume independent. Until `leave` or `cut` it is all one to them
+   * whether that was done. Requires: the layers are in the open chain, and nobody else reads the one that is copied to.
    */
-  async startMerge({ upper, lower }: Merge): Promise<void> {
+  async startCopy(copy: LayerCopy): Promise<void> {
+    if (copy.kind === "merge") return this.#startMerge(copy);
+    await this.#daemon.ask("block-stream", {
+      "job-id": COPY_JOB,
+      device: nodeOf(copy.layer),
+      "filter-node-name": COPY_FILTER,
+      "auto-finalize": false,
+      // QEMU 7.2 crashes when it is asked for its nodes while such a job that has failed is still listed.
+      "auto-dismiss": true,
+    });
+    this.#isStreaming = true;
+  }
+
+  async #startMerge({ upper, lower }: Merge): Promise<void> {
     await this.#daemon.ask("block-commit", {
-      "job-id": MERGE_JOB,
+      "job-id": COPY_JOB,
       device: VOLUME_NODE,
       "top-node": nodeOf(upper),
       "base-node": nodeOf(lower),
-      "filter-node-name": MERGE_FILTER,
+      "filter-node-name": COPY_FILTER,
       // What the image above shall say that it lies upon: nothing, or QEMU takes its word for it when the chain is opened again.
       ...((await this.#isTop(upper)) ? {} : { "backing-file": "" }),
       "auto-finalize": false,
@@ -196,43 +219,47 @@ export class ExportDaemon {
     });
   }
 
-  async mergeProgress(): Promise<MergeProgress> {
-    const job = await this.#mergeJob();
+  async copyProgress(): Promise<CopyProgress> {
+    const job = await this.#copyJob();
+    if (job === undefined && this.#isStreaming) return { state: "failed", why: "a layer could not be read or written" };
     if (job === undefined) return { state: "none" };
     if (job.status === "ready" || job.status === "pending") return { state: "copied" };
-    if (job.status !== "concluded" && job.status !== "aborting") return { state: "copying" };
+    if (job.status !== "concluded" && job.status !== "aborting")
+      return { state: "copying", share: job["current-progress"] / Math.max(1, job["total-progress"]) };
     return { state: "failed", why: job.error ?? "it was ended" };
   }
 
   /**
-   * Resolves with the copy complete and flushed; where `upper` is the top, clients wait from now on until `leave` or `stopMerge`. Errors:
-   * "merge-failed": then it is stopped.
+   * Resolves with the copy complete and flushed; where the upper layer of a merge is the top, clients wait from now on until `leave` or `stopCopy`.
+   * Errors: "copy-failed": then it is stopped.
    */
-  async holdMerge(): Promise<void> {
+  async holdCopy(copy: LayerCopy): Promise<void> {
     const deadline = performance.now() + HOLD_LIMIT_MS;
     try {
       for (let isAsked = false; ; await sleep(1)) {
-        const job = await this.#mergeJob();
-        if (job?.status === "pending") return;
+        const job = await this.#copyJob();
+        if (job?.status === "pending") break;
         const isGoing = job !== undefined && job.status !== "concluded" && job.status !== "aborting";
         if (!isGoing || performance.now() > deadline)
-          throw new RingsteadError("merge-failed", `layers are not merged: ${job?.error ?? job?.status ?? "no job"}`);
+          throw new RingsteadError("copy-failed", `layers are not copied: ${job?.error ?? job?.status ?? "no job"}`);
         if (job.status === "ready" && !isAsked) {
-          await this.#daemon.ask("job-complete", { id: MERGE_JOB });
+          await this.#daemon.ask("job-complete", { id: COPY_JOB });
           isAsked = true;
         }
       }
+      if (copy.kind === "flatten") await this.#flush(copy.layer);
     } catch (error) {
-      if (codeOf(error) !== "daemon-lost") await this.stopMerge();
+      if (codeOf(error) !== "daemon-lost") await this.stopCopy();
       throw error;
     }
   }
 
   /** Ends the copy, where one is under way; the chain is what it was. */
-  async stopMerge(): Promise<void> {
-    if ((await this.#mergeJob()) === undefined) return;
-    await this.#daemon.unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
-    await this.#mergeEnded();
+  async stopCopy(): Promise<void> {
+    this.#isStreaming = false;
+    if ((await this.#copyJob()) === undefined) return;
+    await this.#daemon.unlessDone("job-cancel", { id: COPY_JOB }, /cannot accept|not found/);
+    await this.#copyEnded();
   }
 
   /**
@@ -243,11 +270,11 @@ export class ExportDaemon {
   async leave({ upper, lower }: Merge, isTop: boolean): Promise<void> {
     if (isTop && (await this.top()) !== nodeOf(lower))
       await this.#daemon.ask("blockdev-reopen", { options: [volumeNode(lower)] });
-    const job = await this.#mergeJob();
+    const job = await this.#copyJob();
     if (job !== undefined) {
-      if (!isTop && job.status === "pending") await this.#daemon.ask("job-finalize", { id: MERGE_JOB });
-      else await this.#daemon.unlessDone("job-cancel", { id: MERGE_JOB }, /cannot accept|not found/);
-      await this.#mergeEnded();
+      if (!isTop && job.status === "pending") await this.#daemon.ask("job-finalize", { id: COPY_JOB });
+      else await this.#daemon.unlessDone("job-cancel", { id: COPY_JOB }, /cannot accept|not found/);
+      await this.#copyEnded();
     }
     const name = nodeOf(upper);
     await this.#daemon.unlessDone("blockdev-del", { "node-name": name }, /not owned|Cannot find|Failed to find/);
@@ -255,12 +282,44 @@ export class ExportDaemon {
       throw new RingsteadError("daemon-refused", `the daemon does not close ${name}`);
   }
 
+  /**
+   * Leaves `layer` as the last of the chain, and closes what was below; clients go on. Done before: nothing. A layer that was put upon another while
+   * that was open is not closed with what reads through it, and what its image is upon is closed by hand.
+   */
+  async cut({ layer, base }: Flatten): Promise<void> {
+    this.#isStreaming = false;
+    const job = await this.#copyJob();
+    if (job !== undefined) {
+      if (job.status === "pending") await this.#daemon.ask("job-finalize", { id: COPY_JOB });
+      else await this.#daemon.unlessDone("job-cancel", { id: COPY_JOB }, /cannot accept|not found/);
+      await this.#copyEnded();
+    }
+    const below = await this.#childOf(nodeOf(layer), "backing");
+    if (below !== undefined) throw new RingsteadError("daemon-refused", `the daemon reads ${below} through the layer`);
+    await this.#closeNodes(VOLUME_NODE);
+    if ((await this.#nodes()).some((node) => node["node-name"] === nodeOf(base)))
+      throw new RingsteadError("daemon-refused", `the daemon does not close ${nodeOf(base)}`);
+  }
+
   /** The name of the node that is written to. */
-  async top(): Promise<string | undefined> {
+  top(): Promise<string | undefined> {
+    return this.#childOf(VOLUME_NODE, "file");
+  }
+
+  async #childOf(node: string, child: "file" | "backing"): Promise<string | undefined> {
     const { nodes, edges } = (await this.#daemon.ask("x-debug-query-block-graph")) as GraphInfo;
-    const volume = nodes.find(({ name }) => name === VOLUME_NODE);
-    const edge = edges.find(({ parent, name }) => parent === volume?.id && name === "file");
+    const parent = nodes.find(({ name }) => name === node);
+    const edge = edges.find((one) => one.parent === parent?.id && one.name === child);
     return nodes.find(({ id }) => id === edge?.child)?.name;
+  }
+
+  /** Resolves once all that the daemon has of the layer is on the disk: QEMU flushes what is opened anew, also where nothing of it changes. */
+  async #flush(layer: LayerId): Promise<void> {
+    const name = nodeOf(layer);
+    const [file, backing] = [await this.#childOf(name, "file"), await this.#childOf(name, "backing")];
+    if (file === undefined || backing === undefined)
+      throw new RingsteadError("daemon-refused", `the daemon has no overlay ${name}`);
+    await this.#daemon.ask("blockdev-reopen", { options: [sameNode(layer, file, backing)] });
   }
 
   /** Keeps what it said within its limit. */
@@ -283,21 +342,21 @@ export class ExportDaemon {
     return (await this.top()) === nodeOf(layer);
   }
 
-  async #mergeJob(): Promise<JobInfo | undefined> {
-    return ((await this.#daemon.ask("query-jobs")) as readonly JobInfo[]).find(({ id }) => id === MERGE_JOB);
+  async #copyJob(): Promise<JobInfo | undefined> {
+    return ((await this.#daemon.ask("query-jobs")) as readonly JobInfo[]).find(({ id }) => id === COPY_JOB);
   }
 
   /** Waits for the end of the job and forgets it. */
-  async #mergeEnded(): Promise<void> {
+  async #copyEnded(): Promise<void> {
     const deadline = performance.now() + JOB_END_LIMIT_MS;
     for (;;) {
-      const job = await this.#mergeJob();
+      const job = await this.#copyJob();
       if (job === undefined) return;
       if (job.status === "concluded") break;
       if (performance.now() > deadline) throw new RingsteadError("daemon-lost", `a merge stays ${job.status}`);
       await sleep(1);
     }
-    await this.#daemon.unlessDone("job-dismiss", { id: MERGE_JOB }, /not found/);
+    await this.#daemon.unlessDone("job-dismiss", { id: COPY_JOB }, /not found/);
   }
 
   async #nodes(): Promise<readonly NodeInfo[]> {
@@ -319,11 +378,12 @@ export class ExportDaemon {
     }
   }
 
-  /** Whatever was opened goes, from above: what others read through cannot go before them. */
-  async #closeNodes(): Promise<void> {
+  /** Whatever was opened goes, from above: what others read through cannot go before them. `kept` stays, with what it reads through. */
+  async #closeNodes(kept?: string): Promise<void> {
     for (let before = -1; ; ) {
-      const names = (await this.#nodes()).map((node) => node["node-name"]);
+      const names = (await this.#nodes()).map((node) => node["node-name"]).filter((name) => name !== kept);
       if (names.length === 0) return;
+      if (names.length === before && kept !== undefined) return;
       if (names.length === before) throw new RingsteadError("daemon-lost", `${names.join(", ")} do not close`);
       before = names.length;
       for (const name of names)

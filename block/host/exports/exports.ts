@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { RunningExport, VolumeExport, WantedExport } from "../../volume-host.ts";
-import type { LayerId, Merge } from "../core/chains.ts";
+import type { Flatten, LayerCopy, LayerId, Merge } from "../core/chains.ts";
 import type { VolumeLimits } from "../../core/qos-limits.ts";
 import type { HostPaths } from "../paths.ts";
 import { ensureChapSecret } from "../iscsi/chap-secret.ts";
@@ -14,7 +14,7 @@ import {
   type DaemonFiles,
   ExportDaemon,
   type Listening,
-  type MergeProgress,
+  type CopyProgress,
   type ServedAttachment,
 } from "./export-daemon.ts";
 import { refuseCompany, refuseMixture } from "./refuse-mixture.ts";
@@ -195,32 +195,32 @@ export class Exports {
     if (this.isServed(volumeId)) await this.#running(volumeId)?.limit(this.#options.limitsOf(volumeId));
   }
 
-  /** Begins to copy layers for a merge, upon a daemon that does nothing else where the volume is not exported. Errors: "daemon-refused". */
-  async startMerge(volumeId: string, merge: Merge): Promise<void> {
+  /** Begins to copy layers, upon a daemon that does nothing else where the volume is not exported. Errors: "daemon-refused". */
+  async startCopy(volumeId: string, copy: LayerCopy): Promise<void> {
     if (this.#records.of(volumeId) === undefined)
       this.#records.set({ role: `export:${volumeId}`, volumeId, pid: 0, startTime: 0, attachments: [] });
     try {
       await this.#run(volumeId);
-      await this.#running(volumeId)?.startMerge(merge);
+      await this.#running(volumeId)?.startCopy(copy);
     } catch (error) {
       await this.#endUnlessExported(volumeId);
       throw error;
     }
   }
 
-  async mergeProgress(volumeId: string): Promise<MergeProgress> {
-    return (await this.#running(volumeId)?.mergeProgress()) ?? { state: "none" };
+  async copyProgress(volumeId: string): Promise<CopyProgress> {
+    return (await this.#running(volumeId)?.copyProgress()) ?? { state: "none" };
   }
 
-  /** Errors: "merge-failed", "daemon-lost". */
-  async holdMerge(volumeId: string): Promise<void> {
+  /** Errors: "copy-failed", "daemon-lost". */
+  async holdCopy(volumeId: string, copy: LayerCopy): Promise<void> {
     const daemon = this.#running(volumeId);
-    if (daemon === undefined) throw new RingsteadError("merge-failed", "the daemon that copied is gone");
-    await daemon.holdMerge();
+    if (daemon === undefined) throw new RingsteadError("copy-failed", "the daemon that copied is gone");
+    await daemon.holdCopy(copy);
   }
 
-  async stopMerge(volumeId: string): Promise<void> {
-    await this.#running(volumeId)?.stopMerge();
+  async stopCopy(volumeId: string): Promise<void> {
+    await this.#running(volumeId)?.stopCopy();
     await this.#endUnlessExported(volumeId);
   }
 
@@ -235,9 +235,20 @@ export class Exports {
     await this.#endUnlessExported(volumeId);
   }
 
+  /** As `leave`: one that keeps what is below open is killed, since somebody erases that. Errors: "daemon-refused", "daemon-lost". */
+  async cut(volumeId: string, flatten: Flatten): Promise<void> {
+    try {
+      await this.#running(volumeId)?.cut(flatten);
+    } catch (error) {
+      if (codeOf(error) === "daemon-refused") await this.#end(volumeId, 0);
+      throw error;
+    }
+    await this.#endUnlessExported(volumeId);
+  }
+
   /** Clients go on, and all that they write goes to `layer`. Errors: "daemon-refused", "daemon-lost". */
   async switchTo(volumeId: string, layer: LayerId): Promise<void> {
-    await this.stopMerge(volumeId);
+    await this.stopCopy(volumeId);
     const daemon = this.#running(volumeId);
     if (daemon === undefined) return;
     const [overlay, base] = await this.#options.chainOf(volumeId, layer);
@@ -247,7 +258,7 @@ export class Exports {
 
   /** Connections are closed for a moment; who comes back finds the size. Errors: "daemon-refused", "daemon-lost". */
   async reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
-    await this.stopMerge(volumeId);
+    await this.stopCopy(volumeId);
     const daemon = this.#running(volumeId);
     const record = this.#records.of(volumeId);
     if (daemon === undefined || record === undefined) return;

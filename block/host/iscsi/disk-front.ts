@@ -1,28 +1,38 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { open, stat } from "node:fs/promises";
-import { dirname } from "node:path";
-import { RingsteadError } from "../../../common/errors.ts";
-import { type ProcessIdentity, signalProcess } from "../../../common/process-identity.ts";
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { getCompileCacheDir } from "node:module";
+import { dirname, join } from "node:path";
+import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
+import { endProcesses, isRunning, isStartedWith, type ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
-import { boundLog, StorageDaemon, type StorageDaemonFiles } from "../exports/storage-daemon.ts";
+import { FrontControl } from "../disk-front/control.ts";
+import { boundLog, identityOf, lastWordsIn, openLog } from "../exports/storage-daemon.ts";
 import { runCommand } from "../run-command.ts";
 
-export type FrontFiles = StorageDaemonFiles & {
+export type FrontFiles = {
+  readonly pidFile: string;
+  readonly log: string;
+  readonly control: string;
   /** Where the volume is a file. */
   readonly disk: string;
   /** Where its daemon serves it over NBD. */
   readonly nbdSocket: string;
 };
 
-const NODE = "disk";
-const EXPORT = "disk";
-/** As long as that, what was asked waits for a daemon that died to be there again. */
-const RECONNECT_SECONDS = 86_400;
-/** One whose daemon is away waits for it, and is deaf meanwhile; QEMU tries anew after 16 s at most. */
-const PATIENCE_MS = 40_000;
+const MAIN = join(import.meta.dirname, "..", "disk-front", "main.ts");
+/** Threads of its pool: those that wait for the kernel, and one for whatever else it does. */
+const THREADS = "4";
+/** It keeps some MiB of writes that are not flushed; the rest is the language's own. */
+const NODE_WORDS = [
+  "--max-old-space-size=64",
+  "--max-semi-space-size=4",
+  "--v8-pool-size=1",
+  "--disable-warning=ExperimentalWarning",
+];
+const START_LIMIT_MS = 30_000;
 const SIZE_LIMIT_MS = 10_000;
+const GRACE_MS = 10_000;
 const POLL_MS = 5;
-const PROBE_BYTES = 512;
 /** More than ever lie upon one another: each death of a front leaves one. */
 const MOUNTS_LIMIT = 64;
 
@@ -38,43 +48,107 @@ export const unmountDisk = async (disk: string): Promise<void> => {
   for (let count = 0; isMounted(disk) && count < MOUNTS_LIMIT; count++) await runCommand("umount", ["--lazy", disk]);
 };
 
+/** Without the code that was compiled before, each front would have a compiler in its memory. */
+const compileCache = (): NodeJS.ProcessEnv => {
+  const folder = getCompileCacheDir();
+  return folder === undefined ? {} : { NODE_COMPILE_CACHE: dirname(folder) };
+};
+
+/** The front that the pid file names, if it lives. */
+const runningAt = ({ pidFile }: FrontFiles): ProcessIdentity | undefined => {
+  let text: string;
+  try {
+    text = readFileSync(pidFile, "utf8");
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return undefined;
+    throw error;
+  }
+  const pid = Number(text.trim());
+  if (!Number.isSafeInteger(pid) || pid <= 1 || !isStartedWith(pid, pidFile)) return undefined;
+  return identityOf(pid);
+};
+
 /**
- * A volume as a file, for tgtd: a `qemu-storage-daemon` of its own, which shows through FUSE what the volume's daemon serves over NBD. It has
- * no layers and no limits, and waits where that daemon is away: what dies with the volume's daemon is asked again, and nobody above notices. It
- * does one request at a time.
+ * A volume as a file, for tgtd: a process of its own (`../disk-front/`), which shows through FUSE what the volume's daemon serves over NBD. It
+ * keeps what was written and not flushed, and gives it to the next daemon where one dies, so that nobody above notices.
  */
 export class DiskFront {
-  readonly #daemon: StorageDaemon;
+  readonly identity: ProcessIdentity;
+  readonly #control: FrontControl;
   readonly #files: FrontFiles;
   #sizeBytes = 0;
 
-  private constructor(files: FrontFiles, daemon: StorageDaemon) {
+  private constructor(files: FrontFiles, identity: ProcessIdentity, control: FrontControl) {
     this.#files = files;
-    this.#daemon = daemon;
+    this.identity = identity;
+    this.#control = control;
   }
 
-  /** The front that runs already; undefined where none does. */
+  /** The front that runs already; undefined where none does. One that cannot be asked is ended. */
   static async adopted(files: FrontFiles): Promise<DiskFront | undefined> {
-    const daemon = await StorageDaemon.adopted(files, PATIENCE_MS);
-    return daemon === undefined ? undefined : new DiskFront(files, daemon);
+    const identity = runningAt(files);
+    if (identity === undefined) return undefined;
+    try {
+      return new DiskFront(files, identity, await FrontControl.connected(files.control));
+    } catch (error) {
+      if (codeOf(error) !== "daemon-lost") throw error;
+      await endProcesses([identity], 0);
+      return undefined;
+    }
   }
 
   /** Requires: none runs. Errors: "daemon-failed". */
   static async started(files: FrontFiles): Promise<DiskFront> {
     await unmountDisk(files.disk);
-    return new DiskFront(files, await StorageDaemon.started(files));
+    mkdirSync(dirname(files.pidFile), { recursive: true, mode: 0o700 });
+    for (const stale of [files.control, files.pidFile]) rmSync(stale, { force: true });
+    const log = openLog(files.log);
+    const words = ["--disk", files.disk, "--nbd", files.nbdSocket, "--control", files.control];
+    const child = spawn(process.execPath, [...NODE_WORDS, MAIN, ...words, "--pid-file", files.pidFile], {
+      detached: true,
+      stdio: ["ignore", log, log],
+      cwd: "/",
+      env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", UV_THREADPOOL_SIZE: THREADS, ...compileCache() },
+    });
+    closeSync(log);
+    let failure: string | undefined;
+    child.once("error", (error) => (failure = messageOf(error)));
+    child.once("exit", (code, signal) => (failure = `it ended with ${code ?? signal}: ${lastWordsIn(files.log)}`));
+    child.unref();
+    const deadline = performance.now() + START_LIMIT_MS;
+    for (;;) {
+      if (failure !== undefined)
+        throw new RingsteadError("daemon-failed", `the front of a disk does not start: ${failure}`);
+      const front = await DiskFront.#asked(files);
+      if (front !== undefined) return front;
+      if (performance.now() >= deadline) {
+        const identity = child.pid === undefined ? undefined : identityOf(child.pid);
+        if (identity !== undefined) await endProcesses([identity], 0);
+        throw new RingsteadError("daemon-failed", "the front of a disk does not answer");
+      }
+      await sleep(POLL_MS);
+    }
   }
 
-  get identity(): ProcessIdentity {
-    return this.#daemon.identity;
+  /** One that wrote its pid listens already. */
+  static async #asked(files: FrontFiles): Promise<DiskFront | undefined> {
+    const identity = runningAt(files);
+    if (identity === undefined) return undefined;
+    try {
+      return new DiskFront(files, identity, await FrontControl.connected(files.control));
+    } catch (error) {
+      if (codeOf(error) !== "daemon-lost") throw error;
+      return undefined;
+    }
   }
 
+  /** Resolves once it is gone. */
   get closed(): Promise<void> {
-    return this.#daemon.closed;
+    return this.#control.closed;
   }
 
   get isRunning(): boolean {
-    return this.#daemon.isRunning;
+    return isRunning(this.identity);
   }
 
   /** How long the file is. */
@@ -84,54 +158,26 @@ export class DiskFront {
 
   /** Opens the volume and shows it, where it does not yet. Requires: its daemon serves `exportName`. */
   async show(exportName: string, isReadOnly: boolean): Promise<void> {
-    const { disk, nbdSocket } = this.#files;
-    await this.#daemon.unlessDone(
-      "blockdev-add",
-      {
-        driver: "nbd",
-        "node-name": NODE,
-        server: { type: "unix", path: nbdSocket },
-        export: exportName,
-        "reconnect-delay": RECONNECT_SECONDS,
-        discard: "unmap",
-      },
-      /Duplicate|already in use/i,
-    );
-    const shown = (await this.#daemon.ask("query-block-exports")) as readonly object[];
-    if (shown.length === 0) {
-      await unmountDisk(disk);
-      mkdirSync(dirname(disk), { recursive: true, mode: 0o700 });
-      writeFileSync(disk, "", { mode: 0o600 });
-      const what = { type: "fuse", id: EXPORT, "node-name": NODE, mountpoint: disk, "allow-other": "off" };
-      await this.#daemon.ask("block-export-add", { ...what, writable: !isReadOnly });
-    }
-    boundLog(this.#files.log);
-    this.#sizeBytes = (await stat(disk)).size;
+    const { disk, log } = this.#files;
+    if (!isMounted(disk)) writeFileSync(disk, "", { mode: 0o600 });
+    this.#sizeBytes = (await this.#control.ask({ do: "show", exportName, isReadOnly })).sizeBytes;
+    boundLog(log);
   }
 
-  /** Everything waits from now on until `letGo`. */
-  hold(): void {
-    signalProcess(this.identity, "SIGSTOP");
+  /** Everything waits from now on until `letGo`, or until this process ends; what came before is flushed. */
+  async hold(): Promise<void> {
+    await this.#control.ask({ do: "hold" });
   }
 
-  letGo(): void {
-    signalProcess(this.identity, "SIGCONT");
+  async letGo(): Promise<void> {
+    await this.#control.ask({ do: "letGo" });
   }
 
   /** Resolves once the file has the size. Requires: the volume's daemon serves it with that size. */
   async grow(sizeBytes: number): Promise<void> {
-    // QEMU learns of a new size when it connects, and connects when something is asked of it.
-    const file = await open(this.#files.disk, "r");
-    try {
-      await file.read(Buffer.alloc(PROBE_BYTES), 0, PROBE_BYTES, 0);
-    } finally {
-      await file.close();
-    }
-    await this.#daemon.ask("block_resize", { "node-name": NODE, size: sizeBytes });
-    // The kernel keeps a file's size for a second.
     const deadline = performance.now() + SIZE_LIMIT_MS;
     for (;;) {
-      this.#sizeBytes = (await stat(this.#files.disk)).size;
+      this.#sizeBytes = (await this.#control.ask({ do: "measure" })).sizeBytes;
       if (this.#sizeBytes === sizeBytes) return;
       if (performance.now() > deadline)
         throw new RingsteadError("daemon-lost", `the volume's file does not get ${sizeBytes} bytes long`);
@@ -140,13 +186,14 @@ export class DiskFront {
   }
 
   release(): void {
-    this.#daemon.release();
+    this.#control[Symbol.dispose]();
   }
 
   /** Requires: tgtd does not have it open any more, or does not run. */
   async end(): Promise<void> {
-    this.letGo();
-    await this.#daemon.end();
+    await endProcesses([this.identity], GRACE_MS);
+    this.release();
+    for (const path of [this.#files.control, this.#files.pidFile]) rmSync(path, { force: true });
     await unmountDisk(this.#files.disk);
   }
 }

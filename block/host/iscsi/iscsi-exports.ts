@@ -125,11 +125,12 @@ export class IscsiExports {
   /** Runs the action while nothing of the volume goes to its daemon: what is asked meanwhile waits. */
   async held(volumeId: string, action: () => Promise<void>): Promise<void> {
     const front = this.#fronts.get(volumeId);
-    front?.hold();
+    await front?.hold();
     try {
       await action();
     } finally {
-      front?.letGo();
+      // One that died meanwhile holds nothing.
+      if (front?.isRunning === true) await front.letGo();
     }
   }
 
@@ -286,7 +287,7 @@ export class IscsiExports {
       pidFile: join(folder, "pid"),
       log: join(folder, "log"),
       disk: join(folder, "disk"),
-      qmpSocket: paths.frontQmpSocket(volumeId),
+      control: paths.frontSocket(volumeId),
       nbdSocket: paths.nbdSocket(volumeId),
     };
   }

@@ -9,6 +9,7 @@ import { type Chains, newLayersOf, NO_CHAINS } from "../core/chains.ts";
 const VERSION = 1;
 
 const id = Type.String({ pattern: "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$" });
+const projectId = Type.String({ pattern: "^[A-Za-z0-9_-]{1,64}$" });
 const layerId = Type.String({ pattern: "^[0-9a-f]{20}$" });
 const bytes = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 const closed = { additionalProperties: false };
@@ -24,9 +25,10 @@ const recordsSchema = Type.Object(
         {
           id: layerId,
           pool: Type.String({ minLength: 1 }),
-          format: Type.Enum(["raw", "qcow2"]),
+          format: Type.Enum(["raw", "qcow2", "backup"]),
           virtualBytes: bytes,
           base: Type.Optional(layerId),
+          backup: Type.Optional(Type.Object({ projectId, backupId: id }, closed)),
         },
         closed,
       ),
@@ -39,6 +41,8 @@ const recordsSchema = Type.Object(
           sizeBytes: bytes,
           top: layerId,
           snapshots: Type.Array(Type.Object({ id, layer: layerId, sizeBytes: bytes }, closed)),
+          leaving: Type.Optional(layerId),
+          restorationId: Type.Optional(id),
         },
         closed,
       ),
@@ -50,7 +54,12 @@ const recordsSchema = Type.Object(
         Type.Object({ kind: Type.Literal("snapshot"), ...ofSnapshot }, closed),
         Type.Object({ kind: Type.Literal("extend"), ...sized, overlay: Type.Optional(layerId) }, closed),
         Type.Object({ kind: Type.Literal("revert"), ...ofSnapshot }, closed),
+        Type.Object(
+          { kind: Type.Literal("restore"), volumeId: id, restorationId: id, remote: layerId, overlay: layerId, stage },
+          closed,
+        ),
         Type.Object({ kind: Type.Literal("merge"), volumeId: id, upper: layerId, lower: layerId, stage }, closed),
+        Type.Object({ kind: Type.Literal("flatten"), volumeId: id, layer: layerId, base: layerId, stage }, closed),
       ]),
     ),
   },
@@ -81,9 +90,10 @@ export const decodeChains = (text: string, path: string): Chains => {
   const named = [
     ...value.layers.flatMap(({ base }) => base ?? []),
     ...value.volumes.flatMap(({ top, snapshots }) => [top, ...snapshots.map(({ layer }) => layer)]),
-    ...value.pending.flatMap((pending) =>
-      pending.kind === "merge" ? [pending.upper, pending.lower] : newLayersOf(pending),
-    ),
+    ...value.pending.flatMap((pending) => {
+      if (pending.kind === "merge") return [pending.upper, pending.lower];
+      return pending.kind === "flatten" ? [pending.layer, pending.base] : newLayersOf(pending);
+    }),
   ];
   const missing = named.find((layer) => !chains.layers.has(layer));
   return missing === undefined ? chains : damaged(path, `names the layer ${missing}, which it does not have`);
