@@ -1,8 +1,12 @@
 import { writeFileSync } from "node:fs";
 import { Agent, request } from "node:http";
+import { loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { sleep } from "../common/worker.ts";
+import { runtimePaths } from "../common/runtime-paths.ts";
+import { explanationOf } from "../scripts/explain.ts";
+import { InstallationDevices } from "../scripts/scrub-devices.ts";
 import { TestInstallation } from "../scripts/scenarios/installation.ts";
 import { ObjectClient } from "../scripts/scenarios/object-client.ts";
 import { machineFacts } from "./report.ts";
@@ -64,9 +68,10 @@ const put = (): Promise<number> =>
     sent.end();
   });
 
+// Asked from here: a process for each look would take the time that is measured.
+using devices = new InstallationDevices(runtimePaths(installation.folder));
 const shards = async (): Promise<{ readonly ranges: number; readonly isChanging: boolean }> => {
-  const { output } = await installation.command("explain", `/${client.account}/c`, "--json");
-  const { shards: told } = JSON.parse(output) as { shards?: { ranges: readonly unknown[]; change?: unknown } };
+  const { shards: told } = await explanationOf(devices, `/${client.account}/c`, false);
   return { ranges: told?.ranges.length ?? 1, isChanging: told?.change !== undefined };
 };
 
@@ -106,6 +111,7 @@ print({
   part: "split",
   isReached: failed === 0 && (during["p99Ms"] ?? Number.NaN) < 2 * (before["p99Ms"] ?? Number.NaN),
   failed,
+  load: loadavg(),
   seconds: Number(((endMs - beginMs) / 1000).toFixed(1)),
   before,
   during,

@@ -24,7 +24,44 @@ describe("cluster.toml", () => {
       scrubDays: 7,
       reclaimDays: 7,
       shardNames: 1_000_000,
+      storagePolicies: [{ name: "Policy-0", index: 0, consistency: "strong", isDefault: true }],
     });
+  });
+
+  it("has storage policies by their numbers, the first one always among them, one of them the default", () => {
+    const text =
+      "[storage_policy.Fast]\nindex = 3\nconsistency = 'available'\ndefault = true\n[storage_policy.gold]\nindex = 1";
+    expect(parsed(text).storagePolicies).toEqual([
+      { name: "Policy-0", index: 0, consistency: "strong", isDefault: false },
+      { name: "gold", index: 1, consistency: "strong", isDefault: false },
+      { name: "Fast", index: 3, consistency: "available", isDefault: true },
+    ]);
+    expect(parsed("[storage_policy.safe]\nindex = 0").storagePolicies).toEqual([
+      { name: "safe", index: 0, consistency: "strong", isDefault: true },
+    ]);
+  });
+
+  it.each([
+    [
+      "[storage_policy.a]\nindex = 1\n[storage_policy.b]\nindex = 1",
+      "storage_policy.b.index: another policy has the number 1",
+    ],
+    ["[storage_policy.a]\nindex = 1\n[storage_policy.A]\nindex = 2", "storage_policy: the name A is given twice"],
+    [
+      "[storage_policy.a]\nindex = 0\ndefault = true\n[storage_policy.b]\nindex = 1\ndefault = true",
+      "storage_policy: a and b are both the default",
+    ],
+    ["[storage_policy.a]\nindex = 256", "cluster.toml: storage_policy.a.index must be <= 255, not 256"],
+  ])("refuses policies that do not fit together: %s", (text, message) => {
+    expect(() => parsed(text)).toThrow(message);
+  });
+
+  it.each([
+    "[storage_policy.a]\nconsistency = 'strong'",
+    "[storage_policy.a]\nindex = 1\nconsistency = 'eventual'",
+    "[storage_policy.'a b']\nindex = 1",
+  ])("refuses a policy that says too little, or too much: %s", (text) => {
+    expect(() => parsed(text)).toThrow("storage_policy");
   });
 
   it.each([

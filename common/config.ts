@@ -9,6 +9,7 @@ import { codeOf, messageOf, RingsteadError } from "./errors.ts";
 import type { RpcTlsFiles, TcpAddress } from "./rpc/secure-transport.ts";
 import { runtimePaths } from "./runtime-paths.ts";
 import { type DatabaseServer, databaseSchema, databaseServerOf } from "./sql/database-config.ts";
+import { storagePoliciesOf, storagePoliciesSchema, type StoragePolicy } from "./storage-policy.ts";
 
 /** The name of the only node of an installation that `up` started. */
 export const LOCAL_NODE = "local";
@@ -112,6 +113,8 @@ const fileSchema = Type.Object(
         { additionalProperties: false },
       ),
     ),
+    /** What containers may choose from, by name. */
+    storage_policy: Type.Optional(storagePoliciesSchema),
     /** Checked by the identity service: identity/config.ts. */
     identity: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
     /** Checked by the block service: block/config.ts. */
@@ -160,6 +163,8 @@ export type ClusterConfig = {
   readonly reclaimDays: number;
   /** Names of one listing above which it is split. */
   readonly shardNames: number;
+  /** By their numbers; one at least. */
+  readonly storagePolicies: readonly StoragePolicy[];
   /** The table `[identity]` as it stands in the file. */
   readonly identity: Readonly<Record<string, unknown>>;
   readonly block: Readonly<Record<string, unknown>>;
@@ -277,6 +282,7 @@ export const resolveConfig = (file: ClusterFile, dataDir: string, node: string, 
     reclaimDays: merged.reclaim_days ?? 7,
     // Ten million names are then ten listings, each still read from one replica in milliseconds.
     shardNames: merged.container?.shard_names ?? 1_000_000,
+    storagePolicies: storagePoliciesOf(file.storage_policy, refuse),
     identity: merged.identity ?? {},
     block: merged.block ?? {},
     ...(cluster === undefined ? {} : { cluster }),

@@ -47,7 +47,7 @@ test("a second start changes no row and no key", async () => {
   await installation.stop();
   expect(dump()).toEqual(before);
   expect(readFileSync(join(installation.paths.identityDir, "jwks.json"), "utf8")).toBe(keys);
-  expect(before["roles"]).toHaveLength(5);
+  expect(before["roles"]).toHaveLength(6);
   expect(before["role_implications"]).toHaveLength(3);
   expect(before["endpoints"]).toHaveLength(12);
 });

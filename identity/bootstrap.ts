@@ -10,11 +10,11 @@ import type { EndpointInterface } from "./store/schema.ts";
 export const DEFAULT_DOMAIN_ID = "default";
 const ADMIN_NAME = "admin";
 
-/** Each role implies the next, so that a check asks for the least that suffices; `service` stands apart. */
+/** Each role implies the next, so that a check asks for the least that suffices; `service` and the object store's `ResellerAdmin`, who may use every account, stand apart. */
 const ROLE_CHAIN = ["admin", "manager", "member", "reader"] as const;
 /** Without them nobody could administer: they are changed and deleted by nobody who has not said so first. */
 const IMMUTABLE = '{"immutable":true}';
-const LONE_ROLES = ["service"] as const;
+const LONE_ROLES = ["service", "ResellerAdmin"] as const;
 const INTERFACES: readonly EndpointInterface[] = ["public", "internal", "admin"];
 
 /** The hash of the last password that came from outside; see `applyAdminPassword`. */

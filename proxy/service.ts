@@ -31,6 +31,7 @@ import { MoverLease, SHARDER_LEASE } from "./object-service/mover-lease.ts";
 import { Objects } from "./object-service/objects.ts";
 import { RegisterIo } from "./object-service/register-io.ts";
 import { Partitions } from "./object-service/partitions.ts";
+import { Policies } from "./object-service/policies.ts";
 import { RowReader } from "./object-service/row-reader.ts";
 import { ScriptRunner } from "./object-service/script-runner.ts";
 import { Sharding } from "./object-service/sharding.ts";
@@ -128,10 +129,12 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     rings,
     (device) => peers.storageNodes.of(device),
     (floor) => ballots.passed(floor),
+    (space) => targets.ringOf(space),
   );
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
-  const containers = new Containers(partitions, runner, ballots);
+  const policies = new Policies(config.storagePolicies);
+  const containers = new Containers(partitions, runner, ballots, policies);
   const objects = new Objects(partitions, io, runner, containers, systemClock);
   const accounts = new Accounts(partitions, runner);
   const moves = new MoveIo(io, partitions);
@@ -155,7 +158,7 @@ export const startProxy = async (context: ServiceContext): Promise<AsyncDisposab
     log,
   });
   showShards(metrics, sharder);
-  const services = { accounts, containers, objects, clock: systemClock };
+  const services = { accounts, containers, objects, policies, clock: systemClock };
   const backgroundWorkers = [
     accountReporter(containers),
     expirer(new DueIndex(partitions, runner), (...due) => objects.expire(...due), systemClock),

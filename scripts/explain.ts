@@ -41,6 +41,8 @@ export type Explanation = {
     readonly change?: { readonly from: readonly string[]; readonly to: readonly string[] };
   };
   readonly replicas: readonly Replica[];
+  /** Devices that are no replicas and keep a version for some that were away. */
+  readonly keptBy?: readonly { readonly device: string; readonly version: string; readonly isTombstone: boolean }[];
   /** In words. */
   readonly verdict: string;
   readonly isWell: boolean;
@@ -159,12 +161,30 @@ const shardLines = (shards: ShardsTold | undefined): string[] => {
   ];
 };
 
-const lines = ({ epoch, name, space, partition, hash, replicas, shards, verdict, way }: Explanation): string[] => [
+const keptLines = (keptBy: Explanation["keptBy"] = []): string[] =>
+  keptBy.map(
+    ({ device, isTombstone, version }) =>
+      `  ${device} is no replica, and keeps ${isTombstone ? "a deletion" : "a version"} for those that were away: ${madeAt(version)}`,
+  );
+
+const lines = ({
+  epoch,
+  keptBy,
+  name,
+  space,
+  partition,
+  hash,
+  replicas,
+  shards,
+  verdict,
+  way,
+}: Explanation): string[] => [
   `${space} ${name}`,
   `partition ${partition}, hash ${hash}…, ${replicas.length} replicas, ${epoch === 0 ? "never moved" : `epoch ${epoch}`}`,
   ...(way === undefined ? [] : [way]),
   ...shardLines(shards),
   ...replicas.flatMap(replicaLines),
+  ...keptLines(keptBy),
   verdict,
 ];
 
@@ -185,7 +205,37 @@ const wayOf = (devices: InstallationDevices, { next, old }: Configuration): stri
     : `${entering} is to keep it instead of ${leaving}, and copies it`;
 };
 
-const explanationOf = async (devices: InstallationDevices, path: string, readsBody: boolean): Promise<Explanation> => {
+/** Devices beside the replicas that keep something of the name; who cannot be asked is left out. */
+const keepersOf = async (
+  devices: InstallationDevices,
+  name: Name,
+  members: readonly Member[],
+): Promise<NonNullable<Explanation["keptBy"]>> => {
+  const others = devices.all().filter(({ device, node }) => !members.some(({ id }) => id === `${node}/${device}`));
+  const answers = await Promise.all(
+    others.map(async (place) => {
+      const report = await devices
+        .peer(place)
+        .explain(name, false)
+        .catch((error: unknown) => {
+          if (error instanceof RingsteadError) return undefined;
+          throw error;
+        });
+      const kept = report?.kept;
+      return kept === undefined
+        ? []
+        : [{ device: devices.nameOf(place), version: kept.version, isTombstone: kept.isTombstone }];
+    }),
+  );
+  return answers.flat();
+};
+
+/** What the devices of an installation have of a name. Errors: "usage" for what is no name, those of the connections that tell who keeps it. */
+export const explanationOf = async (
+  devices: InstallationDevices,
+  path: string,
+  readsBody: boolean,
+): Promise<Explanation> => {
   const { space, parts } = spaceOf(path);
   const base = devices.bases[space];
   const { partition, hash32 } = base.placementOf(...parts);
@@ -207,6 +257,7 @@ const explanationOf = async (devices: InstallationDevices, path: string, readsBo
       }
     }),
   );
+  const keptBy = await keepersOf(devices, name, [...configuration.old, ...(configuration.next ?? [])]);
   const { epoch } = configuration;
   const way = wayOf(devices, configuration);
   const hash = hash32.toString(16).padStart(8, "0");
@@ -220,6 +271,7 @@ const explanationOf = async (devices: InstallationDevices, path: string, readsBo
     hash,
     ...(shards === undefined ? {} : { shards }),
     replicas,
+    ...(keptBy.length === 0 ? {} : { keptBy }),
     ...judge(replicas),
   };
 };

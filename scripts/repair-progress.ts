@@ -14,6 +14,8 @@ export type RepairProgress = {
   readonly repairedEntries: number;
   readonly repairedBytes: number;
   readonly failures: number;
+  /** Objects and rows that it keeps for replicas that are away, and sends on when they are back. */
+  readonly handOffsLeft: number;
 };
 
 /** Undefined of a device that no storage node serves. */
@@ -33,6 +35,7 @@ export const repairProgress = (figures: Readonly<Record<string, number>>): Repai
     repairedEntries: figure("repaired_entries"),
     repairedBytes: figure("repaired_bytes"),
     failures: figure("failures"),
+    handOffsLeft: figure("hand_offs_left"),
   };
 };
 

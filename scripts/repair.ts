@@ -85,7 +85,12 @@ const deviceLine = ({ device, state, progress, lastFailure }: DeviceRepair): str
     ? "in agreement with the others"
     : `${progress.partitionsLeft.toLocaleString("en-US")} partitions left, without a vote in ${progress.joiningPartitions.toLocaleString("en-US")}; ${progressText(progress)}`;
   const failed = lastFailure === undefined ? "" : `; last failure at ${lastFailure.at}: ${lastFailure.reason}`;
-  return `${head}${doing}; ${pulled}${failed}`;
+  const { handOffsLeft } = progress;
+  const kept =
+    handOffsLeft === 0
+      ? ""
+      : `; keeps ${handOffsLeft.toLocaleString("en-US")} objects and rows for replicas that are away`;
+  return `${head}${doing}; ${pulled}${kept}${failed}`;
 };
 
 const lines = (status: RepairStatus): string[] => [

@@ -1,7 +1,5 @@
-import { readFileSync } from "node:fs";
 import { RingsteadError } from "../common/errors.ts";
-import { runtimePaths } from "../common/runtime-paths.ts";
-import type { ReadyFile } from "./ready-file.ts";
+import { logInAsAdmin, readReady } from "./admin-login.ts";
 import { dataDirOf, parseOptions } from "./up-options.ts";
 
 const ANSWER_TIMEOUT_MS = 30_000;
@@ -16,35 +14,6 @@ const secondsOf = (text: string): number => {
   const seconds = Number(count) * (UNITS[unit] ?? 0);
   if (seconds > 0) return seconds;
   throw usage(`backups are made every 30m, 6h, 1d or 2w, for example, not every "${text}"`);
-};
-
-const readReady = (dataDir: string): ReadyFile => {
-  const path = runtimePaths(dataDir).readyJson;
-  try {
-    return JSON.parse(readFileSync(path, "utf8")) as ReadyFile;
-  } catch {
-    throw new RingsteadError("not-running", `nothing runs there (${path} is absent): ./scripts/start --detach first`);
-  }
-};
-
-/** A token of the installation's administrator. */
-const adminToken = async ({ endpoints, admin }: ReadyFile): Promise<string> => {
-  const domain = { name: admin.domain };
-  const user = { name: admin.username, domain, password: admin.password };
-  const auth = {
-    identity: { methods: ["password"], password: { user } },
-    scope: { project: { name: admin.project, domain } },
-  };
-  const response = await fetch(`${String(endpoints.identity)}/auth/tokens`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ auth }),
-    signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
-  });
-  const token = response.headers.get("x-subject-token");
-  if (response.status !== 201 || token === null)
-    throw new RingsteadError("identity-refused", `the login answered ${response.status}`);
-  return token;
 };
 
 type Schedule = {
@@ -78,7 +47,7 @@ export const volumeSchedule = async (argv: readonly string[]): Promise<number> =
   const wanted = every === undefined ? undefined : { every_seconds: secondsOf(every), keep: Number(keep) };
   const response = await fetch(`${block}/volumes/${id}/backup-schedule`, {
     method: off ? "DELETE" : wanted === undefined ? "GET" : "PUT",
-    headers: { "x-auth-token": await adminToken(ready), "content-type": "application/json" },
+    headers: { "x-auth-token": (await logInAsAdmin(ready)).token, "content-type": "application/json" },
     ...(wanted === undefined ? {} : { body: JSON.stringify({ backup_schedule: wanted }) }),
     signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
   });

@@ -1,4 +1,5 @@
 import type { Ballot, Incarnation } from "../common/ballot.ts";
+import type { TakeAnswer } from "./core/hand-off.ts";
 import { type ClusterConfig, rpcAddress } from "../common/config.ts";
 import { type DeviceGroups, storageNodeName } from "../common/device-groups.ts";
 import { RingsteadError } from "../common/errors.ts";
@@ -24,6 +25,10 @@ import {
   METHOD_DROP_ROWS,
   METHOD_EPOCH,
   METHOD_EPOCHS,
+  METHOD_KEEP,
+  METHOD_KEEP_ROW,
+  METHOD_KEPT,
+  METHOD_KEPT_ROWS,
   METHOD_LIST,
   METHOD_PREPARE,
   METHOD_READ,
@@ -37,6 +42,7 @@ import {
   METHOD_STAGE_OPEN,
   METHOD_STAGE_SEAL,
   METHOD_STAGE_WRITE,
+  METHOD_TAKE,
   METHOD_UNSETTLED,
   type Name,
   packConfiguration,
@@ -44,6 +50,8 @@ import {
   type PrepareReply,
   type Proposal,
   type ReadReply,
+  packRegister,
+  type Register,
   type Row,
   type RowReply,
   type Space,
@@ -195,6 +203,7 @@ export class DevicesClient {
     answer: PartAnswer<RowReply>,
     epoch = 0,
     isPlaced = false,
+    isKept = false,
   ): void {
     const header: unknown[] = [
       METHOD_ROW,
@@ -210,8 +219,9 @@ export class DevicesClient {
       row.bytes,
       row.payload,
     ];
-    if (epoch !== 0 || isPlaced) header.push(epoch);
-    if (isPlaced) header.push(1);
+    if (epoch !== 0 || isPlaced || isKept) header.push(epoch);
+    if (isPlaced || isKept) header.push(isPlaced ? 1 : 0);
+    if (isKept) header.push(1);
     this.#call<RowReply>(header, undefined, timeoutMs, answer, decodeRow);
   }
 
@@ -496,6 +506,120 @@ export class DeviceClient {
     this.rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
       if (error !== undefined) answer(error, undefined);
       else tell(fields, bytes, decode, answer);
+    });
+  }
+}
+
+/** The body of a copy: none, its bytes, the number of its staged file; undefined where it is offered without it. */
+export type CopyBody = { readonly bytes: Uint8Array } | { readonly stagedId: number } | "none" | undefined;
+
+const TAKE_ANSWERS: readonly TakeAnswer[] = ["settled", "wanted", "unsettled"];
+const COPY_CODES = { none: 0, inline: 1, staged: 2, offered: 3 } as const;
+
+const copyFields = (name: Name, register: Register, body: CopyBody): readonly unknown[] => {
+  const fields = [spaceCode(name.space), name.hash32, name.path, packRegister(register)];
+  if (body === undefined) return [...fields, COPY_CODES.offered, 0];
+  if (body === "none") return [...fields, COPY_CODES.none, 0];
+  return "bytes" in body ? [...fields, COPY_CODES.inline, 0] : [...fields, COPY_CODES.staged, body.stagedId];
+};
+
+const bytesOf = (body: CopyBody): Uint8Array | undefined =>
+  typeof body === "object" && "bytes" in body ? body.bytes : undefined;
+
+/** One device as a hand-off, or as a member that is given what one kept (`proxy/core/hand-off-keep.ts`). Errors as above. */
+export class HandOffClient {
+  readonly #rpc: RpcClient;
+  readonly #device: string;
+
+  constructor(rpc: RpcClient, device: string) {
+    this.#rpc = rpc;
+    this.#device = device;
+  }
+
+  /** Resolves when the device keeps that version, or a later one, durably, with the ballot that it keeps. `body`: undefined where it lies there under an earlier one. */
+  keep(name: Name, register: Register, body: CopyBody, timeoutMs: number): Promise<Ballot> {
+    const header = [METHOD_KEEP, this.#device, ...copyFields(name, register, body)];
+    return this.#ask(header, bytesOf(body), timeoutMs, (reader) => reader.ballot());
+  }
+
+  /** The same of a row. */
+  keepRow(owner: Name, incarnation: Incarnation, row: Row, timeoutMs: number): Promise<undefined> {
+    const { name, version, isDeleted, objects, bytes, payload } = row;
+    const fields = [...ownerFields(owner, incarnation), name, version, isDeleted ? 1 : 0, objects, bytes, payload];
+    return this.#ask([METHOD_KEEP_ROW, this.#device, ...fields], undefined, timeoutMs, () => undefined);
+  }
+
+  /** What the device keeps of a name for others. */
+  kept(name: Name, timeoutMs: number): Promise<Register | undefined> {
+    const header = [METHOD_KEPT, this.#device, spaceCode(name.space), name.hash32, name.path];
+    return this.#ask(header, undefined, timeoutMs, (reader) => unpackRegister(reader.nested()));
+  }
+
+  /** One page of what it keeps of a listing, deleted rows too. */
+  keptRows(owner: Name, incarnation: Incarnation, query: ListQuery, timeoutMs: number): Promise<readonly Row[]> {
+    const { marker, endMarker, prefix, isReverse, limit } = query;
+    const fields = [...ownerFields(owner, incarnation), marker, endMarker, prefix, isReverse ? 1 : 0, limit];
+    return this.#ask([METHOD_KEPT_ROWS, this.#device, ...fields], undefined, timeoutMs, (_, body) => unpackRows(body));
+  }
+
+  /** Gives a member a copy. Errors also: those of an ACCEPT in that epoch. */
+  take(name: Name, register: Register, body: CopyBody, timeoutMs: number, epoch = 0): Promise<TakeAnswer> {
+    const header = [METHOD_TAKE, this.#device, ...copyFields(name, register, body)];
+    if (epoch !== 0) header.push(epoch);
+    return this.#ask(header, bytesOf(body), timeoutMs, (reader) => TAKE_ANSWERS[reader.count()] ?? "unsettled");
+  }
+
+  /** Gives a member a row that was kept. */
+  row(owner: Name, incarnation: Incarnation, row: Row, timeoutMs: number, epoch = 0): Promise<RowReply["kind"]> {
+    return new Promise((resolve, reject) => {
+      new DevicesClient(this.#rpc, [this.#device]).row(
+        owner,
+        incarnation,
+        row,
+        timeoutMs,
+        (error, reply) => {
+          if (reply === undefined) reject(error ?? new RingsteadError("bad-message", "no answer to a row"));
+          else resolve(reply.kind);
+        },
+        epoch,
+        false,
+        true,
+      );
+    });
+  }
+
+  /** Stages a body, block by block; its number there. `blocks` are not changed before it resolves. */
+  async stage(blocks: AsyncIterable<Uint8Array>, timeoutMs: number): Promise<number> {
+    const id = await this.#ask([METHOD_STAGE_OPEN, this.#device], undefined, timeoutMs, (reader) => reader.count());
+    let length = 0;
+    for await (const block of blocks) {
+      length += block.length;
+      await this.#ask([METHOD_STAGE_WRITE, this.#device, [id]], block, timeoutMs, () => undefined);
+    }
+    const seal = [METHOD_STAGE_SEAL, this.#device, [id]];
+    const sealed = await this.#ask(seal, undefined, timeoutMs, (reader) => reader.count());
+    if (sealed !== length) throw new RingsteadError("staging-short", "a staged body has the wrong length");
+    return id;
+  }
+
+  #ask<T>(
+    header: readonly unknown[],
+    body: Uint8Array | undefined,
+    timeoutMs: number,
+    decode: (reader: HeaderReader, body: Buffer) => T,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#rpc.call(header, body, timeoutMs, (error, fields, bytes) => {
+        if (error !== undefined) return reject(error);
+        tell(
+          fields,
+          bytes,
+          (reader, content) => resolve(decode(reader, content)),
+          (malformed) => {
+            if (malformed !== undefined) reject(malformed);
+          },
+        );
+      });
     });
   }
 }

@@ -24,6 +24,8 @@ import { LentBodies } from "./lent-bodies.ts";
 import { type EpochState, type EpochUse, isMember, sinceOf } from "./core/partition-epoch.ts";
 import { isAtOrBelow } from "./core/reclaim.ts";
 import { decideInstall } from "./core/repair.ts";
+import { ballotOfTake, decideTake, isLifeForgotten, isTakeSettled, type Taken } from "./core/hand-off.ts";
+import { HandOffs } from "./hand-offs.ts";
 import type { PartitionPlace } from "./wire.ts";
 import { type Marks, ReclaimMarks } from "./reclaim-marks.ts";
 import { ReplicaReclaim } from "./replica-reclaim.ts";
@@ -89,6 +91,8 @@ export class DeviceReplica {
   readonly epochs: PartitionEpochs;
   readonly deletions: ReplicaReclaim;
   readonly shards: RowShards;
+  /** What it keeps for members of other partitions. */
+  readonly handOffs: HandOffs;
   readonly #clock: Clock;
   readonly #rows: RowSpace;
   readonly #arrivals: PartitionArrivals;
@@ -121,6 +125,7 @@ export class DeviceReplica {
     this.votes = votes;
     this.epochs = epochs;
     this.#clock = clock;
+    this.handOffs = new HandOffs(engine, clock);
     this.#rows = new RowSpace(engine, seeds);
     this.shards = new RowShards({
       rows: this.#rows,
@@ -137,6 +142,7 @@ export class DeviceReplica {
       marks,
       rows: this.#rows,
       mayForget: (owner) => this.shards.mayForget(owner),
+      hasRowsLeft: (name, record) => this.shards.hasRowsLeft(name, record),
       stored: (key, id) => this.#stored(key, id)?.register,
       forget: (id) => void this.#confirmed.delete(id),
       enter: (place, epoch) => void this.#enter(nameIn(place), epoch, "vote"),
@@ -376,6 +382,36 @@ export class DeviceReplica {
   }
 
   /**
+   * Takes a version that a hand-off kept, as an accepted one that somebody is to finish. Resolves, when that is durable, with whether the hand-off needs its copy as
+   * far as this member goes. Errors: those of an ACCEPT in that epoch.
+   */
+  async take(name: Name, copy: Register, body: NewBody | undefined, epoch = 0): Promise<Taken> {
+    this.#enter(name, epoch, "store");
+    const { key, id } = placeOf(name);
+    const stored = this.#stored(key, id);
+    if (decideTake(stored?.register, this.#marksOf(name).registers, copy) !== "take") {
+      const promise = this.#memory.get(id)?.promise;
+      const isSettled = stored === undefined || isTakeSettled(stored.register, promise);
+      await this.engine.durable(key);
+      return { answer: isSettled ? "settled" : "unsettled", hasUsedBody: false };
+    }
+    const ballot = ballotOfTake(copy, stored?.register.ballot);
+    const register: StoredRegister = { ...copy, ballot, state: "accepted" };
+    const hasBody = stored !== undefined && stored.body.kind !== "none" && isSameBody(stored.register, register);
+    if (!hasBody && body === undefined) return { answer: "wanted", hasUsedBody: false };
+    if (stored !== undefined) rememberOverwritten(this.#remember(id), stored.register);
+    this.#confirmed.delete(id);
+    this.#leaveUnsettled(id, name);
+    const kept: NewBody = hasBody ? { kind: "keep" } : (body ?? { kind: "none" });
+    const mutations: Mutation[] = [{ kind: "put", key, value: encodeRegister(register), body: kept }];
+    const raise = this.#raiseCeiling(register.ballot);
+    if (raise !== undefined) mutations.push(raise);
+    const isSettled = isTakeSettled(register, this.#memory.get(id)?.promise);
+    await this.engine.apply(mutations);
+    return { answer: isSettled ? "settled" : "unsettled", hasUsedBody: !hasBody };
+  }
+
+  /**
    * [M4] Votes in a partition from now on. What it may have promised there and forgotten lies below its floor. Requires: `judgeJoin`
    * says so.
    */
@@ -421,12 +457,14 @@ export class DeviceReplica {
   /** Takes rows that were pulled from another replica, if it keeps the partition still; `owner` names the life that they belong to. Resolves after the sync. */
   async installRows(owner: Name, rows: readonly Row[], check: () => void = () => {}, isOfVoter = true): Promise<void> {
     if (!this.#keeps(owner) || this.shards.areOver(owner)) return;
+    // Who has live ones of a life that is over drops them himself; else all would have them for ever.
+    const taken = this.shards.isLifeOver(owner) ? rows.filter(({ isDeleted }) => isDeleted) : rows;
     const mark = this.#marksOf(owner).rows;
     const partition = this.epochs.of(owner.space, owner.hash32);
     const [live, deleted] = [false, true].map((isDeletion) =>
       this.#skipsUnheld(owner, partition, isDeletion, isOfVoter) ? mark : TIMESTAMP_ZERO,
     );
-    await this.#rows.putAll(owner, rows, deleted, check, live);
+    await this.#rows.putAll(owner, taken, deleted, check, live);
   }
 
   /** Confirmations that wait to be written. */
@@ -453,8 +491,18 @@ export class DeviceReplica {
     this.engine.apply(mutations).catch(() => {});
   }
 
-  /** @param isPlaced the row is in the listing that is to follow this one */
-  async row(owner: Name, incarnation: Incarnation, row: Row, epoch = 0, isPlaced = false): Promise<RowReply> {
+  /**
+   * @param isPlaced the row is in the listing that is to follow this one
+   * @param isKept a hand-off kept it: "moved" also of a life whose deletion is forgotten here ([H7])
+   */
+  async row(
+    owner: Name,
+    incarnation: Incarnation,
+    row: Row,
+    epoch = 0,
+    isPlaced = false,
+    isKept = false,
+  ): Promise<RowReply> {
     this.#enter(owner, epoch, "store");
     const partitionMark = this.#marksOf(owner).rows;
     if (owner.space !== "container") return this.#rows.put(owner, row, partitionMark);
@@ -467,7 +515,11 @@ export class DeviceReplica {
     const stored = admitted === "open" ? this.#rows.put(lifeOf(owner, incarnation), row, mark) : undefined;
     const durable = this.engine.durable(placeOf(owner).key);
     const [reply] = durable === undefined ? [stored] : await Promise.all([stored, durable]);
-    return reply ?? { kind: admitted === "open" ? "moved" : admitted };
+    const isForgotten =
+      isKept &&
+      this.votes.votesIn(owner.space, owner.hash32) &&
+      isLifeForgotten(known, incarnation, this.#marksOf(owner).registers);
+    return reply ?? { kind: admitted === "open" || isForgotten ? "moved" : admitted };
   }
 
   async list(
@@ -497,7 +549,8 @@ export class DeviceReplica {
     if (this.#known?.value !== entry.value) {
       const register = decodeRegister(entry.value);
       const record = decodeContainerRecord(register.metadata);
-      this.#known = { value: entry.value, container: { record, isTombstone: register.isTombstone } };
+      const isConfirmed = register.state === "confirmed";
+      this.#known = { value: entry.value, container: { record, isTombstone: register.isTombstone, isConfirmed } };
     }
     return this.#known.container;
   }
@@ -664,6 +717,9 @@ const lifeOf = (owner: Name, incarnation: Incarnation): Name => {
 };
 
 let lastLife: { readonly owner: Name; readonly incarnation: Incarnation; readonly life: Name } | undefined;
+
+const isSameBody = (one: StoredRegister, other: StoredRegister): boolean =>
+  !one.isTombstone && !other.isTombstone && one.bodyVersion === other.bodyVersion;
 
 /** A name in a partition: that of its configuration. */
 const nameIn = ({ partition, partitionPower, space }: PartitionPlace): Name =>

@@ -19,6 +19,7 @@ import {
 } from "./repair/repair-operations.ts";
 import { epochs, release } from "./move-operations.ts";
 import { counts, dropRows, rowName, rowsOf } from "./shard-operations.ts";
+import { keep, keepRow, kept, keptRows, take } from "./hand-off-operations.ts";
 import { readHeldBody } from "./repair/repair-source.ts";
 import type { Staging } from "./staging.ts";
 import { registerKey } from "./store/keys.ts";
@@ -53,6 +54,11 @@ import {
   METHOD_ROWS,
   METHOD_SCRUB,
   METHOD_EXPLAIN,
+  METHOD_KEEP,
+  METHOD_KEEP_ROW,
+  METHOD_KEPT,
+  METHOD_KEPT_ROWS,
+  METHOD_TAKE,
   packFates,
   packRegister,
   packRow,
@@ -218,8 +224,9 @@ const row: Operation = (reader) => {
   };
   const epoch = reader.epoch();
   const isPlaced = reader.flag();
+  const isKept = reader.flag();
   return async ({ replica }, reply) => {
-    const answer = await replica.row(owner, incarnation, given, epoch, isPlaced);
+    const answer = await replica.row(owner, incarnation, given, epoch, isPlaced, isKept);
     reply.ok([answer.kind]);
   };
 };
@@ -306,6 +313,17 @@ const repairing =
     };
   };
 
+/** What concerns hand-offs. */
+const handingOff =
+  (operation: (reader: HeaderReader, body: Buffer) => (device: ServedDevice) => Promise<RepairAnswer>): Operation =>
+  (reader, body) => {
+    const run = operation(reader, body);
+    return async (device, reply) => {
+      const { header, body: given } = await run(device);
+      reply.ok(header, given);
+    };
+  };
+
 const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_ACCEPT]: accept,
   [METHOD_PREPARE]: prepare,
@@ -329,6 +347,11 @@ const OPERATIONS: Readonly<Record<number, Operation>> = {
   [METHOD_ROW_NAME]: repairing(rowName),
   [METHOD_DROP_ROWS]: repairing(dropRows),
   [METHOD_COUNTS]: repairing(counts),
+  [METHOD_KEEP]: handingOff(keep),
+  [METHOD_KEEP_ROW]: handingOff(keepRow),
+  [METHOD_KEPT]: handingOff(kept),
+  [METHOD_KEPT_ROWS]: handingOff(keptRows),
+  [METHOD_TAKE]: handingOff(take),
   [METHOD_SCRUB]: operating(scrub),
   [METHOD_EXPLAIN]: operating(explain),
   [METHOD_STAGE_OPEN]:
@@ -360,6 +383,7 @@ const UPLOAD_METHODS: ReadonlySet<unknown> = new Set([
   METHOD_STAGE_SEAL,
   METHOD_STAGE_ABANDON,
   METHOD_ACCEPT,
+  METHOD_KEEP,
 ]);
 
 /** Uploads of large bodies, which nobody can begin anew but the client. */

@@ -108,7 +108,7 @@ test("rows that are elsewhere are dropped in parts, are not pulled again, and no
   const removed: number[] = [];
   do removed.push(await replica.shards.drop(SHARD, LIFE, 0));
   while (removed.at(-1) !== 0);
-  expect(removed).toEqual([...Array<number>(6).fill(250), 0]);
+  expect(removed).toEqual([...Array<number>(15).fill(100), 0]);
   expect(replica.summary(SHARD, LIFE)).toMatchObject({ rows: 0, setHash: "0" });
   await replica.installRows({ ...SHARD, path: `${SHARD.path}\0${LIFE}` }, rows);
   expect(await replica.shards.drop(SHARD, LIFE, 0)).toBe(0);

@@ -1,14 +1,38 @@
 import type { Incarnation } from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { HybridTimestamp } from "../common/hybrid-clock.ts";
-import { type Admission, admitCopies, areRowsOver, type KnownContainer } from "./core/row-admission.ts";
+import { type Admission, admitCopies, areRowsOver, isLifeOver, type KnownContainer } from "./core/row-admission.ts";
 import type { EpochUse } from "./core/partition-epoch.ts";
 import type { RowSpace } from "./row-space.ts";
-import { type CountedRows, COUNTS_LIMIT, type Name, type PartitionPlace, type Row, type RowReply } from "./wire.ts";
+import {
+  CONFIGURATION_PATH,
+  type CountedRows,
+  COUNTS_LIMIT,
+  decodeContainerRecord,
+  type Name,
+  type PartitionPlace,
+  type Row,
+  type RowReply,
+} from "./wire.ts";
 
-/** Rows that one DROP_ROWS removes at most: a millisecond or two in which nobody is served. */
-const DROP_LIMIT = 250;
+/** Rows that one DROP_ROWS removes at most: a millisecond in which nobody is served. */
+const DROP_LIMIT = 100;
 const INCARNATION_DIGITS = 24;
+
+/** Which listings somebody looks for: of at least `atLeast` rows, and those whose path begins with `shardPrefix` of at most `atMost`. */
+export type WantedCounts = { readonly atLeast: number; readonly atMost: number; readonly shardPrefix: string };
+
+/** A life of a container, as the name of its row space says. */
+type Life = { readonly name: Name; readonly incarnation: Incarnation };
+
+const lifeNamed = (owner: Name): Life | undefined => {
+  const end = owner.path.length - INCARNATION_DIGITS - 1;
+  if (owner.space !== "container" || owner.path[end] !== "\0") return undefined;
+  return { name: { ...owner, path: owner.path.slice(0, end) }, incarnation: owner.path.slice(end + 1) as Incarnation };
+};
+
+const isWanted = ({ path }: Name, rows: number, { atLeast, atMost, shardPrefix }: WantedCounts): boolean =>
+  rows >= atLeast || (rows <= atMost && path.startsWith(shardPrefix));
 
 /** Rows of another listing. */
 export type Copies = {
@@ -50,6 +74,9 @@ class CopiesRefused extends Error {
 /** How rows go from one listing to those that follow it, as one replica sees it: `proxy/core/shard-change.ts` says in which order. */
 export class RowShards {
   readonly #parts: RowShardsParts;
+  /** Listings that a walk over the device has found, by path: nobody has asked for them since the start, maybe. */
+  readonly #walked = new Map<string, Name>();
+  #wanted: WantedCounts | undefined;
 
   constructor(parts: RowShardsParts) {
     this.#parts = parts;
@@ -110,22 +137,76 @@ export class RowShards {
     return rows.drop(lifeOf(owner, incarnation), DROP_LIMIT);
   }
 
-  /** Listings of containers that were asked for lately: of at least `atLeast` rows, and after them those under `shardPrefix` of at most `atMost`. */
+  /** What was asked for last; undefined before anybody has. The same object as long as it is the same. */
+  get wanted(): WantedCounts | undefined {
+    return this.#wanted;
+  }
+
+  /**
+   * Listings of containers that were asked for lately, or that a walk has found: of at least `atLeast` rows, and after them those under `shardPrefix` of at most
+   * `atMost`.
+   */
   counts(atLeast: number, atMost: number, shardPrefix: string): readonly CountedRows[] {
-    const large: CountedRows[] = [];
-    const small: CountedRows[] = [];
-    for (const { owner, rows } of this.#parts.rows.counted()) {
-      const isLarge = rows >= atLeast;
-      if (!isLarge && (rows > atMost || !owner.path.startsWith(shardPrefix))) continue;
-      const end = owner.path.length - INCARNATION_DIGITS - 1;
-      if (owner.space !== "container" || owner.path[end] !== "\0") continue;
-      const name = { ...owner, path: owner.path.slice(0, end) };
-      const incarnation = owner.path.slice(end + 1) as Incarnation;
-      if (areRowsOver(this.#parts.known(name), incarnation)) continue;
-      const found = isLarge ? large : small;
-      if (found.length < COUNTS_LIMIT) found.push({ owner: name, incarnation, rows });
+    const last = this.#wanted;
+    if (last?.atLeast !== atLeast || last.atMost !== atMost || last.shardPrefix !== shardPrefix)
+      this.#wanted = { atLeast, atMost, shardPrefix };
+    const found = new Map<string, CountedRows>();
+    for (const { owner, rows } of this.#parts.rows.counted()) this.#noteCount(found, owner, rows);
+    for (const [path, owner] of this.#walked) {
+      if (found.has(path)) continue;
+      const rows = this.#rowsIn(owner);
+      if (rows === undefined || !this.#noteCount(found, owner, rows)) this.#walked.delete(path);
     }
-    return [...large, ...small].slice(0, COUNTS_LIMIT);
+    const isLarge = ({ rows }: CountedRows): boolean => rows >= atLeast;
+    const counts = [...found.values()];
+    return [...counts.filter(isLarge), ...counts.filter((count) => !isLarge(count))].slice(0, COUNTS_LIMIT);
+  }
+
+  /** Whether it is one of those that are asked for. */
+  #noteCount(found: Map<string, CountedRows>, owner: Name, rows: number): boolean {
+    if (this.#wanted === undefined || !isWanted(owner, rows, this.#wanted)) return false;
+    const life = lifeNamed(owner);
+    if (life === undefined || areRowsOver(this.#parts.known(life.name), life.incarnation)) return false;
+    found.set(owner.path, { owner: life.name, incarnation: life.incarnation, rows });
+    return true;
+  }
+
+  /** Statistics that cannot be read are not for this to report. */
+  #rowsIn(owner: Name): number | undefined {
+    try {
+      return this.#parts.rows.summary(owner).rows;
+    } catch (error) {
+      if (error instanceof RingsteadError) return undefined;
+      throw error;
+    }
+  }
+
+  /** A walk has come to a listing of so many rows; what does not fit is found by another walk. */
+  noteWalked(owner: Name, rows: number): void {
+    if (this.#wanted === undefined || this.#walked.size >= COUNTS_LIMIT) return;
+    if (isWanted(owner, rows, this.#wanted)) this.#walked.set(owner.path, owner);
+  }
+
+  /** Whether a life of a container is over for good, as far as this replica knows. */
+  isLifeOver(owner: Name): boolean {
+    const life = lifeNamed(owner);
+    return life !== undefined && isLifeOver(this.#parts.known(life.name), life.incarnation);
+  }
+
+  /**
+   * Removes some live rows of a life that is over for good; how many went. There are any where this replica was away while the container was split and then deleted: the
+   * others had dropped theirs before, so that no deletion of them comes by repair. Deleted ones stay for those to whom they tell something. Resolves after the sync.
+   */
+  async dropOver(owner: Name): Promise<number> {
+    if (!this.isLifeOver(owner)) return 0;
+    return this.#parts.rows.dropLive(owner, DROP_LIMIT, () => this.isLifeOver(owner));
+  }
+
+  /** Whether live rows are left of the life that a container's tombstone ended: while there are, they are told from others by it. */
+  hasRowsLeft(name: Name, metadata: Uint8Array): boolean {
+    if (name.space !== "container" || name.path === CONFIGURATION_PATH) return false;
+    const { incarnation } = decodeContainerRecord(metadata);
+    return (this.#rowsIn(this.#parts.lifeOf(name, incarnation)) ?? 1) > 0;
   }
 
   /** Whether deletions among these rows may be forgotten: not while copies of what they deleted may come. */
@@ -140,10 +221,10 @@ export class RowShards {
   }
 
   #stateOf(life: Name): string | undefined {
-    const end = life.path.indexOf("\0");
-    if (life.space !== "container" || end < 0) return undefined;
-    const known = this.#parts.known({ ...life, path: life.path.slice(0, end) });
-    if (known === undefined || known.isTombstone || !life.path.endsWith(known.record.incarnation)) return undefined;
+    const named = lifeNamed(life);
+    if (named === undefined) return undefined;
+    const known = this.#parts.known(named.name);
+    if (known === undefined || known.isTombstone || named.incarnation !== known.record.incarnation) return undefined;
     return known.record.shards?.rows;
   }
 }

@@ -324,6 +324,20 @@ export class RowSpace {
     return count;
   }
 
+  /** Removes up to `limit` live rows, if `isAllowed` says so in the turn in which they go. Resolves after the sync, with how many went. */
+  async dropLive(owner: Name, limit: number, isAllowed: () => boolean): Promise<number> {
+    const range = { gte: rowKey(owner, "", false), lt: rowPrefixEnd(owner, "", false), limit };
+    const page = rowsOf(await this.#engine.scan(range), rowNameOffset(owner), false);
+    const doomed = page.map(({ name: bytes, value }) => {
+      const name = bytes.toString("utf8");
+      return { owner, name, isDeleted: false, version: decodeRowValue(name, false, value).version };
+    });
+    const { count, mutations } = this.discard(doomed);
+    if (count === 0 || !isAllowed()) return 0;
+    await this.#engine.apply(mutations);
+    return count;
+  }
+
   /** Those whose statistics are in memory. */
   *counted(): Generator<{ readonly owner: Name; readonly rows: number }> {
     for (const { counters, owner } of this.#statistics.values()) yield { owner, rows: counters.rows };

@@ -11,9 +11,10 @@ import { runWorkers, sleep } from "../common/worker.ts";
 import { loadBaseRing, placementIdentity } from "../ring/base-ring.ts";
 import { loadRing } from "../ring/ring-file.ts";
 import type { Ring } from "../ring/ring.ts";
-import { StorageNodeConnections } from "./client.ts";
+import { HandOffClient, StorageNodeConnections } from "./client.ts";
 import { requireBaseRings } from "./base-rings.ts";
 import { deviceWatch, showFailure } from "./daemons/device-watch.ts";
+import { HandOffSender } from "./daemons/hand-off-sender.ts";
 import { housekeeper } from "./daemons/housekeeper.ts";
 import { type DevicePlace, Replicator } from "./daemons/replicator.ts";
 import { Reclaimer } from "./daemons/reclaimer.ts";
@@ -30,9 +31,10 @@ import { Foreground } from "./repair/foreground.ts";
 import { LocalSource } from "./repair/local-source.ts";
 import { RepairPace } from "./repair/pace.ts";
 import { recountRows } from "./repair/recount-rows.ts";
-import { noteRepairFailures, showReclaim, showRepair } from "./repair/repair-metrics.ts";
+import { noteRepairFailures, showHandOffs, showReclaim, showRepair } from "./repair/repair-metrics.ts";
 import { RepairPeer, type RepairSource } from "./repair/repair-peer.ts";
 import { WatchedRepairSettings } from "./repair/repair-settings.ts";
+import { RowWalk } from "./row-walk.ts";
 import { Staging } from "./staging.ts";
 import { BUCKET_POWER, entryDigests } from "./store/entry-digest.ts";
 import { Votes } from "./votes.ts";
@@ -123,6 +125,7 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       if (votes.isNewcomer) await recountRows(engine, seeds);
       const marks = await ReclaimMarks.opened(engine);
       const replica = new DeviceReplica(engine, systemClock, seeds, votes, epochs, marks);
+      await replica.handOffs.count();
       if (votes.isNewcomer)
         log.warn("a device is new, or has lost something: it votes once it has caught up", { device });
       devices.set(device, { replica, staging: new Staging(engine) });
@@ -206,6 +209,15 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
     showReclaim(metrics, device, reclaimer);
     return reclaimer;
   });
+  const senders = [...devices].map(([device, { replica }]) => {
+    const targetOf = (id: string): HandOffClient => {
+      const peer = placeOf(id);
+      return new HandOffClient(connections.of(peer), peer.device);
+    };
+    const sender = new HandOffSender({ device, replica, rings, targetOf, pace: pace.ofDevice() });
+    showHandOffs(metrics, device, sender);
+    return sender;
+  });
   // Nodes that only the base names may be gone by now.
   for (const name of RING_NAMES) {
     try {
@@ -220,6 +232,8 @@ export const startStorageNode = async (context: ServiceContext): Promise<AsyncDi
       ...replicators,
       ...upkeepWorkers,
       ...reclaimers,
+      ...senders,
+      ...[...devices].map(([device, { replica }]) => new RowWalk(device, replica, systemClock)),
       housekeeper(devices),
       deviceWatch(
         new Map([...devices].map(([device, { replica }]) => [device, replica.engine])),

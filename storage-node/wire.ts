@@ -40,6 +40,13 @@ export const METHOD_ROW_NAME = 26;
 export const METHOD_DROP_ROWS = 27;
 export const METHOD_COUNTS = 28;
 
+/** What hand-offs keep for absent members under policy `available`, and how it goes to them (`proxy/core/hand-off-keep.ts`). */
+export const METHOD_KEEP = 29;
+export const METHOD_KEEP_ROW = 30;
+export const METHOD_KEPT = 31;
+export const METHOD_KEPT_ROWS = 32;
+export const METHOD_TAKE = 33;
+
 /** Which register a name belongs to. */
 export type Space = "object" | "container" | "account";
 

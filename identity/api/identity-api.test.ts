@@ -258,7 +258,7 @@ test("a disabled user, project or domain ends what a live token can do", async (
 
 test("everything kept is listed, filtered and shown", async () => {
   const token = await adminToken();
-  const counts = { domains: 1, projects: 2, users: 1, roles: 5, regions: 1, services: 4, endpoints: 12 };
+  const counts = { domains: 1, projects: 2, users: 1, roles: 6, regions: 1, services: 4, endpoints: 12 };
   for (const [plural, count] of Object.entries(counts) as [Collection, number][]) {
     const list = await call("GET", `/v3/${plural}`, { token });
     expect([plural, list.status, list.body[plural]?.length]).toEqual([plural, 200, count]);

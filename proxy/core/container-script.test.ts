@@ -2,7 +2,8 @@ import { expect, test } from "vitest";
 import { type Ballot, ballotOf, type Incarnation, NO_INCARNATION } from "../../common/ballot.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import { decodeContainerRecord, encodeContainerRecord, type Register, type Row } from "../../storage-node/wire.ts";
-import { type ContainerPlace, deleteContainer } from "./container-script.ts";
+import type { ContainerPlace } from "./container-place.ts";
+import { deleteContainer, readContainer } from "./container-script.ts";
 import type { Promised, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import type { ListAnswer } from "./script.ts";
 import { ShardMemory } from "./shard-memory.ts";
@@ -64,6 +65,23 @@ const decided = (mode: WriteMode, base: Register, promises: readonly Promised[])
 
 const statusOf = (record: WriteRecord | "stop"): string =>
   record === "stop" ? "stop" : record.isTombstone ? "tombstone" : decodeContainerRecord(record.metadata).status;
+
+test("what a read finishes is what it gives: a replica that stays behind may answer the next read as well", () => {
+  const gone: Register = {
+    ...OPEN,
+    version: ballot(9),
+    ballot: ballot(9),
+    state: "accepted",
+    isTombstone: true,
+    metadata: encodeContainerRecord({ status: "closing", incarnation: LIFE, headers: {} }),
+  };
+  const script = readContainer(place);
+  expect(script.next().value).toMatchObject({ kind: "read" });
+  expect(script.next({ register: gone, isSettled: false }).value).toMatchObject({ kind: "write" });
+  expect(script.next(established(ballot(9))).value).toMatchObject({ kind: "row", set: "account" });
+  expect(script.next("stored").value).toMatchObject({ kind: "confirm", version: ballot(9) });
+  expect(script.next()).toEqual({ done: true, value: "absent" });
+});
 
 test("an empty container closes, is looked at once more, and only then becomes a tombstone [B3]", () => {
   const script = deleteContainer(place);

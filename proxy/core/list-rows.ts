@@ -34,7 +34,8 @@ const areEqual = (pages: readonly { readonly summary: RowSummary }[]): boolean =
 export function* listRows<S>(set: S, incarnation: Incarnation, query: PageQuery): Script<S, Row[] | ListObstacle> {
   const first = yield* list(set, incarnation, { ...query, withDeleted: false }, false);
   if (first.kind !== "rows") return first.kind;
-  if (areEqual(first.pages)) return [...(first.pages.find(({ rows }) => rows.length > 0)?.rows ?? [])];
+  if (first.isPartial !== true && areEqual(first.pages))
+    return [...(first.pages.find(({ rows }) => rows.length > 0)?.rows ?? [])];
   const found: Row[] = [];
   const limit = Math.max(query.limit, RECONCILE_PAGE);
   let { marker } = query;
@@ -61,6 +62,7 @@ export function* countRows<S>(set: S, incarnation: Incarnation): Script<S, RowSu
   for (let attempt = 0; attempt < SUMMARY_ATTEMPTS; attempt++) {
     const answer = yield* list(set, incarnation, SUMMARY_ONLY, false);
     if (answer.kind !== "rows") return answer.kind;
+    if (answer.isPartial === true) break;
     const first = answer.pages[0];
     if (first !== undefined && areEqual(answer.pages)) return first.summary;
   }

@@ -95,6 +95,18 @@ test("an object is accepted, then listed, then confirmed, then answered", () => 
   expect(result).toMatchObject({ kind: "done", version: VERSION });
 });
 
+test.each([
+  ["the version", [{ ...established(VERSION), isKept: true }, "stored"]],
+  ["its row", [established(VERSION), "kept"]],
+] as const)(
+  "where a hand-off counted for %s a write is answered, and left for somebody to finish [H4]",
+  (_, answers) => {
+    const { asked, result } = drive(writeObject(place, LIFE, { kind: "plain", record: PUT }, false), answers);
+    expect(asked).toEqual(["plain object", "row container"]);
+    expect(result).toMatchObject({ kind: "done", version: VERSION });
+  },
+);
+
 test("a version whose container is gone is void only after a PREPARE found it the highest and unconfirmed [B5]", () => {
   const { asked, result } = drive(writeObject(place, LIFE, { kind: "plain", record: PUT }, false), [
     established(VERSION),

@@ -1,6 +1,7 @@
 import { type Ballot, type Incarnation, NO_INCARNATION } from "../../common/ballot.ts";
 import type { Register, Row } from "../../storage-node/wire.ts";
-import { type ContainerPlace, presentContainer } from "./container-script.ts";
+import type { ContainerPlace } from "./container-place.ts";
+import { presentContainer } from "./container-script.ts";
 import type { Proposed, WriteMode, WriteOutcome, WriteRecord } from "./register-write.ts";
 import { confirm, row, type Script, write } from "./script.ts";
 import { placeRow } from "./shard-row.ts";
@@ -65,7 +66,7 @@ export function* writeObject<S>(
         const record = proposal.recordOf(version);
         if (record === undefined) throw new Error("a version was established that was not proposed");
         if (outcome.isConfirmed) return { kind: "done", version, record };
-        const end = yield* showVersion(place, { version, ...record });
+        const end = yield* showVersion(place, { version, ...record }, outcome.isKept === true);
         if (end === "shown") return { kind: "done", version, record };
         if (end === "unknown" || end === "superseded") return { kind: "unknown" };
         if (end.present === undefined) return { kind: "no-container" };
@@ -185,16 +186,21 @@ export function* settleObject<S>(
   return highest === undefined ? "again" : yield* finishObject(place, { ...highest, ballot }, false);
 }
 
-/** Rows at W, then CONFIRM; `present`: the version is void, and this is the container's incarnation now. */
+/**
+ * Rows at W, then CONFIRM, unless a hand-off counted for any of it ([H4]); `present`: the version is void, and this is the container's incarnation now.
+ * @param isKept hand-offs counted for the version
+ */
 function* showVersion<S>(
   place: ObjectPlace<S>,
   shown: Shown,
+  isKept = false,
 ): Script<S, "shown" | "superseded" | "unknown" | { readonly present: Incarnation | undefined }> {
   const { version } = shown;
   const end = yield* placeRow(place.container, incarnationIn(version), place.rowOf(shown));
   if (end === "unavailable") return "unknown";
+  let isWhole = !isKept && end !== "kept";
   if (end === "old") return yield* renewVersion(place, version);
-  if (end !== "stored" && !shown.isTombstone) {
+  if (typeof end !== "string" && !shown.isTombstone) {
     const verdict = yield* judgeVersion(place, version, end.present ?? incarnationIn(version));
     if (verdict === "unavailable") return "unknown";
     if (verdict === "unclear") return "superseded";
@@ -206,9 +212,10 @@ function* showVersion<S>(
     const due = place.dueRowOf(shown);
     const dueEnd = due === undefined ? "stored" : yield* row(due.set, NO_INCARNATION, due.row);
     if (dueEnd === "old") return yield* renewVersion(place, version);
-    if (dueEnd !== "stored") return "unknown";
+    if (dueEnd !== "stored" && dueEnd !== "kept") return "unknown";
+    if (dueEnd === "kept") isWhole = false;
   }
-  yield* confirm(place.object, version);
+  if (isWhole) yield* confirm(place.object, version);
   return "shown";
 }
 

@@ -75,6 +75,8 @@ export type WriteOutcome =
       readonly base: Register | undefined;
       /** Somebody else finished the version: its row is in, and nobody here looked at rows. */
       readonly isConfirmed: boolean;
+      /** [H4]: hand-offs counted for it (`hand-off-keep.ts`). */
+      readonly isKept?: boolean;
       /** Of a container: the first live row of each replica that accepted, where it has one. Undefined: nobody looked. */
       readonly liveRows: readonly Row[] | undefined;
     }

@@ -9,8 +9,8 @@ import {
   type Unsent,
 } from "./register-write.ts";
 
-/** `old`: [E5], those that hold no row of the name may have removed a later deletion. `split`: the name is listed elsewhere by now, or will be in a moment. */
-export type RowOutcome = "stored" | "closing" | "moved" | "behind" | "old" | "split" | "unavailable";
+/** `kept`: [H4], at W devices, hand-offs among them. `old`: [E5], those that hold no row of the name may have removed a later deletion. `split`: the name is listed elsewhere by now, or will be in a moment. */
+export type RowOutcome = "stored" | "kept" | "closing" | "moved" | "behind" | "old" | "split" | "unavailable";
 
 type Obstacle = Exclude<RowReply["kind"], "stored">;
 

@@ -73,6 +73,8 @@ export type ListAnswer =
         /** Of a copy. */
         readonly mark?: HybridTimestamp;
       }[];
+      /** [H5]: what hand-offs keep is among them, or may be missing; nothing is settled by it, and all have their rows, deleted ones too. */
+      readonly isPartial?: boolean;
     }
   | { readonly kind: "moved" | "behind" | "split" | "unavailable" };
 

@@ -1,16 +1,11 @@
 import { type Incarnation, incarnationMadeBy, maxTimestamp } from "../../common/ballot.ts";
 import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { ContainerRecord, ListQuery, Row, ShardChange, ShardRange, Shards } from "../../storage-node/wire.ts";
-import {
-  changeContainer,
-  type ContainerPlace,
-  type OpenContainer,
-  presentContainer,
-  setOf,
-} from "./container-script.ts";
+import { type ContainerPlace, type OpenContainer, setOf } from "./container-place.ts";
+import { changeContainer, presentContainer } from "./container-script.ts";
 import { mergeRows } from "./merge-rows.ts";
-import { list, rows, type Script } from "./script.ts";
-import { changeLeaf, leafIn, presentLeaf, recordOf, reopenLeaf } from "./shard-leaf.ts";
+import { isFinal, list, read, rows, type Script } from "./script.ts";
+import { changeLeaf, leafIn, liveRecord, presentLeaf, recordOf, reopenLeaf } from "./shard-leaf.ts";
 import { compareNames, rangeOfName, rangesIn, replaced, ROOT } from "./shard-ranges.ts";
 
 /**
@@ -39,9 +34,18 @@ import { compareNames, rangeOfName, rangesIn, replaced, ROOT } from "./shard-ran
  */
 export type ChangeEnd = "done" | "absent" | "unavailable" | "no-space";
 
-/** How it is done: rows in one message, and what a single step came to. */
-export type ChangeSettings = { readonly pageRows: number };
+/** How it is done. */
+export type ChangeSettings = {
+  /** Rows that are read between two pauses. */
+  readonly pageRows: number;
+  /** Rows in one message, and so in one synced commit of each replica. */
+  readonly messageRows: number;
+};
 
+/** Some milliseconds of a replica's time. With 20 rows in a message five times as many syncs stood in the way of clients', and PUTs took twice as long. */
+export const COPY_SETTINGS: ChangeSettings = { pageRows: 100, messageRows: 100 };
+
+/** What a single step came to. */
 type Step = "done" | "again" | Exclude<ChangeEnd, "done">;
 
 /** A change begins anew where somebody else goes on with it meanwhile. */
@@ -270,7 +274,7 @@ function* copyPage<S>(
   change: ShardChange,
   id: string,
   marker: string,
-  { pageRows }: ChangeSettings,
+  { messageRows, pageRows }: ChangeSettings,
 ): Script<S, CopiedPage | Step> {
   const set = setOf(place, incarnation, id);
   const query: ListQuery = {
@@ -295,7 +299,7 @@ function* copyPage<S>(
   for (const page of answer.pages) mark = maxTimestamp(mark, page.mark ?? TIMESTAMP_ZERO);
   for (const range of change.to) {
     const copied = all.filter(({ name }) => rangeOfName(change.to, name).id === range.id);
-    const end = yield* copyTo(setOf(place, incarnation, range.id), incarnation, { copied, mark }, pageRows);
+    const end = yield* copyTo(setOf(place, incarnation, range.id), incarnation, { copied, mark }, messageRows);
     if (end !== "done") return end;
   }
   return { next };
@@ -311,12 +315,12 @@ function* copyTo<S>(
   set: S,
   incarnation: Incarnation,
   { copied, mark }: { readonly copied: readonly Row[]; readonly mark: HybridTimestamp },
-  pageRows: number,
+  messageRows: number,
 ): Script<S, Step> {
   // What was forgotten leaves no row to be copied, and has to be known.
   const isTold = mark > TIMESTAMP_ZERO;
-  for (let at = 0; at < copied.length || (at === 0 && isTold); at += pageRows) {
-    const part = copied.slice(at, at + pageRows);
+  for (let at = 0; at < copied.length || (at === 0 && isTold); at += messageRows) {
+    const part = copied.slice(at, at + messageRows);
     for (let attempt = 0; ; attempt++) {
       const outcome = yield* rows(set, incarnation, part, mark);
       if (outcome === "stored") break;
@@ -368,18 +372,27 @@ export function* noteRootDropped<S>(
   );
 }
 
-/** [B7] of a shard: whoever finds it in between does what its container says of it. "over": its rows may go, and then it is buried. */
+/**
+ * [B7] of a shard: whoever finds it in between does what its container says of it. "over": its rows may go, and then it is buried. The container is only read: shards of a
+ * change that goes on are reported all the while, and every PREPARE, or what finishes a version that is under way, would refuse what a living sharder is about to write.
+ * A version or a *closing* that a dead one left is reported by itself. And a read is enough, since a container that does not name a shard which was there never will again.
+ */
 export function* settleShard<S>(
   place: ContainerPlace<S>,
   incarnation: Incarnation,
   id: string,
 ): Script<S, LeafFate | "unavailable"> {
-  const present = yield* presentContainer(place);
-  if (present === "unavailable") return present;
-  const fate = present === "absent" ? "over" : fateOfShard(present.record, incarnation, id);
-  if (present === "absent" || id === ROOT || fate !== "used") return fate;
+  const found = yield* read(place.container);
+  if (found === undefined) return "unavailable";
+  const { register } = found;
+  if (!isFinal(found)) return "changing";
+  const record = liveRecord(register);
+  if (record === undefined || register === undefined) return "over";
+  const fate = fateOfShard(record, incarnation, id);
+  if (id === ROOT || fate !== "used") return fate;
+  if (record.status === "closing") return "changing";
   const set = setOf(place, incarnation, id);
   const told = yield* presentLeaf(set);
-  const reopened = told === "unavailable" ? told : yield* reopenLeaf(set, present.version);
+  const reopened = told === "unavailable" ? told : yield* reopenLeaf(set, register.version);
   return reopened === "unavailable" ? reopened : fate;
 }

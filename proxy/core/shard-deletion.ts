@@ -1,5 +1,6 @@
 import type { ContainerRecord } from "../../storage-node/wire.ts";
-import { type ContainerPlace, deleteContainer, readContainer } from "./container-script.ts";
+import type { ContainerPlace } from "./container-place.ts";
+import { deleteContainer, readContainer } from "./container-script.ts";
 import type { Script } from "./script.ts";
 import { type ChangeSettings, runChange } from "./shard-change.ts";
 import { listContainer } from "./shard-list.ts";

@@ -70,10 +70,12 @@ export const leafIn = (incarnation: Incarnation, rows: RowsState): ContainerReco
 const closingOf = ({ headers, status }: ContainerRecord): Ballot | undefined =>
   status === "closing" ? (headers[CLOSING_OF] as Ballot | undefined) : undefined;
 
-function* finish<S>(set: S, register: Register): Script<S, boolean> {
+function* finish<S>(set: S, register: Register): Script<S, "finished" | "again" | "unavailable"> {
   const outcome = yield* write(set, finishMode(register, register.ballot), NO_INCARNATION);
-  if (outcome.kind === "established") yield* confirm(set, register.version);
-  return outcome.kind !== "unknown";
+  if (outcome.kind === "unknown") return "unavailable";
+  if (outcome.kind !== "established") return "again";
+  yield* confirm(set, register.version);
+  return "finished";
 }
 
 /** The shard by an established read; what is found half done is finished first. */
@@ -83,8 +85,10 @@ export function* readLeaf<S>(set: S): Script<S, Leaf | "absent" | "unavailable">
     if (found === undefined) return "unavailable";
     const { register } = found;
     if (register !== undefined && !isFinal(found)) {
-      if (!(yield* finish(set, register))) return "unavailable";
-      continue;
+      const end = yield* finish(set, register);
+      if (end === "unavailable") return "unavailable";
+      // What was finished is what is established: read again, a replica may be as far behind as before.
+      if (end === "again") continue;
     }
     const record = liveRecord(register);
     return record === undefined || register === undefined ? "absent" : { record, version: register.version };

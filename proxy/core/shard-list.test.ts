@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type Ballot, type Incarnation, incarnationMadeBy } from "../../common/ballot.ts";
 import { seededRandom } from "../../common/random.ts";
 import type { ContainerRecord, ListQuery, Row, ShardRange } from "../../storage-node/wire.ts";
-import type { ContainerPlace } from "./container-script.ts";
+import type { ContainerPlace } from "./container-place.ts";
 import type { PageQuery } from "./list-rows.ts";
 import type { Answer, Script } from "./script.ts";
 import { countContainer, listContainer } from "./shard-list.ts";

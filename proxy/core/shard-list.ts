@@ -1,6 +1,7 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ContainerRecord, Row, RowsState, RowSummary, ShardRange } from "../../storage-node/wire.ts";
-import { type ContainerPlace, readContainer, setOf } from "./container-script.ts";
+import { type ContainerPlace, setOf } from "./container-place.ts";
+import { readContainer } from "./container-script.ts";
 import { countRows, type ListObstacle, listRows, type PageQuery } from "./list-rows.ts";
 import type { Script } from "./script.ts";
 import { endShards } from "./shard-change.ts";

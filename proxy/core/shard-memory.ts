@@ -1,6 +1,6 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ContainerRecord } from "../../storage-node/wire.ts";
-import type { OpenContainer, RouteMemory } from "./container-script.ts";
+import type { OpenContainer, RouteMemory } from "./container-place.ts";
 
 /** Shards that are remembered as gone; the oldest is forgotten, and asked for again. */
 const GONE_LIMIT = 64;

@@ -1,6 +1,7 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ContainerRecord, Row } from "../../storage-node/wire.ts";
-import { type ContainerPlace, type OpenContainer, presentContainer, readContainer, setOf } from "./container-script.ts";
+import { type ContainerPlace, type OpenContainer, setOf } from "./container-place.ts";
+import { presentContainer, readContainer } from "./container-script.ts";
 import type { RowOutcome } from "./row-write.ts";
 import { row, type Script } from "./script.ts";
 import { presentLeaf, reopenLeaf } from "./shard-leaf.ts";
@@ -20,12 +21,12 @@ export function* placeRow<S>(
   place: ContainerPlace<S>,
   incarnation: Incarnation,
   given: Row,
-): Script<S, "stored" | "old" | "unavailable" | { readonly present: Incarnation | undefined }> {
+): Script<S, "stored" | "kept" | "old" | "unavailable" | { readonly present: Incarnation | undefined }> {
   let record = place.memory.route();
   for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
     if (record?.incarnation !== incarnation) record = undefined;
     const outcome = yield* rowInShards(place, incarnation, record, given);
-    if (outcome === "stored" || outcome === "old" || outcome === "unavailable") return outcome;
+    if (outcome === "stored" || outcome === "kept" || outcome === "old" || outcome === "unavailable") return outcome;
     // That names are elsewhere is the common reason; everything else takes a PREPARE to be believed.
     const found = outcome === "split" && attempt === 0 ? yield* readLater(place, incarnation, record) : undefined;
     const present = found ?? (yield* presentContainer(place));

@@ -8,7 +8,7 @@ import { Quorum } from "../core/quorum.ts";
 import type { ReplicaSet } from "./partition.ts";
 import { PassingWait } from "./passing-wait.ts";
 import type { WriteBody } from "./register-send.ts";
-import type { DevicesClient, PartAnswer } from "../../storage-node/client.ts";
+import { DevicesClient, type PartAnswer } from "../../storage-node/client.ts";
 import { uploadBudget } from "./transfer-budget.ts";
 import { noSpace } from "./no-space.ts";
 import { groupByNode, healthyFirst, type Replica, type ReplicaGroup } from "./replicas.ts";
@@ -59,7 +59,7 @@ export const receiveBody = async (set: ReplicaSet, source: AsyncIterable<Buffer>
     if (!isWhole) for (const chunk of chunks) if (isOwn(chunk)) releaseMemory(chunk);
     chunks = [];
     collected = 0;
-    stage ??= new StagedUpload(set.name, set.partition.members);
+    stage ??= new StagedUpload(set.name, set.partition.members, set.handOffs);
     await stage.write(block);
   };
   try {
@@ -138,7 +138,10 @@ const inMemory = (chunks: readonly Buffer[], length: number, md5: string, releas
   return { body, length, md5, release, abandon: NOTHING };
 };
 
-/** One body on its way into a staged file at each replica of a partition. A replica that fails is left out of the rest. */
+/**
+ * One body on its way into a staged file at each replica of a partition. A replica that fails is left out of the rest; under policy `available` hand-offs are staged at
+ * from the beginning where members do not answer then.
+ */
 class StagedUpload {
   readonly #replicas: readonly Replica[];
   readonly #path: string;
@@ -150,16 +153,26 @@ class StagedUpload {
   #underWay: Promise<void>[] = [];
   /** A tally of the quorum. */
   #withoutSpace = 0;
+  /** Hand-offs that may yet be asked, and those that stand in for members. */
+  #handOffs: readonly Replica[];
+  readonly #standIns = new Set<Replica>();
   length = 0;
 
-  constructor(name: Name, { replicas, quorum }: { readonly replicas: readonly Replica[]; readonly quorum: Quorum }) {
+  constructor(
+    name: Name,
+    { replicas, quorum }: { readonly replicas: readonly Replica[]; readonly quorum: Quorum },
+    handOffs: readonly Replica[] = [],
+  ) {
+    this.#handOffs = healthyFirst(name, handOffs);
     this.#replicas = replicas;
     this.#path = name.path;
     this.#quorum = quorum;
     const ordered = healthyFirst(name, replicas);
     const healthy = ordered.filter(({ isSuspect }) => !isSuspect);
+    // Where others stand in for members nobody waits for suspects.
+    if (handOffs.length > 0) this.#groups = groupByNode(healthy);
     // Where no quorum is possible without suspects they are asked like the others.
-    this.#groups = groupByNode(quorum.suffices(this.#tallyOf(healthy)) ? healthy : ordered);
+    else this.#groups = groupByNode(quorum.suffices(this.#tallyOf(healthy)) ? healthy : ordered);
   }
 
   /** Resolves when fewer than WINDOW_BLOCKS are under way. What the block took of the budget is given back when it is written. */
@@ -217,6 +230,10 @@ class StagedUpload {
         });
       });
       const isEnough = this.#quorum.suffices(this.#tallyOf([...this.#ids.keys()]));
+      if (!isEnough && this.#handOffs.length > 0) {
+        await this.#openStandIns();
+        break;
+      }
       if (isEnough || !this.#replicas.some(({ mayReturn }) => mayReturn) || !(await wait.next())) break;
       // What was opened is opened once more: uploads that nobody goes on with end by themselves.
       this.abandon();
@@ -225,6 +242,20 @@ class StagedUpload {
       this.#groups = groupByNode(this.#replicas);
     }
     this.#checkQuorum();
+  }
+
+  /** Opens the body at hand-offs, one after the other, until there are as many as a quorum has. */
+  async #openStandIns(): Promise<void> {
+    for (const replica of this.#handOffs) {
+      if (this.#quorum.suffices(this.#tallyOf([...this.#ids.keys()]))) break;
+      const id = await openAt(replica);
+      if (id === undefined) continue;
+      this.#standIns.add(replica);
+      this.#ids.set(replica, id);
+    }
+    this.#handOffs = [];
+    const present = this.#groups.flatMap(({ members }) => members);
+    this.#groups = groupByNode([...present, ...this.#standIns]);
   }
 
   /** Does one thing at all replicas that are still with us, and resolves when each has answered or is given up: whether all have answered. */
@@ -243,7 +274,8 @@ class StagedUpload {
       let done = 0;
       let quorumMs = Number.POSITIVE_INFINITY;
       const quiet = setInterval(() => {
-        if (!this.#quorum.suffices(this.#tallyOf(this.#replicas.filter((one) => !waiting.has(one))))) return;
+        const all = [...this.#replicas, ...this.#standIns];
+        if (!this.#quorum.suffices(this.#tallyOf(all.filter((one) => !waiting.has(one))))) return;
         const isLate = performance.now() - startMs > Math.max(LATE_LIMIT_MS, LATE_FACTOR * quorumMs);
         for (const replica of waiting) {
           if (!isLate && !replica.isSilent(LATE_LIMIT_MS)) continue;
@@ -289,7 +321,9 @@ class StagedUpload {
   }
 
   #tallyOf(replicas: readonly Replica[]): number {
-    return replicas.reduce((tally, replica) => tally + this.#quorum.weightOf(this.#replicas.indexOf(replica)), 0);
+    const weightOf = (replica: Replica): number =>
+      this.#standIns.has(replica) ? 1 : this.#quorum.weightOf(this.#replicas.indexOf(replica));
+    return replicas.reduce((tally, replica) => tally + weightOf(replica), 0);
   }
 
   /** Errors: "device-full" where there would be a quorum if all had space, else "quorum-unavailable". */
@@ -300,5 +334,15 @@ class StagedUpload {
     throw new RingsteadError("quorum-unavailable", "too few replicas take the body", { path: this.#path });
   }
 }
+
+/** The number of a body that was opened at one device; undefined where it does not answer. */
+const openAt = (replica: Replica): Promise<number | undefined> =>
+  new Promise((resolve) => {
+    const { device, rpc } = replica.client;
+    new DevicesClient(rpc, [device]).stageOpen(OPEN_TIMEOUT_MS, (error, id) => {
+      replica.heard(error);
+      resolve(id);
+    });
+  });
 
 const late = (): RingsteadError => new RingsteadError("rpc-timeout", "the device does not answer, and others have");

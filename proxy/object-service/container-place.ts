@@ -1,6 +1,6 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ContainerRecord } from "../../storage-node/wire.ts";
-import type { ContainerPlace, OpenContainer, RouteMemory } from "../core/container-script.ts";
+import type { ContainerPlace, OpenContainer, RouteMemory } from "../core/container-place.ts";
 import { ShardMemory } from "../core/shard-memory.ts";
 import { SHARD_ACCOUNT_PREFIX, shardName } from "../core/shard-ranges.ts";
 import type { ReplicaSet } from "./partition.ts";

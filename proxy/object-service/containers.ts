@@ -1,5 +1,6 @@
 import { type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
+import type { StoragePolicy } from "../../common/storage-policy.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import {
   type ContainerRecord,
@@ -8,25 +9,21 @@ import {
   type Row,
   type RowSummary,
 } from "../../storage-node/wire.ts";
-import {
-  accountRow,
-  finishContainer,
-  type OpenContainer,
-  presentContainer,
-  putContainer,
-  readContainer,
-  setOf,
-  settleContainer,
-} from "../core/container-script.ts";
+import { accountRow } from "../core/container-account.ts";
+import { finishContainer } from "../core/container-closing.ts";
+import { type ContainerPlace, type OpenContainer, setOf } from "../core/container-place.ts";
+import { presentContainer, putContainer, readContainer, settleContainer } from "../core/container-script.ts";
 import { countRows, type ListObstacle } from "../core/list-rows.ts";
 import { row, type Script } from "../core/script.ts";
-import { settleShard } from "../core/shard-change.ts";
+import { COPY_SETTINGS, settleShard } from "../core/shard-change.ts";
 import { deleteWhole } from "../core/shard-deletion.ts";
 import { countContainer, listContainer, sumOf } from "../core/shard-list.ts";
 import { rangesIn, ROOT, shardPlaceOf } from "../core/shard-ranges.ts";
+import { readAvailable } from "./available-read.ts";
 import type { Ballots } from "./ballots.ts";
 import { ContainerAt, type ShardMemories } from "./container-place.ts";
 import { noSpace } from "./no-space.ts";
+import { headersWith, type Policies } from "./policies.ts";
 import type { ReplicaSet } from "./partition.ts";
 import type { Partitions } from "./partitions.ts";
 import type { PageQuery } from "./row-reader.ts";
@@ -40,6 +37,7 @@ export type Container = {
   readonly headers: Readonly<Record<string, string>>;
   readonly created: HybridTimestamp;
   readonly changed: HybridTimestamp;
+  readonly policy: StoragePolicy;
   /** As it was read. */
   readonly record: ContainerRecord;
 };
@@ -57,8 +55,6 @@ const CACHE_LIMIT = 20_000;
 const CACHE_MS = 1000;
 /** Listings begun anew because the container changed under them. */
 const RETRY_LIMIT = 8;
-/** Rows in one message where a change of shards has to end before a container is deleted. */
-const COPY_SETTINGS = { pageRows: 100 };
 /** Shards whose figures are asked for at the same time. */
 const SHARDS_AT_ONCE = 32;
 /** Shards that wait for the sharder; what does not fit is found again. */
@@ -79,15 +75,17 @@ export class Containers {
   readonly #partitions: Partitions;
   readonly #runner: ScriptRunner;
   readonly #ballots: Ballots;
+  readonly #policies: Policies;
   readonly #cache = new Map<string, { readonly container: Container; readonly untilMs: number }>();
   readonly #changedRows = new Map<string, Container>();
   readonly #memories: ShardMemories = new Map();
   readonly #shardWork = new Map<string, ShardWork>();
 
-  constructor(partitions: Partitions, runner: ScriptRunner, ballots: Ballots) {
+  constructor(partitions: Partitions, runner: ScriptRunner, ballots: Ballots, policies: Policies) {
     this.#partitions = partitions;
     this.#runner = runner;
     this.#ballots = ballots;
+    this.#policies = policies;
   }
 
   /** The container, from memory for up to a second. Errors: "no-such-container", "quorum-unavailable". */
@@ -97,25 +95,75 @@ export class Containers {
     return this.get(account, name);
   }
 
-  /** The container by an established read. Errors: as `known`. */
+  /** Whether any container can be of policy `available`. */
+  get mayBeAvailable(): boolean {
+    return this.#policies.hasAvailable;
+  }
+
+  /** The container where it was of policy `available` up to a second ago: later it may have been made anew, with another one. */
+  rememberedAvailable(account: string, name: string): Container | undefined {
+    const cached = this.#cache.get(`${account}/${name}`);
+    if (cached === undefined || cached.untilMs <= performance.now()) return undefined;
+    return cached.container.policy.consistency === "available" ? cached.container : undefined;
+  }
+
+  /** The container by an established read; one of policy `available`, where no quorum answers, as one member has it. Errors: as `known`. */
   async get(account: string, name: string): Promise<Container> {
-    const found = await this.#runner.run(readContainer(this.placeOf(account, name)));
+    const place = this.placeOf(account, name);
+    const found = await this.#runner.run(readContainer(place));
+    if (found === "unavailable" && this.mayBeAvailable) {
+      const partial = await this.#getAvailable(account, name, this.availablePlaceOf(account, name));
+      if (partial !== undefined) return partial;
+    }
     return this.#found(account, name, found);
   }
 
-  /** Makes the container, or changes the headers of the one that is there. `change` gives the headers to keep from those there were. */
+  /**
+   * What any member says of a container of policy `available` ([H5]); undefined where a quorum can tell, or none says so. What is not confirmed is believed of a life that
+   * this proxy has read before: it may never take effect, and then what is written into it is lost.
+   */
+  async #getAvailable(
+    account: string,
+    name: string,
+    { container }: ContainerPlace<ReplicaSet>,
+  ): Promise<Container | undefined> {
+    const read = await readAvailable(container, 0, (ballot) => this.#ballots.heard(ballot));
+    if (read === undefined || read.members >= container.partition.members.quorum.readCount) return undefined;
+    const { register } = read;
+    if (register === undefined || register.isTombstone || register.state === "void") return undefined;
+    const record = decodeContainerRecord(register.metadata);
+    const remembered = this.#cache.get(`${account}/${name}`)?.container;
+    const isBelieved = register.state === "confirmed" || remembered?.incarnation === record.incarnation;
+    const isFit = record.status === "open" && this.#policies.of(record.headers).consistency === "available";
+    return isBelieved && isFit ? this.#remember(account, name, { record, version: register.version }) : undefined;
+  }
+
+  /**
+   * Makes the container, or changes the headers of the one that is there. `change` gives the headers to keep from those there were. Errors: "container-of-other-policy"
+   * where it has another one than the `wanted`, and nothing is changed; "no-such-container", "device-full", "outcome-unknown".
+   */
   async put(
     account: string,
     name: string,
     change: (headers: Readonly<Record<string, string>>) => Record<string, string>,
     mustExist: boolean,
+    wanted?: StoragePolicy,
   ): Promise<{ isNew: boolean }> {
     this.forget(account, name);
-    const result = await this.#runner.run(putContainer(this.placeOf(account, name), change, mustExist));
+    const policies = this.#policies;
+    const isOther = (headers: Readonly<Record<string, string>>): boolean =>
+      wanted !== undefined && policies.of(headers).index !== wanted.index;
+    const changed = (headers: Readonly<Record<string, string>>, isNew: boolean): Record<string, string> => {
+      if (isNew) return headersWith(change(headers), wanted ?? policies.standard);
+      return isOther(headers) ? { ...headers } : change(headers);
+    };
+    const result = await this.#runner.run(putContainer(this.placeOf(account, name), changed, mustExist));
     if (result === "absent") throw absent(account, name);
     if (result === "unknown") throw unknown(account, name);
     if (result === "no-space") throw noSpace(`${account}/${name}`);
     this.#remember(account, name, result);
+    if (isOther(result.record.headers))
+      throw new RingsteadError("container-of-other-policy", "The container has another storage policy.");
     return { isNew: result.isNew };
   }
 
@@ -166,6 +214,18 @@ export class Containers {
       }
     }
     return sumOf(summaries);
+  }
+
+  /** The same where hand-offs may keep rows (`../core/hand-off-keep.ts`). */
+  availablePlaceOf(account: string, name: string): ContainerPlace<ReplicaSet> {
+    const place = this.placeOf(account, name);
+    return {
+      name,
+      account: place.account,
+      container: this.#partitions.available(place.container),
+      shardOf: (incarnation, id) => this.#partitions.available(place.shardOf(incarnation, id)),
+      memory: place,
+    };
   }
 
   /** Where a container's record, its shards and its row in the account are kept. */
@@ -243,10 +303,11 @@ export class Containers {
   /** A listing bound to one incarnation. That it is over means that the container was deleted after it was found: 404. */
   async #listed<T extends object>(
     container: Container,
-    script: (place: ContainerAt, record: ContainerRecord) => Script<ReplicaSet, T | ListObstacle>,
+    script: (place: ContainerPlace<ReplicaSet>, record: ContainerRecord) => Script<ReplicaSet, T | ListObstacle>,
   ): Promise<T> {
-    const { account, incarnation, name } = container;
-    const place = this.placeOf(account, name);
+    const { account, incarnation, name, policy } = container;
+    const isAvailable = policy.consistency === "available";
+    const place = isAvailable ? this.availablePlaceOf(account, name) : this.placeOf(account, name);
     const bare: ContainerRecord = { status: "open", incarnation, headers: {} };
     let record = container.record.incarnation === incarnation ? container.record : bare;
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
@@ -277,6 +338,7 @@ export class Containers {
       headers: record.headers,
       created: record.incarnation.slice(0, 16) as HybridTimestamp,
       changed: timestampIn(version),
+      policy: this.#policies.of(record.headers),
       record,
     };
     this.placeOf(account, name).learn({ record, version });

@@ -1,34 +1,23 @@
 import { type Ballot, type Incarnation, NO_INCARNATION, timestampIn } from "../../common/ballot.ts";
-import { RingsteadError } from "../../common/errors.ts";
+import { codeOf, RingsteadError } from "../../common/errors.ts";
 import { type HybridTimestamp, millisecondsOf } from "../../common/hybrid-clock.ts";
 import type { Clock } from "../../common/clock.ts";
-import { READ_BODY_LIMIT_BYTES, type Register, type Row } from "../../storage-node/wire.ts";
+import { READ_BODY_LIMIT_BYTES, type Register } from "../../storage-node/wire.ts";
 import { isDue } from "../core/expiry.ts";
-import type { ContainerPlace } from "../core/container-script.ts";
-import {
-  type DueRow,
-  finishObject,
-  type ObjectPlace,
-  type ObjectWrite,
-  settleObject,
-  type Shown,
-  writeObject,
-} from "../core/object-script.ts";
+import { mayBeKept } from "../core/hand-off-keep.ts";
+import { finishObject, type ObjectPlace, type ObjectWrite, settleObject, writeObject } from "../core/object-script.ts";
 import type { WriteRecord } from "../core/register-write.ts";
 import { isFinal } from "../core/script.ts";
+import { readAvailable } from "./available-read.ts";
 import { streamBody } from "./body-stream.ts";
 import type { UploadedBody } from "./body-upload.ts";
 import type { Container, Containers } from "./containers.ts";
-import { dueRowOf } from "./due-index.ts";
-import {
-  decodeObjectMetadata,
-  encodeObjectMetadata,
-  encodeObjectRow,
-  keptMetadata,
-  type ObjectMetadata,
-} from "./object-metadata.ts";
+import { decodeObjectMetadata, encodeObjectMetadata, keptMetadata, type ObjectMetadata } from "./object-metadata.ts";
 import { noSpace } from "./no-space.ts";
+import { ObjectAt } from "./object-place.ts";
+import type { ReadResult } from "./quorum-read.ts";
 import type { RegisterIo } from "./register-io.ts";
+import { healthyFirst } from "./replicas.ts";
 import type { WriteBody } from "./register-send.ts";
 import type { ReplicaSet } from "./partition.ts";
 import type { Partitions } from "./partitions.ts";
@@ -88,15 +77,64 @@ export class Objects {
 
   /** The replicas that a body for this name is staged at. */
   replicasOf(container: Container, name: string): ReplicaSet {
-    return this.#partitions.object(container.account, container.name, name);
+    const set = this.#partitions.object(container.account, container.name, name);
+    return isAvailable(container) ? this.#partitions.available(set) : set;
   }
 
   /**
-   * The object as a quorum holds it. Errors: "no-such-object", "quorum-unavailable".
+   * The object as a quorum holds it; under policy `available` as somebody does, where no quorum answers ([H5]). Errors: "no-such-object", "quorum-unavailable".
    * @param withBody whether a small body should come with the first answer
    */
   async get(account: string, containerName: string, name: string, withBody: boolean): Promise<StoredObject> {
     const set = this.#partitions.object(account, containerName, name);
+    if (!this.#containers.mayBeAvailable) return this.#getSettled(account, containerName, name, set, withBody);
+    const bodyLimit = withBody ? READ_BODY_LIMIT_BYTES : 0;
+    const remembered = this.#containers.rememberedAvailable(account, containerName);
+    try {
+      if (remembered !== undefined) {
+        const read = await this.#io.read(this.#partitions.available(set), bodyLimit);
+        if (isFinal(read) || isOfLife(read.register, remembered)) return this.#found(set, read);
+      }
+      return await this.#getSettled(account, containerName, name, set, withBody);
+    } catch (error) {
+      if (codeOf(error) !== "quorum-unavailable") throw error;
+      const container = await this.#containers.known(account, containerName);
+      if (!isAvailable(container)) throw error;
+      return this.#getKept(container, set, bodyLimit);
+    }
+  }
+
+  /** The highest version that is heard of, whether or not it is finished, as far as it is of the container's life: of another life only what took effect is. */
+  async #getKept(container: Container, set: ReplicaSet, bodyLimit: number): Promise<StoredObject> {
+    const hear = (ballot: Ballot): void => this.#io.hear(ballot);
+    const read = await readAvailable(this.#partitions.available(set), bodyLimit, hear);
+    if (read === undefined) throw unavailable();
+    const { register } = read;
+    if (register?.state === "accepted" && !isOfLife(register, container)) throw unavailable();
+    return this.#found(set, read);
+  }
+
+  /** Errors (thrown): "no-such-object". */
+  #found(set: ReplicaSet, { body, holders, register }: Omit<ReadResult, "isSettled">): StoredObject {
+    const metadata = metadataAt(register, this.#clock.nowMs());
+    if (register === undefined || metadata === undefined) throw notFound();
+    return {
+      version: register.version,
+      changed: timestampIn(register.version),
+      length: register.bodyLength,
+      metadata,
+      small: register.bodyLength === 0 ? Buffer.alloc(0) : body,
+      stream: (offset, length) => streamBody(set, register.bodyVersion, holders, offset, length),
+    };
+  }
+
+  async #getSettled(
+    account: string,
+    containerName: string,
+    name: string,
+    set: ReplicaSet,
+    withBody: boolean,
+  ): Promise<StoredObject> {
     for (let attempt = 0; attempt < RETRY_LIMIT; attempt++) {
       const read = await this.#io.read(set, withBody ? READ_BODY_LIMIT_BYTES : 0);
       const { register } = read;
@@ -104,17 +142,7 @@ export class Objects {
         const place = this.#placeOf(account, containerName, name, set);
         if ((await this.#finish(place, register, read.isSettled)) === "again") continue;
       }
-      const metadata = metadataAt(register, this.#clock.nowMs());
-      if (register === undefined || metadata === undefined) throw notFound();
-      const { holders, body } = read;
-      return {
-        version: register.version,
-        changed: timestampIn(register.version),
-        length: register.bodyLength,
-        metadata,
-        small: register.bodyLength === 0 ? Buffer.alloc(0) : body,
-        stream: (offset, length) => streamBody(set, register.bodyVersion, holders, offset, length),
-      };
+      return this.#found(set, read);
     }
     throw unavailable();
   }
@@ -161,11 +189,19 @@ export class Objects {
     return { changed: timestampIn(version) };
   }
 
-  /** Deletes the object; 404 where there is none. Errors: "no-such-object", "outcome-unknown", the condition's. */
-  async delete(container: Container, name: string, condition: Condition): Promise<void> {
+  /**
+   * Deletes the object; 404 where there is none. Without a condition of the client's a deletion under policy `available` is a look and a plain write, which hand-offs may
+   * keep. Errors: "no-such-object", "outcome-unknown", the condition's.
+   */
+  async delete(container: Container, name: string, condition: Condition | undefined): Promise<void> {
+    if (condition === undefined && isAvailable(container)) {
+      await this.get(container.account, container.name, name, false);
+      await this.#run(container, name, { kind: "plain", record: TOMBSTONE }, NO_BODY);
+      return;
+    }
     const mustExist: Condition = (present) => {
       if (present === undefined) throw notFound();
-      condition(present);
+      condition?.(present);
     };
     await this.#writeIf(container, name, mustExist, () => TOMBSTONE, NO_BODY);
   }
@@ -201,6 +237,9 @@ export class Objects {
   ): Promise<void> {
     const set = this.#partitions.object(account, containerName, name);
     const place = this.#placeOf(account, containerName, name, set);
+    // What hand-offs counted for waits in great numbers for members that are away: each would be tried for seconds, and others behind it.
+    if (this.#containers.mayBeAvailable && !(hasQuorum(set) && hasQuorum(place.container.container)))
+      throw unavailable();
     const read = await this.#io.read(set, 0);
     const { register } = read;
     // Most that is reported only missed its CONFIRM. A minority may hold what this read did not see, so what was reported is finished.
@@ -261,7 +300,9 @@ export class Objects {
   ): Promise<Ballot | undefined> {
     const { account } = container;
     const set = this.#partitions.object(account, container.name, name);
-    const place = this.#placeOf(account, container.name, name, set, metadata);
+    const place = mayBeKept(isAvailable(container), given.kind)
+      ? this.#availablePlaceOf(account, container.name, name, set, metadata)
+      : this.#placeOf(account, container.name, name, set, metadata);
     const script = writeObject(place, container.incarnation, given, body.kind === "staged");
     const result = await this.#runner.run(script, body);
     switch (result.kind) {
@@ -287,6 +328,19 @@ export class Objects {
     this.#containers.changed({ ...container, incarnation: version.slice(0, 24) as Incarnation });
   }
 
+  /** Where hand-offs may keep what is written ([H3]). */
+  #availablePlaceOf(
+    account: string,
+    containerName: string,
+    name: string,
+    object: ReplicaSet,
+    metadata?: ObjectMetadata,
+  ): ObjectPlace<ReplicaSet> {
+    const available = this.#partitions.available(object);
+    const place = this.#containers.availablePlaceOf(account, containerName);
+    return new ObjectAt(this.#partitions, available, place, name, metadata);
+  }
+
   #placeOf(
     account: string,
     containerName: string,
@@ -294,9 +348,21 @@ export class Objects {
     object: ReplicaSet,
     metadata?: ObjectMetadata,
   ): ObjectPlace<ReplicaSet> {
-    return new Place(this.#partitions, object, this.#containers.placeOf(account, containerName), name, metadata);
+    return new ObjectAt(this.#partitions, object, this.#containers.placeOf(account, containerName), name, metadata);
   }
 }
+
+/** Whether W members answered when they were asked last; those that did not are asked beside. */
+const hasQuorum = ({ name, partition }: ReplicaSet): boolean => {
+  const { quorum, voters } = partition.members;
+  return healthyFirst(name, voters).filter(({ isSuspect }) => !isSuspect).length >= quorum.promiseCount;
+};
+
+/** Whether a version was written into that life of its container. */
+const isOfLife = (register: Register | undefined, { incarnation }: Container): boolean =>
+  register?.version.startsWith(incarnation) === true;
+
+const isAvailable = ({ policy }: Container): boolean => policy.consistency === "available";
 
 const writtenAs = (version: Ballot | undefined): Written => {
   if (version === undefined) throw new Error("a plain write was stopped");
@@ -309,45 +375,6 @@ const metadataAt = (register: Register | undefined, nowMs: number): ObjectMetada
   const metadata = decodeObjectMetadata(register.metadata);
   return metadata.deleteAt !== undefined && metadata.deleteAt * 1000 <= nowMs ? undefined : metadata;
 };
-
-/** Where one object lives. `given`: what a plain PUT encoded a moment ago, so that it is not decoded again. */
-class Place implements ObjectPlace<ReplicaSet> {
-  readonly object: ReplicaSet;
-  readonly container: ContainerPlace<ReplicaSet>;
-  readonly #partitions: Partitions;
-  readonly #name: string;
-  readonly #given: ObjectMetadata | undefined;
-
-  constructor(
-    partitions: Partitions,
-    object: ReplicaSet,
-    container: ContainerPlace<ReplicaSet>,
-    name: string,
-    given: ObjectMetadata | undefined,
-  ) {
-    this.object = object;
-    this.container = container;
-    this.#partitions = partitions;
-    this.#name = name;
-    this.#given = given;
-  }
-
-  rowOf(shown: Shown): Row {
-    const { version, isTombstone, bodyLength } = shown;
-    const name = this.#name;
-    if (isTombstone) return { name, version, isDeleted: true, objects: 0, bytes: 0, payload: NOTHING };
-    const payload = encodeObjectRow(this.#given ?? decodeObjectMetadata(shown.metadata));
-    return { name, version, isDeleted: false, objects: 1, bytes: bodyLength, payload };
-  }
-
-  dueRowOf(shown: Shown): DueRow<ReplicaSet> | undefined {
-    if (shown.isTombstone) return undefined;
-    const { deleteAt } = this.#given ?? decodeObjectMetadata(shown.metadata);
-    return deleteAt === undefined
-      ? undefined
-      : dueRowOf(this.#partitions, this.object.name.path, deleteAt, shown.version);
-  }
-}
 
 /** When an object was last changed, to the second, as HTTP dates have it: rounded up, as Swift does. */
 export const lastModifiedSeconds = (changed: HybridTimestamp): number => Math.ceil(millisecondsOf(changed) / 1000);

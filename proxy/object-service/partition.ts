@@ -145,8 +145,12 @@ export class Partition {
   }
 }
 
-/** The replicas of one name. */
-export type ReplicaSet = { readonly name: Name; readonly partition: Partition };
+/** The replicas of one name. `handOffs`: under policy `available`, in the order in which they stand in. */
+export type ReplicaSet = {
+  readonly name: Name;
+  readonly partition: Partition;
+  readonly handOffs?: readonly Replica[];
+};
 
 /** What "epoch-behind" says of the members. Errors (thrown): "bad-message". */
 const configurationIn = ({ fields }: RingsteadError): Configuration => {

@@ -3,7 +3,8 @@ import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.
 import type { Ring } from "../../ring/ring.ts";
 import { DeviceClient } from "../../storage-node/client.ts";
 import type { Configuration, Space } from "../../storage-node/wire.ts";
-import { Partition, type ReplicaOf, type ReplicaSet } from "./partition.ts";
+import { handOffLimit } from "../core/hand-off-keep.ts";
+import { type Members, Partition, type ReplicaOf, type ReplicaSet } from "./partition.ts";
 import { NodeReplicas, Replica } from "./replicas.ts";
 
 /** Containers and accounts whose replicas are remembered. */
@@ -26,18 +27,24 @@ export class Partitions {
   readonly #rpcOf: (device: DevicePlace) => RpcClient;
   readonly #replicaOf: ReplicaOf = (id) => this.replica(id);
   readonly #onLearn: (configuration: Configuration) => void;
+  readonly #newestRing: (space: Space) => Ring;
+  /** By the members of a partition, which others stand in for. */
+  readonly #handOffs = new WeakMap<Members, { readonly ring: Ring; readonly replicas: readonly Replica[] }>();
 
   /**
    * @param rings those at which partitions that were never moved are of epoch 0
    * @param rpcOf errors (thrown): "ring-names-unknown-node"
    * @param onFloor ballots at or below it are refused from now on
+   * @param newestRing that of a space which says who stands in for absent members; that of `rings` where it is not given
    */
   constructor(
     rings: Rings,
     rpcOf: (device: DevicePlace) => RpcClient,
     onFloor: (floor: HybridTimestamp) => void = () => {},
+    newestRing: (space: Space) => Ring = (space) => rings[space],
   ) {
     this.#rings = rings;
+    this.#newestRing = newestRing;
     this.#rpcOf = rpcOf;
     this.#onLearn = ({ floor }) => onFloor(floor);
     const noneOf = ({ partitionCount }: Ring): undefined[] => Array.from({ length: partitionCount });
@@ -63,6 +70,34 @@ export class Partitions {
 
   object(account: string, container: string, object: string): ReplicaSet {
     return this.#find("object", this.#rings.object, account, container, object);
+  }
+
+  /** The same replicas with those that stand in for them under policy `available` ([H1]). */
+  available(set: ReplicaSet): ReplicaSet {
+    return { ...set, handOffs: this.#handOffsOf(set.partition) };
+  }
+
+  #handOffsOf({ members, place }: Partition): readonly Replica[] {
+    const ring = this.#newestRing(place.space);
+    const known = this.#handOffs.get(members);
+    if (known?.ring === ring) return known.replicas;
+    const replicas = this.#findHandOffs(ring, place.partition, members);
+    this.#handOffs.set(members, { ring, replicas });
+    return replicas;
+  }
+
+  #findHandOffs(ring: Ring, partition: number, { configuration, replicas: keepers }: Members): readonly Replica[] {
+    const nodeOf = (id: string): string => id.slice(0, id.indexOf("/"));
+    const ids = [...configuration.old, ...(configuration.next ?? [])].map(({ id }) => id);
+    const nodes = new Set(ids.map(nodeOf));
+    const near: Replica[] = [];
+    const far: Replica[] = [];
+    // A partition that was moved may have left devices that the ring names for it.
+    for (const { device, node } of [...ring.handoffs(partition), ...ring.primaries(partition)]) {
+      const id = `${node}/${device}`;
+      if (!ids.includes(id)) (nodes.has(node) ? near : far).push(this.replica(id));
+    }
+    return [...far, ...near].slice(0, handOffLimit(keepers.length));
   }
 
   /** That at which partitions that were never moved are of epoch 0. */

@@ -195,7 +195,8 @@ export class QuorumRead {
 
   /** Too few answer; where that is because members change, or their node may be back at once, they are asked again in a moment. */
   #fail(): void {
-    if (this.#isPassing) {
+    // Where others stand in for members nobody waits for these.
+    if (this.#isPassing && this.#set.handOffs === undefined) {
       this.#wait ??= new PassingWait();
       this.#context.hedges.end(this);
       this.#turn += 1;

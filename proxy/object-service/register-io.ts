@@ -4,6 +4,8 @@ import type { Confirm } from "../../storage-node/client.ts";
 import type { AcceptReply, PrepareReply, Row } from "../../storage-node/wire.ts";
 import type { WriteMode, WriteOutcome } from "../core/register-write.ts";
 import type { RowOutcome } from "../core/row-write.ts";
+import { AvailableRowSend } from "./available-row-send.ts";
+import { AvailableSend } from "./available-send.ts";
 import type { Ballots } from "./ballots.ts";
 import { MESSAGE_TIMEOUT_MS } from "./messages.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
@@ -38,6 +40,10 @@ export class RegisterIo {
   write(set: ReplicaSet, mode: WriteMode, given: WriteBody, incarnation: Incarnation): Promise<WriteOutcome> {
     // A condition is judged on confirmed versions only: what this proxy knows to be confirmed is told first, on the same connections.
     if (mode.kind === "conditional") this.#sendConfirms();
+    if (set.handOffs !== undefined && mode.kind === "plain") {
+      const { record } = mode;
+      return new Promise((resolve) => new AvailableSend(this, set, record, given, incarnation, resolve).start());
+    }
     return new Promise((resolve) => {
       new RegisterSend(this, set, mode, given, incarnation, resolve).start();
     });
@@ -52,6 +58,8 @@ export class RegisterIo {
 
   /** Writes one row at a quorum of its space ([B1]). */
   row(set: ReplicaSet, incarnation: Incarnation, row: Row, isPlaced = false): Promise<RowOutcome> {
+    if (set.handOffs !== undefined)
+      return new Promise((resolve) => new AvailableRowSend(set, incarnation, row, isPlaced, resolve).start());
     return new Promise((resolve) => {
       new RowSend(set, oneRow(incarnation, row, isPlaced), resolve).start();
     });
@@ -105,6 +113,11 @@ export class RegisterIo {
     this.#confirmTimer = undefined;
     for (const [{ client }, confirms] of this.#confirms) client.confirm(confirms, MESSAGE_TIMEOUT_MS);
     this.#confirms.clear();
+  }
+
+  /** New ballots are above it. */
+  hear(ballot: Ballot): void {
+    this.#ballots.heard(ballot);
   }
 
   hearAccept(reply: AcceptReply | undefined): void {

@@ -253,9 +253,9 @@ export class RegisterSend {
   }
 }
 
-const memoryOf = (body: WriteBody): BodyMemory | undefined => (body.kind === "bytes" ? body.memory : undefined);
+export const memoryOf = (body: WriteBody): BodyMemory | undefined => (body.kind === "bytes" ? body.memory : undefined);
 
-const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Proposal => ({
+export const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Proposal => ({
   bodyVersion: record.bodyVersion ?? version,
   isTombstone: record.isTombstone,
   bodyLength: record.bodyLength,
@@ -270,7 +270,7 @@ const proposalOf = (version: Ballot, record: WriteRecord, body: WriteBody): Prop
       : record.body,
 });
 
-const bodyFor = (
+export const bodyFor = (
   members: readonly Replica[],
   body: WriteBody,
   proposal: Proposal,

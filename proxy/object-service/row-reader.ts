@@ -2,6 +2,7 @@ import type { Incarnation } from "../../common/ballot.ts";
 import type { ListQuery, ListReply, Row } from "../../storage-node/wire.ts";
 import type { PageQuery as ListedPage } from "../core/list-rows.ts";
 import { type ListAnswer, obstacleWith } from "../core/script.ts";
+import { listAvailable } from "./available-read.ts";
 import { meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
 import { PassingWait } from "./passing-wait.ts";
 import type { Members, ReplicaSet } from "./partition.ts";
@@ -24,9 +25,12 @@ export class RowReader {
 
   /** R answers, the first with rows; with `fromAll` all R with rows. */
   ask(set: ReplicaSet, incarnation: Incarnation, query: ListQuery, fromAll: boolean): Promise<ListAnswer> {
-    return new Promise((resolve) => {
+    const settled = new Promise<ListAnswer>((resolve) => {
       new QuorumList(this.#io, set, incarnation, query, fromAll, resolve).start();
     });
+    if (set.handOffs === undefined) return settled;
+    // [H5]
+    return settled.then((answer) => (answer.kind === "unavailable" ? listAvailable(set, incarnation, query) : answer));
   }
 
   /** Gives one replica a row that it lacks; of a partition that has other members by now, any of them. Nobody waits for it. */
@@ -124,7 +128,8 @@ class QuorumList {
     this.#failed += 1;
     this.#obstacle = obstacleWith(this.#obstacle, kind);
     if (this.#order.length - this.#failed >= this.#members.quorum.readCount) return this.#askNext(wantsRows);
-    if (this.#isPassing && this.#obstacle === "unavailable") {
+    // Where others stand in for members nobody waits for these.
+    if (this.#isPassing && this.#obstacle === "unavailable" && this.#set.handOffs === undefined) {
       this.#turn += 1;
       this.#wait ??= new PassingWait();
       if (this.#wait.after(() => this.#again())) return;

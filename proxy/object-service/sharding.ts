@@ -1,10 +1,19 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
 import { type CountedRows, ROW_SKIP_LIMIT } from "../../storage-node/wire.ts";
-import { type OpenContainer, readContainer, setOf } from "../core/container-script.ts";
+import { type OpenContainer, setOf } from "../core/container-place.ts";
+import { readContainer } from "../core/container-script.ts";
 import { estimateRows } from "../core/list-rows.ts";
 import type { Script } from "../core/script.ts";
-import { mergeOf, noteRootDropped, planChange, runChange, settleShard, splitAt } from "../core/shard-change.ts";
+import {
+  COPY_SETTINGS,
+  mergeOf,
+  noteRootDropped,
+  planChange,
+  runChange,
+  settleShard,
+  splitAt,
+} from "../core/shard-change.ts";
 import { buryLeaf, readLeaf } from "../core/shard-leaf.ts";
 import { rangesIn, ROOT, SHARD_ACCOUNT_PREFIX, shardPlaceOf } from "../core/shard-ranges.ts";
 import { changeOfSizes, type CountedRange, type SizeChange } from "../core/shard-sizes.ts";
@@ -15,8 +24,6 @@ import type { ReplicaSet } from "./partition.ts";
 import type { Partitions } from "./partitions.ts";
 import type { ScriptRunner } from "./script-runner.ts";
 
-/** Rows in one message: some milliseconds of a replica's time, in which it serves nobody. */
-const COPY_SETTINGS = { pageRows: 100 };
 /** Messages that one drop of a shard's rows takes at most at one replica before others have their turn. */
 const DROP_LIMIT = 100_000;
 

@@ -19,9 +19,12 @@ const known = new Map<string, Known>();
 /** Answers that nobody should get while nothing is killed. */
 const failures: string[] = [];
 
+const limitNames = (count: number): void =>
+  writeFileSync(join(installation.folder, "cluster.toml"), `[container]\nshard_names = ${count}\n`);
+
 beforeAll(async () => {
   installation = new TestInstallation();
-  writeFileSync(join(installation.folder, "cluster.toml"), `[container]\nshard_names = ${SHARD_NAMES}\n`);
+  limitNames(SHARD_NAMES);
   client = await ObjectClient.login((await installation.up()).swiftAuthV1);
   expect((await client.request("PUT", "/c")).status).toBe(201);
 });
@@ -109,8 +112,8 @@ const count = async (): Promise<number> =>
   Number((await client.request("HEAD", "/c")).headers.get("x-container-object-count"));
 
 /** What the container's record says of its shards, as `ringstead explain` shows it. */
-const shards = async (): Promise<{ readonly ranges: number; readonly isChanging: boolean }> => {
-  const { output } = await installation.command("explain", `/${client.account}/c`, "--json");
+const shards = async (container = "c"): Promise<{ readonly ranges: number; readonly isChanging: boolean }> => {
+  const { output } = await installation.command("explain", `/${client.account}/${container}`, "--json");
   const { shards: told } = JSON.parse(output) as { shards?: { ranges: readonly unknown[]; change?: unknown } };
   return { ranges: told?.ranges.length ?? 1, isChanging: told?.change !== undefined };
 };
@@ -185,4 +188,18 @@ it("a container with shards is deleted once it is empty, and its next life is em
   expect((await client.request("PUT", "/c")).status).toBe(201);
   expect(await listAll(10)).toEqual([]);
   expect((await shards()).ranges).toBe(1);
+});
+
+it("a listing that became too large before a start, and that nobody asks for since, is found and split", async () => {
+  expect((await client.request("PUT", "/still")).status).toBe(201);
+  const names = Array.from({ length: SHARD_NAMES / 2 }, (_, at) => `n${String(at).padStart(4, "0")}`);
+  for (const name of names) expect((await client.request("PUT", `/still/${name}`, { body: "" })).status).toBe(201);
+  expect((await shards("still")).ranges).toBe(1);
+  await installation.command("down");
+  limitNames(SHARD_NAMES / 4);
+  await installation.up();
+  // What is asked for here is the container's record alone, at devices.
+  await expect.poll(async () => (await shards("still")).ranges, POLL).toBeGreaterThan(1);
+  await expect.poll(async () => (await shards("still")).isChanging, POLL).toBe(false);
+  expect((await client.request("GET", "/still?limit=1000")).text.trimEnd().split("\n")).toEqual(names);
 });

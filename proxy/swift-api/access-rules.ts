@@ -1,8 +1,7 @@
 import { isAllowedByRules, type TokenContext } from "../../identity/client.ts";
 import { type Exchange, header } from "./exchange.ts";
-import { parseCopyPath } from "./object-operations.ts";
 import { refuse } from "./swift-error.ts";
-import { parseSwiftPath, type SwiftPath } from "./swift-path.ts";
+import { parseCopyPath, parseSwiftPath, type SwiftPath } from "./swift-path.ts";
 
 /** This service in catalogs, and in the access rules of application credentials. */
 const SERVICE_TYPE = "object-store";
@@ -20,11 +19,11 @@ export const assertRulesAllow = (
   const touched: [method: string, path: SwiftPath][] = [[method === "COPY" ? "GET" : method, path]];
   const from = header(exchange, "x-copy-from");
   if (method === "PUT" && from !== undefined) {
-    touched.push(["GET", parseCopyPath(from, header(exchange, "x-copy-from-account") ?? path.account)]);
+    touched.push(["GET", parseCopyPath(from, header(exchange, "x-copy-from-account") ?? path.account, "X-Copy-From")]);
   }
   const to = header(exchange, "destination");
   if (method === "COPY" && to !== undefined) {
-    touched.push(["PUT", parseCopyPath(to, header(exchange, "destination-account") ?? path.account)]);
+    touched.push(["PUT", parseCopyPath(to, header(exchange, "destination-account") ?? path.account, "Destination")]);
   }
   for (const [verb, { account, container, object }] of touched) {
     const names = [account, container, object].filter((name) => name !== undefined);

@@ -87,7 +87,9 @@ export const parseRange = (value: string, length: number): readonly ByteRange[] 
     if (parts === null || (parts[1] === "" && parts[2] === "")) return "ignore";
     if (parts[1] === "") {
       const suffix = Number(parts[2]);
-      if (suffix > 0 && length > 0) ranges.push({ first: Math.max(0, length - suffix), last: length - 1 });
+      // A suffix of nothing is all of it.
+      if (suffix > 0 && length === 0) return "ignore";
+      if (suffix > 0) ranges.push({ first: Math.max(0, length - suffix), last: length - 1 });
       continue;
     }
     const first = Number(parts[1]);

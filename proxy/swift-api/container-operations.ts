@@ -1,6 +1,7 @@
 import { httpDateOf } from "./conditions.ts";
 import type { OutgoingHttpHeaders } from "node:http";
 import { swiftTimestamp } from "../../common/hybrid-clock.ts";
+import type { StoragePolicy } from "../../common/storage-policy.ts";
 import { needsAcl, requireAcl, requireAccountReader, requireOwner, cleanAcl, isOwner } from "./access.ts";
 import { CONSTRAINTS } from "./constraints.ts";
 import { type Exchange, header, headerBytes, respond } from "./exchange.ts";
@@ -17,9 +18,11 @@ import {
   renderObjectsXml,
   renderText,
 } from "./listing.ts";
+import { refuse } from "./swift-error.ts";
 import { changedHeaders, readMetadata, titleCase } from "./metadata.ts";
 import type { SwiftServices } from "./swift-server.ts";
 import { lastModifiedSeconds } from "../object-service/objects.ts";
+import { isOwnHeader } from "../object-service/policies.ts";
 
 const ACL_HEADERS = ["x-container-read", "x-container-write"] as const;
 
@@ -39,6 +42,15 @@ const containerChange = (
   return (headers) => changedHeaders(headers, { set: { ...metadata.set, ...set }, removed });
 };
 
+/** The policy that the request names, if it does. Errors (thrown): "bad-request" for one that is not there. */
+const wantedPolicy = ({ policies }: SwiftServices, exchange: Exchange): StoragePolicy | undefined => {
+  const name = header(exchange, "x-storage-policy");
+  if (name === undefined || name === "") return undefined;
+  const policy = policies.named(name);
+  if (policy === undefined) throw refuse("bad-request", `Invalid X-Storage-Policy '${name}'`);
+  return policy;
+};
+
 export const putContainer = async (
   services: SwiftServices,
   exchange: Exchange,
@@ -46,7 +58,8 @@ export const putContainer = async (
   name: string,
 ): Promise<void> => {
   requireOwner(exchange, account);
-  const { isNew } = await services.containers.put(account, name, containerChange(exchange), false);
+  const policy = wantedPolicy(services, exchange);
+  const { isNew } = await services.containers.put(account, name, containerChange(exchange), false, policy);
   respond(exchange, isNew ? 201 : 202, { "Content-Type": "text/html; charset=UTF-8" });
 };
 
@@ -95,11 +108,12 @@ export const readContainer = async (
     "X-Container-Bytes-Used": summary.bytes,
     "X-Timestamp": swiftTimestamp(container.created),
     "Last-Modified": httpDateOf(lastModifiedSeconds(container.changed)),
-    "X-Storage-Policy": "Policy-0",
+    "X-Storage-Policy": container.policy.name,
     "Accept-Ranges": "bytes",
   };
   const showsAcl = isOwner(exchange.token, account);
   for (const [key, value] of Object.entries(container.headers)) {
+    if (isOwnHeader(key)) continue;
     if (showsAcl || !ACL_HEADERS.some((acl) => acl === key)) headers[titleCase(key)] = headerBytes(value);
   }
   await sendListing(exchange, headers, format, query, (page) => services.containers.page(container, page), {
@@ -118,12 +132,18 @@ export const readAccount = async (services: SwiftServices, exchange: Exchange, a
     "X-Account-Container-Count": summary.rows,
     "X-Account-Object-Count": summary.objects,
     "X-Account-Bytes-Used": summary.bytes,
-    "X-Account-Storage-Policy-Policy-0-Container-Count": summary.rows,
-    "X-Account-Storage-Policy-Policy-0-Object-Count": summary.objects,
-    "X-Account-Storage-Policy-Policy-0-Bytes-Used": summary.bytes,
     "Accept-Ranges": "bytes",
   };
-  if (record.changed !== undefined) headers["X-Timestamp"] = swiftTimestamp(record.changed);
+  // Nobody counts them by policy: of the only one there is they are those of the account.
+  if (services.policies.all.length === 1) {
+    const prefix = `X-Account-Storage-Policy-${services.policies.standard.name}`;
+    headers[`${prefix}-Container-Count`] = summary.rows;
+    headers[`${prefix}-Object-Count`] = summary.objects;
+    headers[`${prefix}-Bytes-Used`] = summary.bytes;
+  }
+  // Of an account that has no record the time is now, as Swift says of one that it would make.
+  headers["X-Timestamp"] =
+    record.changed === undefined ? (services.clock.nowMs() / 1000).toFixed(5) : swiftTimestamp(record.changed);
   for (const [key, value] of Object.entries(record.headers)) headers[titleCase(key)] = headerBytes(value);
   await sendListing(exchange, headers, format, query, (page) => services.accounts.page(account, page), {
     json: renderContainersJson,
@@ -144,6 +164,7 @@ const sendListing = async (
   },
 ): Promise<void> => {
   headers["Content-Type"] = `${format}; charset=utf-8`;
+  if (!exchange.query.has("format")) headers["Vary"] = "Accept";
   if (exchange.method === "HEAD") {
     respond(exchange, 204, headers);
     return;

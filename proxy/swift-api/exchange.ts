@@ -1,5 +1,6 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from "node:http";
 import type { TokenContext } from "../../identity/client.ts";
+import { exposeTo, type OriginRule } from "./cross-origin.ts";
 import { errorPage, refuse } from "./swift-error.ts";
 
 /** One request with its answer, as operations see it. */
@@ -11,6 +12,8 @@ export type Exchange = {
   readonly transactionId: string;
   /** Undefined for anonymous requests, which only an ACL admits; set once, before any operation sees the exchange. */
   token: TokenContext | undefined;
+  /** Undefined where the request comes from no page of another origin, or from one that may not see the answer; set as `token` is. */
+  origin: OriginRule | undefined;
 };
 
 /** What a refused client still sends is read and dropped for so long: a connection closed on unread bytes is reset, and the answer lost with it. */
@@ -46,19 +49,24 @@ export const respond = (
   headers: OutgoingHttpHeaders,
   body: string | Buffer = "",
 ): void => {
-  writeHead(exchange, status, headers, body);
+  sendHead(exchange, status, withLength(headers, status, body));
   exchange.response.end(exchange.method === "HEAD" ? undefined : body);
 };
 
-const writeHead = (
-  { response, transactionId }: Exchange,
+const withLength = (headers: OutgoingHttpHeaders, status: number, body: string | Buffer): OutgoingHttpHeaders => {
+  if (status !== 204 || body.length > 0) headers["Content-Length"] ??= Buffer.byteLength(body);
+  return headers;
+};
+
+/** Begins an answer: its status, `headers`, and those that every answer has. */
+export const sendHead = (
+  { response, transactionId, origin }: Exchange,
   status: number,
   headers: OutgoingHttpHeaders,
-  body: string | Buffer,
 ): void => {
   headers["X-Trans-Id"] = transactionId;
   headers["X-Openstack-Request-Id"] = transactionId;
-  if (status !== 204 || body.length > 0) headers["Content-Length"] ??= Buffer.byteLength(body);
+  if (origin !== undefined) exposeTo(headers, origin);
   response.writeHead(status, headers);
 };
 
@@ -72,7 +80,7 @@ export const respondError = (exchange: Exchange, status: number, message: string
   const { request, response } = exchange;
   if (request.complete || request.readableEnded) return respond(exchange, status, headers, page);
   headers["Connection"] = "close";
-  writeHead(exchange, status, headers, page);
+  sendHead(exchange, status, withLength(headers, status, page));
   response.flushHeaders();
   if (exchange.method !== "HEAD") response.write(page);
   const end = (): void => {

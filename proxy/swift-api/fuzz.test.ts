@@ -29,6 +29,7 @@ const exchangeOf = (headers: Record<string, string>, query = ""): Exchange => ({
   query: new URLSearchParams(query),
   transactionId: "tx",
   token: undefined,
+  origin: undefined,
 });
 
 /** What node's parser lets through of a header, and text made of the words that are looked for. */

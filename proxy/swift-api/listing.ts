@@ -35,14 +35,27 @@ const FRAGMENTS_BYTES = 16 * 1024 * 1024;
 const RUN_ROWS_MIN = 16;
 const TRUE_WORDS = new Set(["true", "1", "yes", "on", "t", "y"]);
 
-const parameter = (query: URLSearchParams, name: string): string => {
-  const value = query.get(name) ?? "";
-  if (value.includes("\0") || value.includes("\ufffd"))
-    throw refuse("bad-path", `Invalid UTF8 or contains NULL in ${name}`);
+/** Whether bytes of the query were no UTF-8, and are replacement characters now. */
+const isBroken = (exchange: Exchange): boolean => {
+  const { url = "" } = exchange.request;
+  try {
+    decodeURIComponent(url.slice(url.indexOf("?") + 1));
+    return false;
+  } catch {
+    return true;
+  }
+};
+
+const parameter = (exchange: Exchange, name: string): string => {
+  const value = exchange.query.get(name) ?? "";
+  if (value.includes("\0")) throw refuse("bad-path", `Invalid UTF8 or contains NULL in ${name}`);
+  if (value.includes("\ufffd") && isBroken(exchange)) {
+    throw refuse("bad-request", `"${name}" parameter not valid UTF-8`);
+  }
   return value;
 };
 
-/** Errors: "precondition-failed" for a limit above the maximum or no number, "bad-path". */
+/** Errors: "precondition-failed" for a limit above the maximum or no number, "bad-path", "bad-request". */
 export const parseListingQuery = (exchange: Exchange, maximum: number): ListingQuery => {
   const { query } = exchange;
   const limitText = query.get("limit");
@@ -56,10 +69,10 @@ export const parseListingQuery = (exchange: Exchange, maximum: number): ListingQ
   const folder = path === null || path === "" ? "" : `${path.replace(/\/+$/, "")}/`;
   return {
     limit,
-    marker: parameter(query, "marker"),
-    endMarker: parameter(query, "end_marker"),
-    prefix: path === null ? parameter(query, "prefix") : folder,
-    delimiter: path === null ? parameter(query, "delimiter") : "/",
+    marker: parameter(exchange, "marker"),
+    endMarker: parameter(exchange, "end_marker"),
+    prefix: path === null ? parameter(exchange, "prefix") : folder,
+    delimiter: path === null ? parameter(exchange, "delimiter") : "/",
     isReverse: TRUE_WORDS.has((query.get("reverse") ?? "").toLowerCase()),
     omitsSubdirs: path !== null,
   };
@@ -92,7 +105,7 @@ export const listingFormat = (exchange: Exchange): ListingFormat => {
     if (type === "application/json" || type === "application/*") return "application/json";
     if (type === "application/xml" || type === "text/xml") return type;
   }
-  throw refuse("not-acceptable", "The requested listing format is not available.");
+  throw refuse("not-acceptable", "The resource is not available in a format acceptable to your browser.");
 };
 
 /** Collects the lines of a listing, rolling names up at the delimiter and skipping over what was rolled up. */

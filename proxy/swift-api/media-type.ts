@@ -3,7 +3,6 @@ const MEDIA_TYPES: Readonly<Record<string, string>> = {
   css: "text/css",
   csv: "text/csv",
   gif: "image/gif",
-  gz: "application/gzip",
   htm: "text/html",
   html: "text/html",
   iso: "application/x-iso9660-image",
@@ -25,8 +24,19 @@ const MEDIA_TYPES: Readonly<Record<string, string>> = {
   zip: "application/zip",
 };
 
-/** The media type of a name by its ending; `application/octet-stream` for any other. */
+/** Endings that say how bytes are packed, not what they are. */
+const PACKINGS = new Set(["br", "bz2", "gz", "xz", "z"]);
+/** Endings that say both. */
+const PACKED_TAR = new Set(["taz", "tbz2", "tgz", "txz", "tz"]);
+
+/** The media type of a name by its ending, that of what is packed for a packed one; `application/octet-stream` for any other. */
 export const mediaTypeOf = (name: string): string => {
-  const ending = name.slice(name.lastIndexOf(".") + 1).toLowerCase();
+  const [last = "", ...before] = name
+    .slice(name.lastIndexOf("/") + 1)
+    .toLowerCase()
+    .split(".")
+    .slice(1)
+    .toReversed();
+  const ending = PACKED_TAR.has(last) ? "tar" : PACKINGS.has(last) ? (before[0] ?? "") : last;
   return (Object.hasOwn(MEDIA_TYPES, ending) ? MEDIA_TYPES[ending] : undefined) ?? "application/octet-stream";
 };

@@ -8,6 +8,9 @@ export type MetadataChange = { readonly set: Record<string, string>; readonly re
 const NOTHING_REMOVED: ReadonlySet<string> = new Set();
 const X = "x".charCodeAt(0);
 
+/** Underscores of a header's name are hyphens, as for whatever is behind a WSGI server. */
+const hyphened = (name: string): string => (name.includes("_") ? name.replaceAll("_", "-") : name);
+
 /** Reads `X-<Kind>-Meta-*` and `X-Remove-<Kind>-Meta-*`. Errors: "bad-metadata" beyond the constraints. */
 export const readMetadata = (exchange: Exchange, kind: "account" | "container" | "object"): MetadataChange => {
   const prefix = `x-${kind}-meta-`;
@@ -21,12 +24,12 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
     if (name.charCodeAt(0) !== X) continue;
     if (name.startsWith(removePrefix)) {
       removed ??= new Set();
-      removed.add(prefix + name.slice(removePrefix.length));
+      removed.add(prefix + hyphened(name.slice(removePrefix.length)));
       continue;
     }
     const raw = headers[name];
     if (!name.startsWith(prefix) || raw === undefined) continue;
-    const key = name.slice(prefix.length);
+    const key = hyphened(name.slice(prefix.length));
     const value = headerText(Array.isArray(raw) ? raw.join(", ") : raw);
     const valueLength = Buffer.byteLength(value);
     if (key === "") throw refuse("bad-metadata", "Metadata name cannot be empty");
@@ -43,8 +46,8 @@ export const readMetadata = (exchange: Exchange, kind: "account" | "container" |
     size += key.length + valueLength;
     if (value === "" && kind !== "object") {
       removed ??= new Set();
-      removed.add(name);
-    } else set[name] = value;
+      removed.add(prefix + key);
+    } else set[prefix + key] = value;
   }
   if (count > CONSTRAINTS.max_meta_count)
     throw refuse("bad-metadata", `Too many metadata items; max ${CONSTRAINTS.max_meta_count}`);

@@ -16,6 +16,7 @@ const NEVER_IN_A_REQUEST = [
   "epoch-damaged",
   "epoch-other-power",
   "format-newer",
+  "kept-damaged",
   "invalid-config",
   "no-device",
   "ring-names-unknown-node",

@@ -16,6 +16,7 @@ const STATUS_OF = {
   "not-acceptable": 406,
   "request-timeout": 408,
   "container-not-empty": 409,
+  "container-of-other-policy": 409,
   "length-required": 411,
   "precondition-failed": 412,
   "entity-too-large": 413,

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { Socket } from "node:net";
+import type { Consistency } from "../../common/storage-policy.ts";
 import type { Clock } from "../../common/clock.ts";
 import { messageOf, RingsteadError } from "../../common/errors.ts";
 import type { Log } from "../../common/log.ts";
@@ -10,6 +11,7 @@ import type { IdentityClient, TokenContext, TokenVerifier } from "../../identity
 import type { Accounts } from "../object-service/accounts.ts";
 import type { Containers } from "../object-service/containers.ts";
 import type { Objects } from "../object-service/objects.ts";
+import type { Policies } from "../object-service/policies.ts";
 import { assertRulesAllow } from "./access-rules.ts";
 import { CONSTRAINTS } from "./constraints.ts";
 import {
@@ -20,8 +22,11 @@ import {
   readAccount,
   readContainer,
 } from "./container-operations.ts";
-import { type Exchange, respond, respondError } from "./exchange.ts";
-import { copyToDestination, deleteObject, postObject, putObject, readObject } from "./object-operations.ts";
+import { findOriginRule, preflightHeaders } from "./cross-origin.ts";
+import { type Exchange, header, respond, respondError } from "./exchange.ts";
+import { copyFrom, copyToDestination } from "./object-copy.ts";
+import { readObject } from "./object-read.ts";
+import { deleteObject, postObject, putObject } from "./object-write.ts";
 import { answerFor, errorPage, refuse } from "./swift-error.ts";
 import { parseSwiftPath } from "./swift-path.ts";
 
@@ -30,6 +35,7 @@ export type SwiftServices = {
   readonly accounts: Accounts;
   readonly containers: Containers;
   readonly objects: Objects;
+  readonly policies: Policies;
   readonly clock: Clock;
 };
 
@@ -71,7 +77,11 @@ export const createSwiftServer = (options: SwiftServerOptions): Server => {
         ms: Math.round((performance.now() - startedMs) * 1000) / 1000,
       });
     });
-    void handle(options, request, response, transactionId);
+    handle(options, request, response, transactionId).catch((error: unknown) => {
+      // Not even an error could be said: no request may end the process.
+      log.error("an answer failed", { transactionId, error: messageOf(error) });
+      response.destroy();
+    });
   };
   const settings = {
     requestTimeout: 0,
@@ -161,11 +171,14 @@ const handle = async (
     query: queryAt === -1 ? NO_QUERY : new URLSearchParams(url.slice(queryAt + 1)),
     transactionId,
     token: undefined,
+    origin: undefined,
   };
   try {
     if (!path.startsWith("/v1")) {
       await serveSpecial(options, exchange, path);
     } else {
+      const { origin } = request.headers;
+      if (origin !== undefined) exchange.origin = await findOriginRule(options.services.containers, path, origin);
       const context = authenticate(options.verifier, request);
       // A token that was seen before is known at once, and costs no turn of the event loop.
       const token = context instanceof Promise ? await context : context;
@@ -184,6 +197,8 @@ const handle = async (
         stack: error instanceof Error ? error.stack : undefined,
       });
     }
+    // Whatever was to be said besides may be what failed.
+    if (!answer.isExpected) exchange.origin = undefined;
     if (response.headersSent) response.destroy();
     else respondError(exchange, answer.status, answer.message);
   }
@@ -216,11 +231,12 @@ const serveSpecial = async (options: SwiftServerOptions, exchange: Exchange, pat
     case "/healthcheck":
       return respond(exchange, 200, { "Content-Type": "text/plain" }, "OK");
     case "/info":
+      if (!["GET", "HEAD"].includes(exchange.method)) return otherMethod(exchange, "fixed");
       return respond(
         exchange,
         200,
         { "Content-Type": "application/json; charset=UTF-8" },
-        JSON.stringify(infoOf(options.version)),
+        JSON.stringify(infoOf(options.version, options.services.policies)),
       );
     case "/auth/v1.0":
     case "/auth/v1":
@@ -247,22 +263,67 @@ const serveSpecial = async (options: SwiftServerOptions, exchange: Exchange, pat
   }
 };
 
-const infoOf = (version: string): object => ({
+/** What a client may rely on under each consistency, in the words of the README. */
+const PROMISES: Readonly<Record<Consistency, string>> = {
+  strong:
+    "each object is linearizable, conditions are decided atomically, a write without a quorum of its replicas answers 503",
+  available:
+    "a success means that a quorum of copies is durable on replicas or on devices that stand in for them; reads and listings may be stale until those have sent on what they keep; conditions, POST, and changes of the container answer 503 without a quorum of replicas",
+};
+
+const infoOf = (version: string, policies: Policies): object => ({
   swift: {
     version,
     ...CONSTRAINTS,
     strict_cors_mode: true,
     allow_account_management: false,
     account_autocreate: true,
-    policies: [{ name: "Policy-0", aliases: "Policy-0", default: true }],
+    policies: policies.all.map(({ isDefault, name }) => ({
+      name,
+      aliases: name,
+      ...(isDefault ? { default: true } : {}),
+    })),
   },
-  ringstead: { consistency: "strong" },
+  ringstead: {
+    consistency: policies.standard.consistency,
+    policies: Object.fromEntries(
+      policies.all.map(({ consistency, name }) => [name, { consistency, promise: PROMISES[consistency] }]),
+    ),
+  },
 });
 
-const methodNotAllowed = (): RingsteadError =>
-  refuse("method-not-allowed", "The method is not allowed for this resource.");
+/** What may be done with each kind of resource, as OPTIONS and a refusal say it. */
+const METHODS = {
+  account: "POST, OPTIONS, GET, HEAD",
+  container: "PUT, POST, OPTIONS, GET, DELETE, HEAD",
+  object: "PUT, POST, OPTIONS, GET, DELETE, HEAD, COPY",
+  fixed: "GET, HEAD, OPTIONS",
+} as const;
 
-const serveStore = (services: SwiftServices, exchange: Exchange, path: string): Promise<void> => {
+/** OPTIONS, also a browser's for a page of another origin; any other method that a resource does not have. Errors: "method-not-allowed", "unauthorized". */
+const otherMethod = (exchange: Exchange, kind: keyof typeof METHODS): void => {
+  if (exchange.method !== "OPTIONS") {
+    exchange.response.setHeader("Allow", METHODS[kind]);
+    throw refuse("method-not-allowed", "The method is not allowed for this resource.");
+  }
+  const isOfContainer = kind === "container" || kind === "object";
+  if (!isOfContainer || exchange.request.headers.origin === undefined) {
+    return respond(exchange, 200, { Allow: METHODS[kind], "Content-Type": "text/html; charset=UTF-8" });
+  }
+  const asked = {
+    method: header(exchange, "access-control-request-method"),
+    headers: header(exchange, "access-control-request-headers"),
+  };
+  const headers = preflightHeaders(asked, exchange.origin, METHODS[kind]);
+  exchange.origin = undefined;
+  if (headers === undefined) {
+    exchange.response.setHeader("Allow", METHODS[kind]);
+    throw refuse("unauthorized", "Pages of this origin may not do this.");
+  }
+  respond(exchange, 200, { Allow: METHODS[kind], ...headers });
+};
+
+const serveStore = (services: SwiftServices, exchange: Exchange, path: string): Promise<void> | void => {
   const { account, container, object } = parseSwiftPath(path);
   if (container === undefined) {
     switch (exchange.method) {
@@ -272,7 +333,7 @@ const serveStore = (services: SwiftServices, exchange: Exchange, path: string): 
       case "POST":
         return postAccount(services, exchange, account);
       default:
-        throw methodNotAllowed();
+        return otherMethod(exchange, "account");
     }
   }
   if (object === undefined) {
@@ -287,7 +348,7 @@ const serveStore = (services: SwiftServices, exchange: Exchange, path: string): 
       case "DELETE":
         return deleteContainer(services, exchange, account, container);
       default:
-        throw methodNotAllowed();
+        return otherMethod(exchange, "container");
     }
   }
   const place = { account, container, object };
@@ -296,7 +357,9 @@ const serveStore = (services: SwiftServices, exchange: Exchange, path: string): 
     case "HEAD":
       return readObject(services, exchange, place);
     case "PUT":
-      return putObject(services, exchange, place);
+      return exchange.request.headers["x-copy-from"] === undefined
+        ? putObject(services, exchange, place)
+        : copyFrom(services, exchange, place);
     case "POST":
       return postObject(services, exchange, place);
     case "DELETE":
@@ -304,6 +367,6 @@ const serveStore = (services: SwiftServices, exchange: Exchange, path: string): 
     case "COPY":
       return copyToDestination(services, exchange, place);
     default:
-      throw methodNotAllowed();
+      return otherMethod(exchange, "object");
   }
 };

@@ -17,7 +17,7 @@ export type Mutation = {
 
 type Simulation = VitestSimulation | "long-life";
 /** Those whose seeds a test of vitest lives through. */
-type VitestSimulation = "register" | "containers" | "lost-disks";
+type VitestSimulation = "register" | "containers" | "lost-disks" | "hand-offs";
 
 /** Lives through seeds by itself, and prints what came of them. */
 export const LONG_LIFE_SEEDS = "storage-node/scenarios/long-life-seeds.ts";
@@ -26,6 +26,7 @@ export const SIMULATION_FILES: Readonly<Record<VitestSimulation, string>> = {
   register: "proxy/core/register.sim.test.ts",
   containers: "proxy/core/containers-simulation/containers.sim.test.ts",
   "lost-disks": "proxy/core/containers-simulation/lost-disks.sim.test.ts",
+  "hand-offs": "storage-node/daemons/hand-off-sender.sim.test.ts",
 };
 
 /** What a replica that lost its memory may install, and when it votes. */
@@ -41,11 +42,15 @@ const PLAYED_REPAIR: readonly string[] = [
   "storage-node/partition-arrivals.test.ts",
 ];
 
+/** What is kept for absent replicas. */
+const PLAYED_HAND_OFFS: readonly string[] = ["proxy/core/object-script.test.ts", "storage-node/hand-offs.test.ts"];
+
 /** Which of a file's tests look at seeds. */
 export const SEEDED_TEST: Readonly<Record<VitestSimulation, string>> = {
   register: "a name is a linearizable register",
   containers: "objects and containers together",
   "lost-disks": "replicas that lose their disk",
+  "hand-offs": "what hand-offs keep goes home",
 };
 
 /** Seeds in which every mistake is found. */
@@ -316,6 +321,70 @@ export const MUTATIONS: readonly Mutation[] = [
     to: 'return isAtOrBelow(asked, mark) ? "forgotten" : "held";',
     simulation: "long-life",
     firstSeed: 480,
+  },
+  {
+    title: "a hand-off drops its copy when one member has it [H6]",
+    file: "storage-node/daemons/hand-off-sender.ts",
+    from: "if (!members.every(({ id }) => ids.has(id))) return;",
+    to: "if (!members.some(({ id }) => ids.has(id))) return;",
+    simulation: "hand-offs",
+    firstSeed: 35,
+  },
+  {
+    title: "a hand-off counts for a condition [H3]",
+    file: "proxy/core/hand-off-keep.ts",
+    from: '  isAvailable && write === "plain";',
+    to: "  isAvailable;",
+    simulation: "hand-offs",
+    firstSeed: 1,
+  },
+  {
+    title: "strong uses a hand-off [H8]",
+    file: "proxy/core/hand-off-keep.ts",
+    from: '  isAvailable && write === "plain";',
+    to: '  write === "plain";',
+    simulation: "hand-offs",
+    firstSeed: 1,
+  },
+  {
+    title: "what a hand-off counted for is confirmed by its writer [H4]",
+    file: "proxy/core/object-script.ts",
+    from: "  if (isWhole) yield* confirm(place.object, version);",
+    to: "  yield* confirm(place.object, version);",
+    simulation: "played",
+    tests: PLAYED_HAND_OFFS,
+  },
+  {
+    title: "a hand-off is asked where a member refused [H2]",
+    file: "proxy/core/available-write.ts",
+    from: "if (!this.#isKeeping && !copies.isPossible && this.#isRefused) return this.#anew();",
+    to: "",
+    simulation: "hand-offs",
+    firstSeed: 40,
+  },
+  {
+    title: "a member takes a copy only as it would an ACCEPT, and says that it has it [H6]",
+    file: "storage-node/core/hand-off.ts",
+    from: 'return stored.version === copy.version || stored.ballot >= copy.ballot ? "has" : "take";',
+    to: 'return "has";',
+    simulation: "hand-offs",
+    firstSeed: 1,
+  },
+  {
+    title: "a copy from before deletions that were forgotten is taken [H7]",
+    file: "storage-node/core/hand-off.ts",
+    from: 'return isAtOrBelow(copy.ballot, mark) ? "forgotten" : "take";',
+    to: 'return "take";',
+    simulation: "played",
+    tests: PLAYED_HAND_OFFS,
+  },
+  {
+    title: "an older copy replaces a later one on a hand-off [H1]",
+    file: "storage-node/core/hand-off.ts",
+    from: "kept === undefined || kept < given;",
+    to: "true;",
+    simulation: "played",
+    tests: PLAYED_HAND_OFFS,
   },
   {
     title: "an object is confirmed before its row is written",

@@ -14,6 +14,7 @@ import { Objects } from "../../proxy/object-service/objects.ts";
 import { RegisterIo } from "../../proxy/object-service/register-io.ts";
 import { Partition, type ReplicaSet } from "../../proxy/object-service/partition.ts";
 import { Partitions } from "../../proxy/object-service/partitions.ts";
+import { Policies } from "../../proxy/object-service/policies.ts";
 import { RowReader } from "../../proxy/object-service/row-reader.ts";
 import { ScriptRunner } from "../../proxy/object-service/script-runner.ts";
 import { loadRing } from "../../ring/ring-file.ts";
@@ -51,7 +52,8 @@ const proxyParts = () => {
   const ballots = new Ballots(hybridClock(systemClock), systemClock);
   const io = new RegisterIo(ballots);
   const runner = new ScriptRunner(io, new RowReader(io));
-  return { rpc, rings, partitions, io, runner, containers: new Containers(partitions, runner, ballots) };
+  const policies = new Policies([{ name: "Policy-0", index: 0, consistency: "strong", isDefault: true }]);
+  return { rpc, rings, partitions, io, runner, containers: new Containers(partitions, runner, ballots, policies) };
 };
 
 /** A ring in which the last replica of every object is forgotten. */

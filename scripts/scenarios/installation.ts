@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { codeOf } from "../../common/errors.ts";
 import { freePortOffset } from "../../common/free-ports.ts";
 import { type ProcessIdentity, waitUntilEnded } from "../../common/process-identity.ts";
 import { CHECKOUT } from "../up-options.ts";
@@ -67,7 +68,12 @@ export class TestInstallation implements AsyncDisposable {
     for (const { pid } of processes.toSorted(
       (a, b) => Number(b.role === "supervisor") - Number(a.role === "supervisor"),
     )) {
-      process.kill(pid, "SIGKILL");
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch (error) {
+        // Who serves a volume that nobody has any more ends by itself, and is listed for some time yet.
+        if (codeOf(error) !== "ESRCH") throw error;
+      }
     }
     if (!(await waitUntilEnded(processes, KILLED_LIMIT_MS))) throw new Error("killed processes live on");
   }

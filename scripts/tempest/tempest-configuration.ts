@@ -1,5 +1,5 @@
 /** Services that tempest can be run against, by its own names for them. */
-export const TEMPEST_SERVICES = ["identity", "volume"] as const;
+export const TEMPEST_SERVICES = ["identity", "object_storage", "volume"] as const;
 export type TempestService = (typeof TEMPEST_SERVICES)[number];
 
 /** What tempest is told of an installation, as ready.json says it. */
@@ -38,11 +38,16 @@ unique_last_password_count = ${UNIQUE_PASSWORDS}
 
 export const TEMPEST_INSTALLATIONS: Readonly<Record<TempestService, TempestInstallation>> = {
   identity: { only: "identity", clusterFileText: IDENTITY_TEXT },
+  object_storage: { only: "object", clusterFileText: "" },
   volume: { only: "block,object", clusterFileText: "" },
 };
 
 /** Services that tempest would otherwise take for granted. */
-const AVAILABLE: Readonly<Record<TempestService, readonly string[]>> = { identity: [], volume: ["cinder", "swift"] };
+const AVAILABLE: Readonly<Record<TempestService, readonly string[]>> = {
+  identity: [],
+  object_storage: ["swift"],
+  volume: ["cinder", "swift"],
+};
 const OTHER_SERVICES = ["cinder", "glance", "horizon", "neutron", "nova", "swift"];
 
 /** What back-ends say of themselves in `get_pools`; tests that make types for one ask for it by these. */
@@ -69,6 +74,12 @@ const identitySections: readonly Section[] = [
   ],
 ];
 
+const objectStorageSections: readonly Section[] = [
+  ["object-storage", { operator_role: "member", reseller_admin_role: "ResellerAdmin" }],
+  // None of Swift's optional middleware.
+  ["object-storage-feature-enabled", { discoverable_apis: "", container_sync: false, object_versioning: false }],
+];
+
 const volumeSections: readonly Section[] = [
   [
     "volume",
@@ -90,6 +101,7 @@ const volumeSections: readonly Section[] = [
 
 const SECTIONS: Readonly<Record<TempestService, readonly Section[]>> = {
   identity: identitySections,
+  object_storage: objectStorageSections,
   volume: volumeSections,
 };
 

@@ -3,7 +3,12 @@ import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.
 import type { ContainerRecord, Row, RowReply, RowsState } from "../wire.ts";
 
 /** What a replica knows of a container when a row or a listing asks for it. */
-export type KnownContainer = { readonly record: ContainerRecord; readonly isTombstone: boolean };
+export type KnownContainer = {
+  readonly record: ContainerRecord;
+  readonly isTombstone: boolean;
+  /** Whether it is known here that what the register says took effect. */
+  readonly isConfirmed: boolean;
+};
 
 /** What stands in the way of a row or a listing, or nothing. "split": names are elsewhere by now, or are on their way there. */
 export type Admission = "open" | "closing" | "moved" | "behind" | "split";
@@ -60,6 +65,15 @@ export const areRowsOver = (known: KnownContainer | undefined, incarnation: Inca
   const life = admitToLife(known, incarnation);
   return typeof life !== "string" && isElsewhere(life.rows);
 };
+
+/**
+ * Whether a life of a container is over for good: a later one began, which is made upon an established tombstone alone, or its tombstone is established. No listing and no
+ * look at *closing* asks for its rows any more, and no row is taken in it. (*While its tombstone is of open outcome:* the container may be reopened with what is here.)
+ */
+export const isLifeOver = (known: KnownContainer | undefined, incarnation: Incarnation): boolean =>
+  known !== undefined &&
+  (known.record.incarnation > incarnation ||
+    (known.isTombstone && known.isConfirmed && known.record.incarnation === incarnation));
 
 /** How the statistics of a row space change. */
 export type RowChange = {

@@ -9,6 +9,7 @@ import {
   decodeContainerRecord,
   type HeaderReader,
   type Name,
+  type Register,
   type Shards,
   type VersionState,
 } from "../wire.ts";
@@ -44,6 +45,8 @@ export type ReplicaReport = {
   readonly why?: string;
   readonly lastScrubMs?: number;
   readonly lastScrubDamaged?: number;
+  /** What it keeps of the name for a member that was away. */
+  readonly kept?: { readonly version: string; readonly isTombstone: boolean; readonly bodyLength: number };
   readonly events: readonly HealEvent[];
 };
 
@@ -73,15 +76,23 @@ export const explain = (reader: HeaderReader) => {
   const readsBody = reader.flag();
   return async (replica: DeviceReplica, { scrubber, journal }: DeviceUpkeep): Promise<OperatorAnswer> => {
     const { last } = scrubber.report();
+    const kept = (await replica.handOffs.find(name))?.register;
     const report: ReplicaReport = {
       isVoting: replica.votes.votesIn(name.space, name.hash32),
       ...(await stateOf(replica, name, readsBody)),
       ...(last === undefined ? {} : { lastScrubMs: last.endedMs, lastScrubDamaged: last.damaged }),
+      ...(kept === undefined ? {} : { kept: keptOf(kept) }),
       events: await journal.of(name.path, EVENTS_LIMIT),
     };
     return answer(report);
   };
 };
+
+const keptOf = ({ bodyLength, isTombstone, version }: Register): NonNullable<ReplicaReport["kept"]> => ({
+  version,
+  isTombstone,
+  bodyLength,
+});
 
 const stateOf = async (
   replica: DeviceReplica,

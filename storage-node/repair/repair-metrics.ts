@@ -1,5 +1,6 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Metrics } from "../../common/metrics.ts";
+import type { HandOffFigures, HandOffSender } from "../daemons/hand-off-sender.ts";
 import type { Reclaimer, ReclaimFigures } from "../daemons/reclaimer.ts";
 import type { RepairFigures, RepairRate, Replicator } from "../daemons/replicator.ts";
 
@@ -36,6 +37,15 @@ export const showReclaim = (metrics: Metrics, device: string, { figures }: Pick<
   figure("reclaimedEntries", "Deletions that were old enough, and that all replicas had, and are forgotten.");
   figure("unreclaimedEntries", "Deletions that are old enough, and stay since not all replicas confirm them.");
   figure("reclaimRounds", "Rounds over all partitions in which old deletions were looked for.");
+};
+
+/** What a device keeps for absent members of other partitions, on the metrics page. */
+export const showHandOffs = (metrics: Metrics, device: string, sender: Pick<HandOffSender, "figures">): void => {
+  const figure = (name: keyof HandOffFigures, help: string): void =>
+    metrics.gauge(`ringstead_device_${snakeOf(name)}`, help, () => sender.figures[name], { device });
+  figure("handOffsLeft", "Objects and rows that the device keeps for replicas that were away, under policy available.");
+  figure("handOffsSent", "Those that all replicas have by now, and that are gone here, since the start.");
+  figure("handOffFailures", "Times that a replica did not take one.");
 };
 
 /** What shows on the metrics page why something could not be pulled, and when last: to be called with each reason. */

@@ -229,6 +229,16 @@ export const pullEntries = async (
 
 const NO_BODY: BodyReference = { kind: "none" };
 
+/** The body of a version that the device keeps as a hand-off. */
+const keptBody = async (
+  { handOffs }: DeviceReplica,
+  name: Name,
+  bodyVersion: Ballot,
+): Promise<BodyReference | undefined> => {
+  const kept = await handOffs.find(name);
+  return kept?.register.bodyVersion === bodyVersion ? kept.body : undefined;
+};
+
 /**
  * A piece of the body of a version that is held here, after its sync, or was until lately, while somebody reads it; whether this replica votes does not
  * matter. Errors: "body-gone" also where it holds another one, "body-damaged".
@@ -243,7 +253,9 @@ export const readHeldBody = async (
   for (let attempt = 1; ; attempt++) {
     const stored = await replica.held(name);
     const isHeld = stored?.register.bodyVersion === bodyVersion;
-    const body = isHeld ? stored.body : replica.lent.get(name, bodyVersion);
+    const body = isHeld
+      ? stored.body
+      : (replica.lent.get(name, bodyVersion) ?? (await keptBody(replica, name, bodyVersion)));
     if (body === undefined) throw new RingsteadError("body-gone", "this replica does not hold that version's body");
     try {
       const bytes = await replica.engine.readBody(body, offset, length);

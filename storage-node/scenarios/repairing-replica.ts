@@ -18,6 +18,7 @@ import type { RepairSource } from "../repair/repair-peer.ts";
 import { bucketSums, carriedEntries, listEntries, pullEntries } from "../repair/repair-source.ts";
 import { entryDigests } from "../store/entry-digest.ts";
 import { ReclaimMarks } from "../reclaim-marks.ts";
+import { WALK_START, walkPage } from "../row-walk.ts";
 import { epochKey, markKey } from "../store/keys.ts";
 import { CONFIGURATION_PATH } from "../wire.ts";
 import type { Mutation } from "../../proxy/core/containers-simulation/planted-mistakes.ts";
@@ -198,6 +199,12 @@ const QUESTIONS = [
 ] as const;
 type Ask = Parameters<RepairSide["round"]>[2];
 
+/** What a walk over the device's listings would remove. */
+const dropLeftovers = async (replica: DeviceReplica): Promise<void> => {
+  const { listings } = await walkPage(replica, WALK_START);
+  for (const { owner, rows } of listings) if (rows > 0) await replica.shards.dropOver(owner);
+};
+
 export const repairOf = (
   replica: DeviceReplica,
   clock: Clock,
@@ -259,6 +266,7 @@ export const repairOf = (
         youngMs,
       });
       try {
+        await dropLeftovers(replica);
         await replicator.work(new AbortController().signal);
       } finally {
         isWorking = false;

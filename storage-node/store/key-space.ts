@@ -11,6 +11,7 @@ import {
   registerKey,
   rowKey,
 } from "./keys.ts";
+import { isKeptKey } from "./kept-keys.ts";
 
 const KIND_OFFSET = 4;
 const PATH_OFFSET = 5;
@@ -41,7 +42,8 @@ const REPLICATED_ROW_KINDS: ReadonlySet<number> = new Set([
  * RingsteadError `unknown-key-kind`, so that a kind added later is never left behind in silence.
  */
 export const spaceOfKey = (key: Uint8Array): Space | undefined => {
-  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0) || isEpochKey(key) || isMarkKey(key)) return undefined;
+  if (OWN_KEYS.some((own) => Buffer.compare(key, own) === 0) || isEpochKey(key) || isMarkKey(key) || isKeptKey(key))
+    return undefined;
   const kind = kindOf(key);
   const space = REGISTER_KINDS.get(kind);
   if (space !== undefined) return space;

@@ -104,6 +104,23 @@ export const rowPlaceOf = (key: Uint8Array, space: Space): RowPlace | undefined 
   return { owner, name: bytes.toString("utf8", end + 1), isDeleted: kind === KIND_DELETED_ROW };
 };
 
+/** The listing whose statistics lie under `key`, by the life of its container; undefined for any other key, those of accounts' listings among them. */
+export const listingOf = (key: Uint8Array): Name | undefined => {
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
+  if (bytes[4] !== KIND_COUNTERS || bytes[bytes.length - INCARNATION_DIGITS - 1] !== 0) return undefined;
+  return { space: "container", hash32: bytes.readUInt32BE(0), path: bytes.toString("utf8", 5) };
+};
+
+/** The first key behind all rows of the hash of a row's key, which are the last of that hash; undefined for any other key. */
+export const behindRowsOf = (key: Uint8Array): Buffer | undefined => {
+  if (key[4] !== KIND_LIVE_ROW && key[4] !== KIND_DELETED_ROW) return undefined;
+  const end = Buffer.from(key.subarray(0, 5));
+  end[4] = 0xff;
+  return end;
+};
+
+export const isLiveRowKey = (key: Uint8Array): boolean => key[4] === KIND_LIVE_ROW;
+
 /** The same text for the live and the deleted row of a name. Requires: the key of one of them. */
 export const nameOfRow = (key: Uint8Array): string => {
   const name = Buffer.from(key);

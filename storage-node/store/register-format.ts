@@ -41,6 +41,9 @@ export const ballotOffsetsIn = (value: Uint8Array): readonly [number, number] =>
   ((value[2] ?? 0) & FLAG_OTHER_BALLOT) === 0 ? VERSION_OFFSET : FIXED_BYTES,
 ];
 
+/** Whether a value that was encoded here is a deletion; told by one byte, for scans over many. */
+export const isTombstoneValue = (value: Uint8Array): boolean => ((value[2] ?? 0) & FLAG_TOMBSTONE) !== 0;
+
 /** Errors: "register-damaged" for what no encoder wrote. */
 export const decodeRegister = (bytes: Uint8Array): StoredRegister => {
   const value = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);

@@ -1,7 +1,7 @@
 import type { Ballot, Incarnation } from "../../../common/ballot.ts";
 import { hasSequentialOrder } from "../../../common/simulation/linearizability.ts";
 import { decodeContainerRecord, type Name, type Row } from "../../../storage-node/wire.ts";
-import { setOf } from "../container-script.ts";
+import { setOf } from "../container-place.ts";
 import { CONTAINER, membersIn, objectName, PLACE, type World } from "./world.ts";
 
 /** What happened, with its answer; undefined is an unknown outcome. */

@@ -1,7 +1,8 @@
 import { NO_INCARNATION } from "../../../common/ballot.ts";
 import { settlePromises } from "../../../common/simulation/event-queue.ts";
 import type { Register } from "../../../storage-node/wire.ts";
-import { finishContainer, readContainer, settleContainer } from "../container-script.ts";
+import { finishContainer } from "../container-closing.ts";
+import { readContainer, settleContainer } from "../container-script.ts";
 import type { Operation } from "./history.ts";
 import { ALL_ROWS, perform } from "./operations.ts";
 import { moveOnce, settleConfigurations } from "./simulated-mover.ts";
@@ -87,6 +88,10 @@ export class ContainersLife {
     if (this.world.replicas.some(({ joiningCount }) => joiningCount > 0)) return "a replica never got its vote back";
     const last = this.newProxy();
     if (this.world.moves !== undefined && !(await this.#moveAll())) return "a partition never came to its members";
+    if (this.world.shards !== undefined) {
+      void this.#listBefore(last);
+      await this.drain();
+    }
     void this.#settle(last);
     await this.drain();
     let problem: string | undefined;
@@ -132,6 +137,14 @@ export class ContainersLife {
       await this.#repairAll();
     }
     return open.size === 0;
+  }
+
+  /** Before anything is finished, which writes the rows of every name once more, and so those that a split has lost. */
+  async #listBefore(last: SimulatedProxy): Promise<void> {
+    const start = this.world.queue.nowMs();
+    const outcome = await perform(this.world, "list", last, "", "", 0);
+    if (outcome.status !== undefined)
+      this.#history.push({ kind: "list", name: "", value: "", ...outcome, start, end: this.world.queue.nowMs() });
   }
 
   async #settle(last: SimulatedProxy): Promise<void> {

@@ -12,7 +12,7 @@ import { deleteWhole } from "../shard-deletion.ts";
 import { countContainer, listContainer } from "../shard-list.ts";
 
 /** One row in each message, so that a copy of two names takes two. */
-export const COPY_SETTINGS = { pageRows: 1 };
+export const COPY_SETTINGS = { pageRows: 1, messageRows: 1 };
 
 export const ALL_ROWS = { marker: "", endMarker: "", prefix: "", isReverse: false, limit: 100 };
 

@@ -5,7 +5,8 @@ import {
   encodeContainerRecord,
   type Register,
 } from "../../../storage-node/wire.ts";
-import { type ContainerPlace, deleteContainer, type OpenContainer, readContainer } from "../container-script.ts";
+import type { ContainerPlace, OpenContainer } from "../container-place.ts";
+import { deleteContainer, readContainer } from "../container-script.ts";
 import type { writeObject } from "../object-script.ts";
 import type { WriteMode, WriteOutcome, WriteRecord } from "../register-write.ts";
 import type { Effect, Script } from "../script.ts";

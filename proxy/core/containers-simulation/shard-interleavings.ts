@@ -1,4 +1,4 @@
-import { mergeOf, planChange, splitAt } from "../shard-change.ts";
+import { mergeOf, planChange, settleShard, splitAt } from "../shard-change.ts";
 import { ROOT } from "../shard-ranges.ts";
 import type { ContainersDirector } from "./director.ts";
 import type { Operation } from "./history.ts";
@@ -97,4 +97,69 @@ const helperBeforeTheCopy: ShardInterleaving = {
   answers: [200, 200, 200, 200],
 };
 
-export const SHARD_INTERLEAVINGS: readonly ShardInterleaving[] = [rowBehindTheCopy, helperBeforeTheCopy];
+/** [B3]. A deletion has seen all shards empty; a row reaches the last of them before *closing* is written, whose writer dies then. */
+const rowBeforeClosing: ShardInterleaving = {
+  title: "a row that reaches the last shard before the closing keeps the container [B3]",
+  mistake: "a deletion passes over the last shard [B3]",
+  play: async (it) => {
+    const [sharder, deleter, writer] = [it.newProxy(), it.newProxy(), it.newProxy()];
+    await it.do(writer, "create");
+    const split = await it.run(sharder, (place, incarnation) => planChange(place, incarnation, splitAt(ROOT, "o1")));
+    if (typeof split === "string") throw new Error("the split is not planned");
+    await it.endChange(it.beginChange(sharder, split.record.incarnation));
+    const closing = messageOf(deleter, { kind: "accept", space: "container", way: "request" });
+    const goOn = it.hold(closing);
+    void it.begin(deleter, "drop");
+    await it.sent(closing);
+    const put = await it.do(writer, "put", "o2");
+    goOn();
+    // It has arrived, and no answer has.
+    await it.pass(0.75);
+    deleter.isDead = true;
+    return [put, await it.do(writer, "look"), await it.do(writer, "list")];
+  },
+  answers: [200, 200, 200],
+};
+
+export const SHARD_INTERLEAVINGS: readonly ShardInterleaving[] = [
+  rowBehindTheCopy,
+  helperBeforeTheCopy,
+  rowBeforeClosing,
+];
+
+/** Settlers look at every shard of a change that goes on, all the while: how many of their messages would refuse a living sharder what it is about to write. */
+export const settlersBesideASharder = async (it: ContainersDirector): Promise<number> => {
+  const [sharder, other] = [it.newProxy(), it.newProxy()];
+  const settlers = [it.newProxy(), it.newProxy()];
+  await it.do(other, "create");
+  for (const name of ["o1", "o2"]) await it.do(other, "put", name);
+  const split = await it.run(sharder, (place, incarnation) => planChange(place, incarnation, splitAt(ROOT, "o1")));
+  if (typeof split === "string") throw new Error("the split is not planned");
+  const { incarnation, shards } = split.record;
+  const ids = [ROOT, ...(shards?.change?.to ?? []).map(({ id }) => id)];
+  const prepares = new Map(settlers.map(({ process }) => [process, 0]));
+  const stopCounting = it.lose(({ from, kind, way }) => {
+    const counted = prepares.get(from);
+    if (counted !== undefined && kind === "prepare" && way === "request") prepares.set(from, counted + 1);
+    return false;
+  });
+  let isOver = false;
+  let [looks, refusals] = [0, 0];
+  const settle = async (settler: SimulatedProxy): Promise<void> => {
+    for (let at = 0; !isOver; at = (at + 1) % ids.length) {
+      prepares.set(settler.process, 0);
+      const fate = await settler.run(settleShard(settler.place, incarnation, ids[at] ?? ROOT));
+      // After the change replicas that lag may be told, which is nobody's loss.
+      if (fate !== "changing") return;
+      looks += 1;
+      refusals += prepares.get(settler.process) ?? 0;
+    }
+  };
+  const settling = settlers.map(settle);
+  await it.endChange(it.beginChange(sharder, incarnation));
+  isOver = true;
+  for (const one of settling) await it.endChange(one);
+  stopCounting();
+  if (looks < ids.length) throw new Error("nobody has looked at the change");
+  return refusals;
+};

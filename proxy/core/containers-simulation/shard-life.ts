@@ -1,7 +1,8 @@
 import type { Incarnation } from "../../../common/ballot.ts";
 import { RingsteadError } from "../../../common/errors.ts";
 import type { ContainerRecord } from "../../../storage-node/wire.ts";
-import { readContainer, setOf } from "../container-script.ts";
+import { setOf } from "../container-place.ts";
+import { readContainer } from "../container-script.ts";
 import { mergeOf, noteRootDropped, planChange, runChange, settleShard, splitAt } from "../shard-change.ts";
 import { buryLeaf } from "../shard-leaf.ts";
 import { rangesIn, ROOT } from "../shard-ranges.ts";
@@ -14,6 +15,18 @@ import { CONTAINER, membersIn, type World } from "./world.ts";
 const SHARDER_ATTEMPTS = 4;
 const DROP_ROUNDS = 5;
 const SETTLE_ROUNDS = 12;
+/** Of the sharders, and how long such a one lets others go first, at most. */
+const SLOW_SHARE = 0.5;
+const SLOW_PAUSE_MS = 30;
+const MORTAL_SHARE = 0.6;
+/** What comes of one step, by chance. */
+const OPERATE_CHANCE = 0.08;
+/** Between two pages of a copy more is at stake. */
+const OPERATE_AT_PAUSE_CHANCE = 0.6;
+const OPERATE_WITHIN_MS = 6;
+const CRASH_CHANCE = 0.02;
+const SETTLE_CHANCE = 0.03;
+const DEATH_CHANCE = 0.02;
 
 /** Splits a range of the container at some name, or merges two, or goes on with what is under way; then cleans up behind it. */
 const shardOnce = async (world: World, proxy: SimulatedProxy): Promise<void> => {
@@ -81,8 +94,30 @@ const isDropped = async (
   return true;
 };
 
-/** Sharders start every now and then, some beside another one. Most of them die on the way. */
-export const shardContainers = (life: ContainersLife, spreadMs: number, starts = 8): void => {
+/** What may happen whenever a sharder has done a step. */
+export type StepEvents = {
+  /** A client begins to do something. */
+  readonly operate: () => void;
+  /** A replica loses its power, for a moment. */
+  readonly crash: () => void;
+};
+
+/** What a proxy's settler does about every shard that there ever was, as often as it likes: it finds them all on replicas that lag. */
+const settleOnce = async (world: World, proxy: SimulatedProxy): Promise<void> => {
+  for (const [key, incarnation] of world.shards?.ids ?? [])
+    await proxy.run(settleShard(proxy.place, incarnation, key.slice(incarnation.length + 1)));
+};
+
+/**
+ * Sharders start every now and then, some beside another one. Most of them die on the way, at any step; some take their time between two steps, and at each of them clients
+ * and settlers come in between, and replicas lose power.
+ */
+export const shardContainers = (
+  life: ContainersLife,
+  spreadMs: number,
+  { crash, operate }: StepEvents = { crash: () => {}, operate: () => {} },
+  starts = 8,
+): void => {
   const { queue, random } = life.world;
   const work = async (proxy: SimulatedProxy): Promise<void> => {
     for (let attempt = 0; attempt < SHARDER_ATTEMPTS && !proxy.isDead; attempt++) {
@@ -93,7 +128,16 @@ export const shardContainers = (life: ContainersLife, spreadMs: number, starts =
   for (let start = 0; start < starts; start++)
     queue.after(random.unit() * spreadMs, () => {
       const proxy = life.newProxy();
-      if (random.unit() < 0.6) queue.after(random.unit() * 60, () => (proxy.isDead = true));
+      if (random.unit() < SLOW_SHARE) proxy.pauseMs = SLOW_PAUSE_MS;
+      const mayDie = random.unit() < MORTAL_SHARE;
+      proxy.onStep = (kind) => {
+        const chance = random.unit();
+        if (kind === "pause" && random.unit() < OPERATE_AT_PAUSE_CHANCE) operate();
+        if (chance < OPERATE_CHANCE) queue.after(random.unit() * OPERATE_WITHIN_MS, operate);
+        else if (chance < OPERATE_CHANCE + CRASH_CHANCE) crash();
+        else if (chance < OPERATE_CHANCE + CRASH_CHANCE + SETTLE_CHANCE) void settleOnce(life.world, life.newProxy());
+        else if (mayDie && chance > 1 - DEATH_CHANCE) proxy.isDead = true;
+      };
       void work(proxy);
     });
 };

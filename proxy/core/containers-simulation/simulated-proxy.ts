@@ -28,7 +28,7 @@ import {
   type World,
 } from "./world.ts";
 import { type BlindBallots, mutated } from "./planted-mistakes.ts";
-import type { ContainerPlace, RouteMemory } from "../container-script.ts";
+import type { ContainerPlace, RouteMemory } from "../container-place.ts";
 import { Quorum } from "../quorum.ts";
 import { judgeRead, type ReplicaRead } from "../register-read.ts";
 import {
@@ -106,6 +106,10 @@ export class SimulatedProxy {
   readonly process: string;
   cached: Incarnation | undefined;
   isDead = false;
+  /** Called before each step of a script of it. */
+  onStep: (kind: Effect<Name>["kind"]) => void = () => {};
+  /** How long it lets others go first, at most. */
+  pauseMs = 3;
   /** How far its clock is ahead. */
   skewMs: number;
   /** What it remembers of the container's shards. */
@@ -135,6 +139,7 @@ export class SimulatedProxy {
   async run<T>(script: Script<Name, T>, sent: Sent = { staged: false, used: new Set() }): Promise<T> {
     let step = script.next();
     while (step.done !== true) {
+      this.onStep(step.value.kind);
       const answer = await this.#perform(step.value, sent);
       this.#noteAnswer(step.value, answer);
       if (this.isDead) await new Promise(() => {});
@@ -184,7 +189,7 @@ export class SimulatedProxy {
         );
       case "pause":
         return new Promise((resolve) =>
-          this.#world.queue.after(this.#world.random.unit() * 3, () => resolve(undefined)),
+          this.#world.queue.after(this.#world.random.unit() * this.pauseMs, () => resolve(undefined)),
         );
       case "list":
         return this.#list(effect.set, effect.incarnation, effect.query, effect.fromAll);

@@ -13,6 +13,9 @@ const TIMEOUT_MS = 60;
 /** How much is done in a life, how often something fails, and how much longer than the other it takes. */
 const SHORT = { operations: 13, faults: 4, spreadFactor: 1 };
 const LONG = { operations: 26, faults: 10, spreadFactor: 2 };
+/** Where listings are split: so many more operations begin at steps of that. */
+const SHARDED = { operations: 11, faults: 8, spreadFactor: 2 };
+const AT_STEPS = 14;
 const REPAIR_EVERY_MS = 60;
 /** A network on a good day, and on a bad one. */
 const FAULTS: readonly NetworkFaults[] = [
@@ -30,6 +33,12 @@ const KINDS: readonly Operation["kind"][] = [
   ...(["put", "put", "put", "create-object", "post", "delete", "delete", "get", "get", "get"] as const),
 ];
 
+/** What clients do while a listing is split: whoever has not heard of it yet, mostly. */
+const KINDS_AT_STEPS: readonly Operation["kind"][] = [
+  ...(["put", "put", "put", "put", "create-object", "post"] as const),
+  ...(["delete", "delete", "list", "list", "drop", "create"] as const),
+];
+
 export const oneOf = <T>(random: Random, choices: readonly T[]): T => {
   const index = random.below(choices.length);
   const chosen = choices[index];
@@ -41,6 +50,8 @@ export const someOf = (random: Random, count: number, wanted: number): readonly 
   const left = Array.from({ length: count }, (_, index) => idOf(index));
   return Array.from({ length: wanted }, () => left.splice(random.below(left.length), 1)[0] ?? "");
 };
+
+const OF_CONTAINER: ReadonlySet<Operation["kind"]> = new Set(["create", "drop", "look", "list"]);
 
 const MOVER_ATTEMPTS = 40;
 const SPACES = ["account", "container", "object"] as const;
@@ -100,6 +111,7 @@ export const run = async (
   const network = new SimulatedNetwork(queue, random, oneOf(random, FAULTS));
   const cuts = new Set<string>();
   const isMoving = partitions === "move";
+  const isSharded = listing === "sharded";
   const replicaCount = isMoving ? 4 + random.below(3) : oneOf(random, REPLICA_COUNTS);
   const memberCount = isMoving ? oneOf(random, MOVED_COUNTS.slice(0, replicaCount > 4 ? 5 : 4)) : replicaCount;
   const someMembers = (): readonly string[] => someOf(random, replicaCount, memberCount);
@@ -111,7 +123,7 @@ export const run = async (
     : {};
   const world: World = {
     ...moving,
-    ...(listing === "sharded" ? { shards: { ids: new Map() } } : {}),
+    ...(isSharded ? { shards: { ids: new Map() } } : {}),
     queue,
     names: FEW_NAMES,
     random,
@@ -123,11 +135,11 @@ export const run = async (
         if (!cuts.has(`${from} ${to}`)) deliver();
       }),
     timeoutMs: TIMEOUT_MS,
-    memoryChance: 0.7,
+    memoryChance: isSharded ? 0.9 : 0.7,
   };
   for (let index = 0; index < replicaCount; index++)
     world.replicas.push(new SimulatedReplica(world, index, makeReplica));
-  const { operations, faults, spreadFactor } = disks === "lost" || listing === "sharded" ? LONG : SHORT;
+  const { operations, faults, spreadFactor } = isSharded ? SHARDED : disks === "lost" ? LONG : SHORT;
   const spreadMs = spreadFactor * oneOf(random, SPREADS_MS);
   const life = new ContainersLife(world, problemOf);
   const proxies = [life.newProxy(), life.newProxy(), life.newProxy()];
@@ -141,10 +153,10 @@ export const run = async (
   };
 
   queue.after(0, () => operate(0, "create", ""));
+  const nameFor = (kind: Operation["kind"]): string => (OF_CONTAINER.has(kind) ? "" : oneOf(random, FEW_NAMES));
   for (let index = 1; index < operations; index++) {
     const kind = oneOf(random, KINDS);
-    const isOfContainer = kind === "create" || kind === "drop" || kind === "look" || kind === "list";
-    const name = isOfContainer ? "" : oneOf(random, FEW_NAMES);
+    const name = nameFor(kind);
     queue.after(5 + random.unit() * spreadMs, () => operate(index, kind, name));
   }
   for (let fault = 0; fault < faults; fault++) {
@@ -165,7 +177,20 @@ export const run = async (
   }
   if (disks === "lost") loseDisks(world, spreadMs, memberCount);
   if (isMoving) movePartitions(life, spreadMs, someMembers);
-  if (listing === "sharded") shardContainers(life, spreadMs);
+  if (isSharded) {
+    let index = operations;
+    shardContainers(life, spreadMs, {
+      operate: () => {
+        const kind = oneOf(random, KINDS_AT_STEPS);
+        if (index < operations + AT_STEPS) operate(index++, kind, nameFor(kind));
+      },
+      crash: () => {
+        const replica = oneOf(random, world.replicas);
+        replica.crash();
+        queue.after(1 + random.unit() * 40, () => replica.restart());
+      },
+    });
+  }
   await life.drain();
   network.faults = NO_FAULTS;
   cuts.clear();

@@ -19,7 +19,7 @@ import type {
   RowReply,
   RowSummary,
 } from "../../../storage-node/wire.ts";
-import type { ContainerPlace, RouteMemory } from "../container-script.ts";
+import type { ContainerPlace, RouteMemory } from "../container-place.ts";
 import type { ObjectPlace, Shown } from "../object-script.ts";
 import { shardName } from "../shard-ranges.ts";
 import type { BlindBallots, Mutation } from "./planted-mistakes.ts";
