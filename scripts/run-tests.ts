@@ -19,10 +19,17 @@ const HELP = `./scripts/test [KIND]
                              networks are cut, thousands of files by each client instead of hundreds; and guest
 `;
 
+/** Of what a failed test says, in the list at a run's end. */
+const FAILURE_CHARACTERS = 2000;
+
 /** Points at which `storage-node/scenarios/power-loss.test.ts` cuts the power in `all`: some six minutes. */
 const ALL_POWER_LOSS_MARKS = "200";
 
-type Tally = { readonly passed: number; readonly failed: number };
+type Tally = {
+  readonly passed: number;
+  readonly failed: number /** What failed, and how. */;
+  readonly failures?: readonly string[];
+};
 type Step = { readonly name: string; run(): Tally | Promise<Tally> };
 
 const CHECKS: readonly (readonly [name: string, command: string, ...args: string[]])[] = [
@@ -41,17 +48,30 @@ const run = (command: string, args: readonly string[], environment: Readonly<Rec
 
 const check = ([name, command, ...args]: (typeof CHECKS)[number]): Step => ({
   name,
-  run: () => (run(command, args) ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }),
+  run: () => (run(command, args) ? { passed: 1, failed: 0 } : { passed: 0, failed: 1, failures: [name] }),
 });
+
+const fieldOf = (of: unknown, name: string): unknown =>
+  typeof of === "object" && of !== null ? (of as Record<string, unknown>)[name] : undefined;
+
+const listOf = (of: unknown, name: string): readonly unknown[] => {
+  const list = fieldOf(of, name);
+  return Array.isArray(list) ? list : [];
+};
 
 /** Counts of vitest's JSON report. A file that could not be loaded has no tests, but a failed suite. */
 export const tallyOf = (report: unknown): Tally => {
-  const field = (name: string): number => {
-    const value = typeof report === "object" && report !== null ? (report as Record<string, unknown>)[name] : undefined;
-    return typeof value === "number" ? value : 0;
-  };
-  const failed = field("numFailedTests");
-  return { passed: field("numPassedTests"), failed: failed > 0 ? failed : field("numFailedTestSuites") };
+  const count = (name: string): number => Number(fieldOf(report, name) ?? 0);
+  const failed = count("numFailedTests");
+  const failures = listOf(report, "testResults").flatMap((file) => {
+    if (fieldOf(file, "status") !== "failed") return [];
+    const tests = listOf(file, "assertionResults").filter((test) => fieldOf(test, "status") === "failed");
+    const told = tests.map((test) => [fieldOf(test, "fullName"), ...listOf(test, "failureMessages")]);
+    return (told.length > 0 ? told : [[fieldOf(file, "message")]]).map((words) =>
+      `${String(fieldOf(file, "name"))}: ${words.join("\n")}`.slice(0, FAILURE_CHARACTERS),
+    );
+  });
+  return { passed: count("numPassedTests"), failed: failed > 0 ? failed : count("numFailedTestSuites"), failures };
 };
 
 /** Projects of vitest.config.ts beside the one that a kind is called after. */
@@ -60,7 +80,10 @@ const FURTHER_PROJECTS: Readonly<Record<string, readonly string[]>> = { unit: ["
 const counted = (reportFile: string, isGood: boolean): Tally => {
   const tally = tallyOf(JSON.parse(readFileSync(reportFile, "utf8")));
   // A run that failed without a failed test (an unhandled rejection), or that found no test, is a failure all the same.
-  if (tally.failed === 0 && (!isGood || tally.passed === 0)) return { passed: tally.passed, failed: 1 };
+  if (tally.failed === 0 && (!isGood || tally.passed === 0)) {
+    const failures = ["a test file failed outside its tests, or none was found"];
+    return { passed: tally.passed, failed: 1, failures };
+  }
   return tally;
 };
 
@@ -134,13 +157,17 @@ const main = async (argv: readonly string[]): Promise<number> => {
   }
   let passed = 0;
   let failed = 0;
+  const failures: string[] = [];
   for (const step of stepsOf(kind, service, values.seeds)) {
     process.stdout.write(`\n== ${step.name}\n`);
     const tally = await step.run();
     passed += tally.passed;
     failed += tally.failed;
+    failures.push(...(tally.failures ?? []).map((failure) => `FAILED in ${step.name}: ${failure}\n`));
     process.stdout.write(`== ${step.name}: ${tally.passed} passed, ${tally.failed} failed\n`);
   }
+  // At the end too: who reads a long run reads its last lines.
+  for (const failure of failures) process.stdout.write(`\n${failure}`);
   process.stdout.write(`\n${passed} passed, ${failed} failed\n`);
   return failed === 0 ? 0 : 1;
 };
