@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { tallyOf } from "./run-tests.ts";
+import { failedFiles, tallyOf } from "./run-tests.ts";
 
 it("counts tests, and a file that could not be loaded as one failure", () => {
   expect(tallyOf({ numPassedTests: 5, numFailedTests: 2, numFailedTestSuites: 3 })).toMatchObject({
@@ -25,4 +25,5 @@ it("names what failed, a test or a whole file, with what it said", () => {
     "sums.test.ts: subtracts\nexpected 1 to be 2",
     "broken.test.ts: cannot be loaded",
   ]);
+  expect(failedFiles({ testResults })).toEqual(["sums.test.ts", "broken.test.ts"]);
 });
