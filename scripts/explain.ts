@@ -1,7 +1,7 @@
 import { messageOf, RingsteadError } from "../common/errors.ts";
 import { runtimePaths } from "../common/runtime-paths.ts";
 import { millisecondsOf } from "../common/hybrid-clock.ts";
-import { type Ballot, type Incarnation, isBallot, timestampIn } from "../common/ballot.ts";
+import { type Ballot, type Incarnation, isStoredBallot, timestampIn } from "../common/ballot.ts";
 import type { ReplicaReport } from "../storage-node/daemons/scrubber-operations.ts";
 import { TIMESTAMP_ZERO } from "../common/hybrid-clock.ts";
 import type { Configuration, Member, Name, Space } from "../storage-node/wire.ts";
@@ -101,7 +101,7 @@ export const judge = (replicas: readonly Replica[]): { readonly verdict: string;
 const dateOf = (ms: number): string => new Date(ms).toISOString();
 
 const madeAt = (ballot: string): string =>
-  isBallot(ballot) ? `${ballot} (${dateOf(millisecondsOf(timestampIn(ballot satisfies Ballot)))})` : ballot;
+  isStoredBallot(ballot) ? `${ballot} (${dateOf(millisecondsOf(timestampIn(ballot satisfies Ballot)))})` : ballot;
 
 const bodyWords: Readonly<Record<NonNullable<ReplicaReport["body"]>, string>> = {
   whole: "reads well to its end",

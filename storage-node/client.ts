@@ -80,13 +80,13 @@ const decodeAccept = (reader: HeaderReader): AcceptReply => {
   const kind = reader.count();
   if (kind === 0) return { kind: "accepted", liveRow: unpackRow(reader.nested()), isFilling: reader.flag() };
   if (kind === 1)
-    return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
+    return { kind: "refused", seen: reader.storedBallot(), floor: reader.timestamp(), fates: unpackFates(reader) };
   return { kind: "nodata" };
 };
 
 const decodePrepare = (reader: HeaderReader): PrepareReply => {
   if (reader.count() === 1) {
-    return { kind: "refused", seen: reader.ballot(), floor: reader.timestamp(), fates: unpackFates(reader) };
+    return { kind: "refused", seen: reader.storedBallot(), floor: reader.timestamp(), fates: unpackFates(reader) };
   }
   const register = unpackRegister(reader.nested());
   return { kind: "promised", register, fates: unpackFates(reader), liveRow: unpackRow(reader.nested()) };

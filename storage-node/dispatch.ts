@@ -120,7 +120,7 @@ const idOf = (ids: readonly number[], reply: DeviceReply): number => {
 const accept: Operation = (reader, body) => {
   const name = reader.name();
   const version = reader.ballot();
-  const ballot = reader.ballotOr(version);
+  const ballot = reader.storedBallotOr(version);
   const proposal: Proposal = {
     bodyVersion: reader.ballotOr(version),
     isTombstone: reader.flag(),

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { type Ballot, ballotOf, type Incarnation } from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { HybridTimestamp } from "../common/hybrid-clock.ts";
-import { ballotOfTake, decideTake, isLifeForgotten, isRowSettled } from "./core/hand-off.ts";
+import { decideTake, isLifeForgotten, isRowSettled } from "./core/hand-off.ts";
 import { DeviceReplica } from "./device-replica.ts";
 import type { NewBody } from "./engine/device-engine.ts";
 import { MemoryDevice } from "./engine/memory-device.ts";
@@ -143,14 +143,6 @@ test("a copy is kept until nobody can finish an earlier version over it any more
   expect((await replica.accept(OBJECT, ballot(1), ballot(5), earlier, NONE, [ballot(1)])).kind).toBe("accepted");
   expect(await offer()).toBe("settled");
   expect((await replica.read(OBJECT))?.register.version).toBe(ballot(2));
-});
-
-test("a copy is taken under its own ballot, and just above the one of an earlier version that was finished since", () => {
-  const copy = registerOf(2);
-  expect(ballotOfTake(copy, ballot(1))).toBe(ballot(2));
-  const above = ballotOfTake(copy, ballot(5));
-  expect([above > ballot(5), above < ballot(6)]).toEqual([true, true]);
-  expect(ballotOfTake(registerOf(3), ballot(5))).not.toBe(above);
 });
 
 test("a kept row of a container whose deletion was forgotten is over, not one of a container that is yet to be heard of [H7]", () => {

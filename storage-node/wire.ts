@@ -1,5 +1,14 @@
 import { decode, encode } from "msgpackr";
-import { BALLOT_BYTES, type Ballot, type Incarnation, isBallot, isIncarnation, isTimestamp } from "../common/ballot.ts";
+import {
+  BALLOT_BYTES,
+  type Ballot,
+  type Incarnation,
+  isBallot,
+  isIncarnation,
+  isStoredBallot,
+  isTimestamp,
+  versionStoredOver,
+} from "../common/ballot.ts";
 import { RingsteadError } from "../common/errors.ts";
 import type { HybridTimestamp } from "../common/hybrid-clock.ts";
 
@@ -282,6 +291,18 @@ export class HeaderReader {
     if (!isBallot(value)) throw bad("ballot");
     return value;
   }
+  /** One that something may be stored under; where it names a version, of that one alone. */
+  storedBallot(version?: Ballot): Ballot {
+    const value = this.any();
+    if (!isStoredBallot(value)) throw bad("ballot");
+    if (version !== undefined && (versionStoredOver(value) ?? version) !== version)
+      throw bad("ballot of another version");
+    return value;
+  }
+  /** The same, null standing for the version itself. */
+  storedBallotOr(version: Ballot): Ballot {
+    return this.isNull() ? version : this.storedBallot(version);
+  }
   /** The epoch that a message is of: its last field, left out where it is 0, as in all partitions that were never moved. */
   epoch(): number {
     return this.#at < this.#fields.length ? this.count() : 0;
@@ -369,18 +390,19 @@ export const packRegister = (register: Register | undefined): readonly unknown[]
         register.metadata,
       ];
 
-export const unpackRegister = (reader: HeaderReader | undefined): Register | undefined =>
-  reader === undefined
-    ? undefined
-    : {
-        version: reader.ballot(),
-        ballot: reader.ballot(),
-        state: reader.oneOf(STATES),
-        bodyVersion: reader.ballot(),
-        isTombstone: reader.flag(),
-        bodyLength: reader.count(),
-        metadata: reader.bytes(),
-      };
+export const unpackRegister = (reader: HeaderReader | undefined): Register | undefined => {
+  if (reader === undefined) return undefined;
+  const version = reader.ballot();
+  return {
+    version,
+    ballot: reader.storedBallot(version),
+    state: reader.oneOf(STATES),
+    bodyVersion: reader.ballot(),
+    isTombstone: reader.flag(),
+    bodyLength: reader.count(),
+    metadata: reader.bytes(),
+  };
+};
 
 export const packFates = (fates: readonly Fate[]): number[] => fates.map((fate) => FATES.indexOf(fate));
 

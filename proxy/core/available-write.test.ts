@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Ballot, ballotOf, type Incarnation } from "../../common/ballot.ts";
+import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
 import { type HybridTimestamp, TIMESTAMP_ZERO } from "../../common/hybrid-clock.ts";
 import type { AcceptReply, Register, RowReply } from "../../storage-node/wire.ts";
 import { judgeAvailable } from "./available-read.ts";
@@ -46,6 +46,56 @@ describe("a plain write under available", () => {
     expect(kinds(write.onAccept(1, UNSENT, 0))).toEqual([]);
     expect(kinds(write.onAccept(1, ACCEPTED, 1))).toEqual([]);
     expect(kinds(write.onAccept(1, ACCEPTED, 2))).toEqual(["established"]);
+  });
+
+  test("is outdated where a member tells of a later life of the container, which no ballot of its own is above", () => {
+    const write = writeOf(3, 3);
+    write.start();
+    const later = ballotOf("2".repeat(24) as Incarnation, timestampIn(ballot(1)), "00000001");
+    const refused: AcceptReply = { kind: "refused", seen: later, floor: TIMESTAMP_ZERO, fates: ["never"] };
+    expect(kinds(write.onAccept(1, UNSENT, 0))).toEqual([]);
+    expect(write.onAccept(1, refused, 1)).toEqual([
+      { kind: "done", outcome: { kind: "outdated", seen: later, own: [ballot(1)] } },
+    ]);
+    expect(kinds(write.onAccept(1, ACCEPTED, 2))).toEqual([]);
+  });
+
+  test("begins anew for a refusal of its version in an epoch before, too, instead of asking hand-offs [H2]", () => {
+    const write = writeOf(3, 3);
+    write.start();
+    expect(kinds(write.onEpoch(Quorum.stable(3)))).toEqual(["accept"]);
+    expect(kinds(write.onAccept(2, UNSENT, 0))).toEqual([]);
+    expect(kinds(write.onAccept(1, REFUSED, 2))).toEqual([]);
+    expect(kinds(write.onAccept(2, UNSENT, 1))).toEqual(["accept"]);
+    // That one was of an earlier version, and tells of nothing above this one.
+    const low: AcceptReply = { ...REFUSED, seen: ballot(1) };
+    expect(kinds(write.onAccept(2, low, 2))).toEqual([]);
+    expect(kinds(write.onAccept(3, UNSENT, 0))).toEqual([]);
+    expect(kinds(write.onAccept(3, UNSENT, 1))).toEqual(["keep 0"]);
+    expect(kinds(write.onEpoch(Quorum.stable(3)))).toEqual(["accept"]);
+    expect(kinds(write.onAccept(4, UNSENT, 0))).toEqual([]);
+    expect(kinds(write.onAccept(4, UNSENT, 1))).toEqual(["keep 0"]);
+    // A hand-off that was asked in the epoch before keeps a higher ballot.
+    expect(kinds(write.onKept(3, "refused"))).toEqual(["accept"]);
+  });
+
+  test("begins anew for a late refusal of an earlier version that tells of a ballot above this one [H2]", () => {
+    const write = writeOf(3, 3);
+    write.start();
+    write.onAccept(1, UNSENT, 0);
+    expect(kinds(write.onAccept(1, REFUSED, 1))).toEqual(["accept"]);
+    write.onAccept(2, UNSENT, 0);
+    expect(kinds(write.onAccept(2, UNSENT, 1))).toEqual(["keep 0"]);
+    expect(kinds(write.onAccept(1, REFUSED, 2))).toEqual(["accept"]);
+    const kept = writeOf(3, 3);
+    kept.start();
+    kept.onAccept(1, UNSENT, 0);
+    expect(kinds(kept.onAccept(1, UNSENT, 1))).toEqual(["keep 0"]);
+    expect(kinds(kept.onAccept(1, REFUSED, 2))).toEqual(["accept"]);
+    kept.onAccept(2, UNSENT, 0);
+    expect(kinds(kept.onAccept(2, UNSENT, 1))).toEqual(["keep 0"]);
+    expect(kinds(kept.onKept(1, "refused", ballot(2)))).toEqual([]);
+    expect(kinds(kept.onKept(1, "refused", ballot(9)))).toEqual(["accept"]);
   });
 
   test("asks as many as lack while the members that are left may accept, and more where they do not [H2]", () => {

@@ -26,7 +26,8 @@ export type AvailableEffect =
  * One plain write under policy `available` (`hand-off-keep.ts` has the rules):
  *
  *     accepting ──W accepted──▶ done: established
- *         │  └─W impossible, a member refused──▶ accepting, a new version above what it told of     [H2]
+ *         │  ├─W impossible, a member refused──▶ accepting, a new version above what it told of     [H2]
+ *         │  └─the same, for a later life of the container──▶ done: outdated
  *         └─W impossible──▶ keeping ──W members and hand-offs──▶ done: established, kept            [H3]
  *                              │ └─a member or a hand-off refused──▶ accepting, a new version       [H2]
  *                              └─too few──▶ done: unknown
@@ -44,8 +45,14 @@ export class AvailableWrite {
   /** Which version the body belongs to that came first: it lies with some under that name. */
   readonly #first: Ballot;
   #round = 0;
+  /** In which the version was sent first: refusals of all rounds since then are its own. */
+  #versionRound = 1;
   #ballots = 1;
   #isRefused = false;
+  /** The highest ballot that a refusing member told of. */
+  #seen: Ballot | undefined;
+  /** Every version that it proposed. */
+  readonly #own: Ballot[];
 
   constructor(quorum: Quorum, record: WriteRecord, newBallot: () => Ballot, handOffCount: number) {
     this.#quorum = quorum;
@@ -55,11 +62,11 @@ export class AvailableWrite {
     this.#copies = new CopyCount(quorum, handOffCount);
     this.#version = newBallot();
     this.#first = this.#version;
+    this.#own = [this.#version];
   }
 
   start(): readonly AvailableEffect[] {
     this.#round += 1;
-    this.#isRefused = false;
     this.#copies = new CopyCount(this.#quorum, this.#handOffCount);
     return [{ kind: "accept", round: this.#round, version: this.#version, record: this.#proposed() }];
   }
@@ -76,29 +83,46 @@ export class AvailableWrite {
     reply: AcceptReply | NoSpace | Unsent | undefined,
     replica: number,
   ): readonly AvailableEffect[] {
-    if (round !== this.#round || this.#isDone) return NOTHING;
+    if (this.#isDone) return NOTHING;
     const copies = this.#copies;
-    copies.onMember(replica, reply?.kind === "accepted");
-    if (reply?.kind === "refused") this.#isRefused = true;
+    // [H2]: who refuses it holds a higher ballot, be it as a member of an epoch before, or asked for an earlier version.
+    const isRefusal = reply?.kind === "refused" && (round >= this.#versionRound || reply.seen > this.#version);
+    if (isRefusal) {
+      this.#isRefused = true;
+      if (this.#seen === undefined || reply.seen > this.#seen) this.#seen = reply.seen;
+    }
+    if (round === this.#round) copies.onMember(replica, reply?.kind === "accepted");
+    else if (!isRefusal) return NOTHING;
     if (copies.isAtMembers) return this.#established(false);
     if (copies.isPossible) return NOTHING;
     return this.#isRefused ? this.#anew() : this.#keep(copies.wanting());
   }
 
-  /** The answer of a hand-off that was asked. */
-  onKept(round: number, reply: KeepReply): readonly AvailableEffect[] {
-    if (round !== this.#round || this.#isDone) return NOTHING;
-    const asked = this.#copies.onHandOff(reply === "kept");
-    if (reply === "refused") this.#isRefused = true;
+  /**
+   * The answer of a hand-off that was asked.
+   * @param kept the ballot that it keeps, where it refused
+   */
+  onKept(round: number, reply: KeepReply, kept?: Ballot): readonly AvailableEffect[] {
+    if (this.#isDone) return NOTHING;
+    const asked = round === this.#round ? this.#copies.onHandOff(reply === "kept") : NOBODY;
+    const isRefusal = reply === "refused" && (round >= this.#versionRound || (kept ?? "") > this.#version);
+    if (isRefusal) this.#isRefused = true;
+    else if (round !== this.#round) return NOTHING;
     if (!this.#isRefused) return this.#keep(asked);
     // Below what is there already only W members make it a success: who was given up may have answered meanwhile.
     return this.#copies.isPossible ? NOTHING : this.#anew();
   }
 
   #anew(): readonly AvailableEffect[] {
+    // No ballot of this life is above one of a later life: the container that it is for is gone.
+    if (this.#seen !== undefined && lifeIn(this.#seen) > lifeIn(this.#version))
+      return this.#done({ kind: "outdated", seen: this.#seen, own: this.#own });
     if (this.#ballots >= BALLOT_LIMIT) return this.#done({ kind: "unknown" });
     this.#ballots += 1;
     this.#version = this.#newBallot();
+    this.#own.push(this.#version);
+    this.#versionRound = this.#round + 1;
+    this.#isRefused = false;
     return this.start();
   }
 
@@ -134,3 +158,6 @@ export class AvailableWrite {
 }
 
 const NOTHING: readonly AvailableEffect[] = [];
+const NOBODY: readonly number[] = [];
+
+const lifeIn = (ballot: Ballot): string => ballot.slice(0, 24);

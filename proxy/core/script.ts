@@ -2,6 +2,7 @@ import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import type { ListQuery, ListReply, Register, Row, RowSummary } from "../../storage-node/wire.ts";
 import type { WriteMode, WriteOutcome } from "./register-write.ts";
+import type { OpenContainer } from "./container-place.ts";
 import type { RowOutcome } from "./row-write.ts";
 
 /**
@@ -36,6 +37,12 @@ export type Effect<S> =
       readonly rows: readonly Row[];
       readonly mark: HybridTimestamp;
     }
+  /**
+   * What many would do at the same time is done by one of them. "join": what another is about to find out of this register is as good; where nobody is, the task is done, and
+   * others may join it. "lead": the task is done, and others may join it. *It may have begun before whoever joins did:* only who can bear what is out of date may join. A task asks for
+   * none of the same register.
+   */
+  | { readonly kind: "share"; readonly set: S; readonly role: "join" | "lead"; readonly task: () => Script<S, Shared> }
   /** Others go first; answered with nothing. */
   | { readonly kind: "pause"; readonly set: S }
   | {
@@ -56,6 +63,9 @@ export type Effect<S> =
     }
   /** [A5]: nobody waits for it. */
   | { readonly kind: "confirm"; readonly set: S; readonly version: Ballot; readonly isVoid: boolean };
+
+/** What is found out of a container's register, or a shard's. */
+export type Shared = OpenContainer | "absent" | "unavailable" | "no-space";
 
 export type ReadAnswer = {
   readonly register: Register | undefined;
@@ -91,7 +101,10 @@ export const obstacleWith = (known: ListObstacle, reply: ListReply["kind"] | und
       : known
     : known;
 
-export type Answer = WriteOutcome | ReadAnswer | RowOutcome | ListAnswer | undefined;
+/** What became of a shared task. */
+export type SharedAnswer = { readonly kind: "shared"; readonly found: Shared };
+
+export type Answer = WriteOutcome | ReadAnswer | RowOutcome | ListAnswer | SharedAnswer | undefined;
 
 /** A read that may be served as it is: [R1], and besides confirmed, so that rows tell the same. */
 export const isFinal = ({ isSettled, register }: ReadAnswer): boolean => isSettled && register?.state !== "accepted";
@@ -106,12 +119,25 @@ const LIST_ANSWERS: ReadonlySet<string> = new Set<ListAnswer["kind"]>([
   "unavailable",
 ]);
 
-const isListAnswer = (answer: WriteOutcome | ListAnswer): answer is ListAnswer => LIST_ANSWERS.has(answer.kind);
+const isListAnswer = (answer: WriteOutcome | ListAnswer | SharedAnswer): answer is ListAnswer =>
+  LIST_ANSWERS.has(answer.kind);
 
 export function* write<S>(set: S, mode: WriteMode, incarnation: Incarnation): Script<S, WriteOutcome> {
   const answer = yield { kind: "write", set, mode, incarnation };
-  if (typeof answer !== "object" || "isSettled" in answer || isListAnswer(answer)) throw misdriven();
+  if (typeof answer !== "object" || "isSettled" in answer || isListAnswer(answer) || answer.kind === "shared")
+    throw misdriven();
   return answer;
+}
+
+/** Does a task once for all who ask for it at the same time. */
+export function* share<S, T extends Shared>(
+  set: S,
+  role: "join" | "lead",
+  task: () => Script<S, T>,
+): Script<S, Shared> {
+  const answer = yield { kind: "share", set, role, task };
+  if (typeof answer !== "object" || "isSettled" in answer || answer.kind !== "shared") throw misdriven();
+  return answer.found;
 }
 
 export function* read<S>(set: S): Script<S, ReadAnswer | undefined> {

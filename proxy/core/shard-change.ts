@@ -4,7 +4,7 @@ import type { ContainerRecord, ListQuery, Row, ShardChange, ShardRange, Shards }
 import { type ContainerPlace, type OpenContainer, setOf } from "./container-place.ts";
 import { changeContainer, presentContainer } from "./container-script.ts";
 import { mergeRows } from "./merge-rows.ts";
-import { isFinal, list, read, rows, type Script } from "./script.ts";
+import { isFinal, list, read, rows, type Script, share, type Shared } from "./script.ts";
 import { changeLeaf, leafIn, liveRecord, presentLeaf, recordOf, reopenLeaf } from "./shard-leaf.ts";
 import { compareNames, rangeOfName, rangesIn, replaced, ROOT } from "./shard-ranges.ts";
 
@@ -228,15 +228,18 @@ function* turnShards<S>(
       ? undefined
       : { ...record, shards: { ...shardsOf(record), rows: to } };
   for (const id of ids) {
-    const changed =
+    const set = setOf(place, incarnation, id);
+    // Writes that are refused meanwhile wait for it, instead of finding out by themselves.
+    const changed = yield* share<S, Shared>(set, "lead", () =>
       id === ROOT
-        ? yield* changeContainer(place, incarnation, (record) =>
+        ? changeContainer(place, incarnation, (record) =>
             isSame(record.shards?.change, change) ? turned(record) : undefined,
           )
-        : yield* changeLeaf(setOf(place, incarnation, id), (record) => {
+        : changeLeaf(set, (record) => {
             const next = record?.status === "open" ? turned(record) : undefined;
             return next === undefined ? undefined : recordOf(next);
-          });
+          }),
+    );
     if (changed === "unavailable" || changed === "no-space") return changed;
     if (changed === "absent") return id === ROOT ? "absent" : "again";
     const { rows: state } = shardsOf(changed.record);

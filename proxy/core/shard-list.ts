@@ -3,7 +3,7 @@ import type { ContainerRecord, Row, RowsState, RowSummary, ShardRange } from "..
 import { type ContainerPlace, setOf } from "./container-place.ts";
 import { readContainer } from "./container-script.ts";
 import { countRows, type ListObstacle, listRows, type PageQuery } from "./list-rows.ts";
-import type { Script } from "./script.ts";
+import { type Script, share, type Shared } from "./script.ts";
 import { endShards } from "./shard-change.ts";
 import { askLeaf, presentLeaf, readLeaf } from "./shard-leaf.ts";
 import { compareNames, nextName, rangeOfName, rangesIn, replaced, ROOT } from "./shard-ranges.ts";
@@ -110,14 +110,18 @@ function* askedInstead<S>(
   return end === "done" ? { ranges: replaced(ranges, change.from, change.to), isLate: true } : "split";
 }
 
-/** What a quorum says of a shard's rows; undefined where there is no such shard any more. */
+/**
+ * What a quorum says of a shard's rows; undefined where there is no such shard any more. What others ask at the same time is as good: that a shard is gone stays so, and in any
+ * other state who asks looks again.
+ */
 export function* establishedState<S>(
   place: ContainerPlace<S>,
   incarnation: Incarnation,
   id: string,
 ): Script<S, RowsState | undefined | "unavailable"> {
-  const found = id === ROOT ? yield* readContainer(place) : yield* readLeaf(setOf(place, incarnation, id));
-  if (found === "unavailable") return found;
+  const set = setOf(place, incarnation, id);
+  const found = yield* share<S, Shared>(set, "join", () => (id === ROOT ? readContainer(place) : readLeaf(set)));
+  if (found === "unavailable" || found === "no-space") return "unavailable";
   if (found === "absent" || found.record.incarnation !== incarnation) return undefined;
   return found.record.shards?.rows ?? "here";
 }

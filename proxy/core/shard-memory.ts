@@ -1,6 +1,7 @@
 import type { Incarnation } from "../../common/ballot.ts";
 import type { ContainerRecord } from "../../storage-node/wire.ts";
 import type { OpenContainer, RouteMemory } from "./container-place.ts";
+import { ROOT } from "./shard-ranges.ts";
 
 /** Shards that are remembered as gone; the oldest is forgotten, and asked for again. */
 const GONE_LIMIT = 64;
@@ -20,7 +21,15 @@ export class ShardMemory implements RouteMemory {
   }
 
   isGone(incarnation: Incarnation, id: string): boolean {
+    if (id === ROOT && this.#isRootGone(incarnation)) return true;
     return this.#gone.has(`${incarnation} ${id}`);
+  }
+
+  /** The container's own record says so, and what is learnt is established. */
+  #isRootGone(incarnation: Incarnation): boolean {
+    const record = this.#found?.record;
+    const rows = record?.incarnation === incarnation ? record.shards?.rows : undefined;
+    return rows === "gone" || rows === "dropped";
   }
 
   noteGone(incarnation: Incarnation, id: string): void {

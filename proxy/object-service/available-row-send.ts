@@ -101,7 +101,8 @@ export class AvailableRowSend {
 
   async #keep(index: number): Promise<boolean> {
     const replica = this.#handOffs[index];
-    if (replica === undefined) return false;
+    // One that has become a member meanwhile counts as such alone.
+    if (replica === undefined || this.#members.replicas.includes(replica)) return false;
     const answer = await askHandOff(replica, (client) =>
       client.keepRow(this.#set.name, this.#incarnation, this.#row, MESSAGE_TIMEOUT_MS),
     );

@@ -18,6 +18,9 @@ type AvailableContext = {
 
 /** The ballot that a hand-off keeps, or why it did not say. */
 type KeepAnswer = { readonly value: Ballot } | RingsteadError;
+type Kept = { readonly reply: KeepReply; readonly kept?: Ballot };
+
+const FAILED: Kept = { reply: "failed" };
 
 const NO_BODY: WriteBody = { kind: "none" };
 
@@ -88,7 +91,9 @@ export class AvailableSend {
           this.#accept(effect);
           break;
         case "keep":
-          void this.#keep(effect).then((reply) => this.#perform(this.#machine.onKept(effect.round, reply)));
+          void this.#keep(effect).then(({ kept, reply }) =>
+            this.#perform(this.#machine.onKept(effect.round, reply, kept)),
+          );
           break;
         case "done":
           this.#isDone = true;
@@ -167,9 +172,10 @@ export class AvailableSend {
   }
 
   /** Gives one hand-off a copy. */
-  async #keep({ index, record, version }: Extract<AvailableEffect, { readonly kind: "keep" }>): Promise<KeepReply> {
+  async #keep({ index, record, version }: Extract<AvailableEffect, { readonly kind: "keep" }>): Promise<Kept> {
     const replica = this.#handOffs[index];
-    if (replica === undefined) return "failed";
+    // One that has become a member meanwhile counts as such alone.
+    if (replica === undefined || this.#members.replicas.includes(replica)) return FAILED;
     const body = this.#body;
     const { bodyLength, bodyVersion = version, isTombstone, metadata } = record;
     const register: Register = {
@@ -182,9 +188,10 @@ export class AvailableSend {
       metadata,
     };
     const answer = await this.#giveCopy(replica, register, record.body === "none" ? NO_BODY : body);
-    if (answer instanceof RingsteadError) return "failed";
-    this.#context.hear(answer.value);
-    return answer.value === version ? "kept" : "refused";
+    if (answer instanceof RingsteadError) return FAILED;
+    const kept = answer.value;
+    this.#context.hear(kept);
+    return { reply: kept === version ? "kept" : "refused", kept };
   }
 
   /** The ballot that the hand-off keeps then. */

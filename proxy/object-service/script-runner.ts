@@ -1,5 +1,6 @@
 import { RingsteadError } from "../../common/errors.ts";
 import type { Answer, Effect, Script } from "../core/script.ts";
+import { SharedTasks } from "../core/shared-tasks.ts";
 import type { RegisterIo } from "./register-io.ts";
 import type { WriteBody } from "./register-send.ts";
 import type { ReplicaSet } from "./partition.ts";
@@ -12,6 +13,7 @@ const noPause = async (): Promise<undefined> => undefined;
 export class ScriptRunner {
   readonly #io: RegisterIo;
   readonly #rows: RowReader;
+  readonly #tasks = new SharedTasks();
 
   constructor(io: RegisterIo, rows: RowReader) {
     this.#io = io;
@@ -45,6 +47,11 @@ export class ScriptRunner {
         return this.#io.row(effect.set, effect.incarnation, effect.row, effect.isPlaced);
       case "rows":
         return this.#io.rows(effect.set, effect.incarnation, effect.rows, effect.mark);
+      case "share": {
+        const { role, set, task } = effect;
+        const { path, space } = set.name;
+        return this.#tasks.do(`${space} ${path}`, role, () => this.run(task()));
+      }
       case "list":
         return this.#rows.ask(effect.set, effect.incarnation, effect.query, effect.fromAll);
       case "repair":

@@ -1,21 +1,10 @@
-import { type Ballot, type Incarnation, timestampIn } from "../../common/ballot.ts";
+import { type Ballot, ballotOver, type Incarnation } from "../../common/ballot.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
 import type { Register, RowReply } from "../wire.ts";
 import { isAtOrBelow } from "./reclaim.ts";
 import type { KnownContainer } from "./row-admission.ts";
 
 const LIFE_DIGITS = 24;
-const MILLISECOND_DIGITS = 12;
-const STEP_DIGITS = 3;
-
-/** 12 bits of what versions differ in: milliseconds, counter, process. */
-const stepOf = (version: Ballot): number => {
-  const timestamp = timestampIn(version);
-  const milliseconds = timestamp.slice(0, MILLISECOND_DIGITS);
-  let step = 0;
-  for (const part of [milliseconds, timestamp, version]) step ^= Number.parseInt(part.slice(-STEP_DIGITS), 16);
-  return step + 1;
-};
 
 const lifeIn = (ballot: Ballot): Incarnation => ballot.slice(0, LIFE_DIGITS) as Incarnation;
 
@@ -43,17 +32,15 @@ export const decideTake = (
 };
 
 /**
- * Under which ballot a member stores what it takes: its own where that is above what the member holds, else one just above that. Who accepted the earlier version under the ballot
- * that is held had W promises for it, so what took effect below that ballot is older still; what took effect since is above it, and stays above, since nobody can have a
- * ballot in between but a proxy of the next 4096 numbers, of 4 billion, with the same timestamp. It differs
- * between versions in all but 1 of 4096 pairs: no two of them are to have one ballot.
+ * Under which ballot a member stores what it takes: its own where that is above what the member holds, else the one that is held with the copy's version behind it
+ * (`ballotOver`). Who accepted the earlier version under the ballot that is held had W promises for it, so what took effect below that ballot is older still; what took
+ * effect since is above it, and stays above, since no ballot that anybody proposes lies in between.
+ *
+ * Two versions never have one ballot, whatever copies members take over what, and in whichever order: who proposes a ballot sends one version under it, and what is stored
+ * over a ballot has its version in its own. *Else: W members accept one ballot, each of them another version, and readers take that for a decision.*
  */
-export const ballotOfTake = (copy: Pick<Register, "version" | "ballot">, held: Ballot | undefined): Ballot => {
-  if (held === undefined || held < copy.ballot) return copy.ballot;
-  const digits = held.slice(LIFE_DIGITS);
-  const next = (BigInt(`0x${digits}`) + BigInt(stepOf(copy.version))).toString(16).padStart(digits.length, "0");
-  return (held.slice(0, LIFE_DIGITS) + next) as Ballot;
-};
+export const ballotOfTake = (copy: Pick<Register, "version" | "ballot">, held: Ballot | undefined): Ballot =>
+  held === undefined || held < copy.ballot ? copy.ballot : ballotOver(held, copy.version);
 
 /** "wanted": with its body, please. "unsettled": offer it again. "settled": it is not needed any more as far as this member goes. */
 export type TakeAnswer = "settled" | "unsettled" | "wanted";

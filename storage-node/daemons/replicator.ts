@@ -25,6 +25,8 @@ const WAITING_ROUND_MS = 1000;
 /** How often is looked whether the device enters partitions, between two rounds: those who move them wait for it. */
 const ENTERING_POLL_MS = 50;
 const YOUNG_MS = 10_000;
+/** Further ahead is no clock. */
+const AHEAD_MS = 3_600_000;
 /** Partitions that are repaired at once: while one waits for its sync another one reads. */
 const CONCURRENCY = 8;
 /** Partitions that are compared at once: what is known of them is in memory until they are done. */
@@ -301,8 +303,8 @@ export class Replicator implements Worker {
     const { clock, replica, pace, youngMs = YOUNG_MS } = this.#parts;
     await this.#learnEpoch(place, configuration, members);
     const isVoting = this.#votesIn(place);
-    const settledMs = isVoting ? clock.nowMs() - youngMs : Number.POSITIVE_INFINITY;
-    const isYoung = (stamp: string): boolean => millisecondsOf(timestampIn(stamp as Ballot)) > settledMs;
+    const nowMs = clock.nowMs();
+    const isYoung = isVoting ? youngAt(nowMs, youngMs) : () => false;
     const onProgress = (entries: number, bytes: number): void => this.#progressed(entries, bytes);
     const pulledFrom = new Set<string>();
     if (!isVoting && !(await this.#joining.adoptMarks(compared))) return false;
@@ -383,6 +385,17 @@ export class Replicator implements Worker {
     }
   }
 }
+
+/**
+ * Whether an entry's stamp is of a moment ago. One that is far ahead is no time: the row that says of a container that it is gone has the highest stamp there is, and would be on its way
+ * for ever.
+ */
+const youngAt =
+  (nowMs: number, youngMs: number) =>
+  (stamp: string): boolean => {
+    const stampMs = millisecondsOf(timestampIn(stamp as Ballot));
+    return stampMs > nowMs - youngMs && stampMs < nowMs + AHEAD_MS;
+  };
 
 /** Whether there may be something to pull. Of one that is empty there is not: it may be one that has lost all, and pulls itself. */
 const hasMore = ({ answer, sum }: Pick<Member, "answer" | "sum">, own: bigint): boolean =>

@@ -74,6 +74,7 @@ export class RepairPace implements Disposable {
         // Paid beforehand, so that of all who wait for the same moment one goes on.
         this.#charge(HELD_PAGE);
       },
+      turn: () => nextTurn(),
       account: (operations, bytes) => {
         own.account(operations, bytes);
         const units = unitsOf(operations, bytes);

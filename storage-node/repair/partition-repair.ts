@@ -26,12 +26,14 @@ export type Pace = {
   readonly pageEntries: number;
   /** Resolves when the next page, or piece of a large body, may be pulled. Errors: the signal's reason. */
   admit(signal: AbortSignal): Promise<void>;
+  /** Resolves when everybody who waits for this process had his turn. */
+  turn(): Promise<void>;
   /** So many entries and bytes were pulled: the next ones wait for it. */
   account(operations: number, bytes: number): void;
 };
 
 /** As fast as it goes. */
-export const UNPACED: Pace = { pageEntries: FETCH_LIMIT, admit: async () => {}, account() {} };
+export const UNPACED: Pace = { pageEntries: FETCH_LIMIT, admit: async () => {}, turn: async () => {}, account() {} };
 
 export type RepairParts = {
   readonly replica: DeviceReplica;
@@ -51,6 +53,8 @@ export type RepairParts = {
   readonly onProgress: (entries: number, bytes: number) => void;
 };
 
+/** Entries that are looked at in one turn: some milliseconds where the index has to read them. A page in one go held up everybody for 70 ms and more. */
+const TURN_ENTRIES = 64;
 /** Commits of the engine have at most 4 MiB, all in. */
 const COMMIT_BYTES = 2 * 1024 * 1024;
 
@@ -136,7 +140,10 @@ export class PartitionRepair {
       const here = [];
       for (let at: Uint8Array | undefined = from; at !== undefined && Buffer.compare(at, to) < 0; ) {
         const own = await scanSpace(this.#replica.engine, space, { gte: at, lt: to });
-        for (const { key, value } of own.entries) here.push(stampOf(key, value));
+        for (const { key, value } of own.entries) {
+          here.push(stampOf(key, value));
+          if (here.length % TURN_ENTRIES === 0) await this.#parts.pace.turn();
+        }
         at = own.next;
       }
       const there = page.entries.filter(({ stamp }) => !this.#parts.isYoung(stamp));
@@ -154,7 +161,8 @@ export class PartitionRepair {
     const asked = new Set(keys);
     const here: EntryStamp[] = [];
     const withBody = new Set<string>();
-    for (const key of keys) {
+    for (const [index, key] of keys.entries()) {
+      if (index > 0 && index % TURN_ENTRIES === 0) await this.#parts.pace.turn();
       const bytes = Buffer.from(key, "latin1");
       const entry = this.#replica.entry(bytes);
       if (entry === undefined) continue;

@@ -162,7 +162,7 @@ export const reclaim = (reader: HeaderReader) => {
   const place = placeOf(reader);
   const epochNumber = reader.count();
   const keys = reader.list(RECLAIM_LIMIT).map((item) => item.bytes());
-  const ballots = reader.list(RECLAIM_LIMIT).map((item) => item.ballot());
+  const ballots = reader.list(RECLAIM_LIMIT).map((item) => item.storedBallot());
   const doomed = keys.map((key, index) => doomedOf(place, key, ballots[index]));
   return async (replica: DeviceReplica): Promise<RepairAnswer> => {
     const confirmed = await replica.deletions.confirm(place, epochNumber, doomed);

@@ -10,7 +10,7 @@ import type { CarriedEntries, CarriedEntry, CarriedPage } from "./carried-entrie
 import { packStamps } from "./entry-list.ts";
 
 /** Entries of one answer to ENTRIES, at most; each takes some 130 bytes. */
-export const ENTRIES_LIMIT = 2000;
+export const ENTRIES_LIMIT = 500;
 /** Keys of one FETCH, and entries of one page with bodies, at most. */
 export const FETCH_LIMIT = 512;
 /** Entries that come along with one answer, together; the first always does. */

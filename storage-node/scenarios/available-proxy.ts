@@ -1,4 +1,4 @@
-import { ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
+import { type Ballot, ballotOf, type Incarnation, timestampIn } from "../../common/ballot.ts";
 import { hybridClock, type HybridClock } from "../../common/hybrid-clock.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { DeviceReplica } from "../device-replica.ts";
@@ -6,11 +6,13 @@ import type { Name, Proposal, Register, Row } from "../wire.ts";
 import { judgeAvailable } from "../../proxy/core/available-read.ts";
 import { AvailableRow, type AvailableRowEffect } from "../../proxy/core/available-row.ts";
 import { type AvailableEffect, AvailableWrite, type KeepReply } from "../../proxy/core/available-write.ts";
-import type { SimulatedProxy } from "../../proxy/core/containers-simulation/simulated-proxy.ts";
+import {
+  isOfMembers,
+  type Place,
+  type SimulatedProxy,
+} from "../../proxy/core/containers-simulation/simulated-proxy.ts";
 import {
   CONTAINER,
-  firstConfigurationIn,
-  indexOf,
   objectName,
   placeOf,
   type Replica,
@@ -18,7 +20,6 @@ import {
   type World,
 } from "../../proxy/core/containers-simulation/world.ts";
 import type { ObjectPlace } from "../../proxy/core/object-script.ts";
-import { Quorum } from "../../proxy/core/quorum.ts";
 import type { WriteOutcome, WriteRecord } from "../../proxy/core/register-write.ts";
 import type { RowOutcome } from "../../proxy/core/row-write.ts";
 import type { Answer, Effect, Script } from "../../proxy/core/script.ts";
@@ -45,7 +46,8 @@ export class AvailableProxy {
   readonly #world: World;
   readonly #inner: SimulatedProxy;
   readonly #clock: HybridClock;
-  readonly #process: string;
+  /** Its name on the network, and in ballots. */
+  readonly process: string;
   /** Copies that hand-offs were asked to keep. */
   asked = 0;
   /** What no proxy may do, as it did it. */
@@ -57,7 +59,7 @@ export class AvailableProxy {
   constructor(world: World, inner: SimulatedProxy, number: number, skewMs: number) {
     this.#world = world;
     this.#inner = inner;
-    this.#process = number.toString(16).padStart(8, "0");
+    this.process = number.toString(16).padStart(8, "0");
     this.#clock = hybridClock({ nowMs: () => Math.floor(world.queue.nowMs()) + skewMs });
   }
 
@@ -96,17 +98,12 @@ export class AvailableProxy {
     return this.#inner.run(alone(effect));
   }
 
-  #membersOf(name: Name): readonly SimulatedReplica[] {
-    return firstConfigurationIn(this.#world, name.space).old.flatMap(
-      ({ id }) => this.#world.replicas[indexOf(id)] ?? [],
-    );
+  /** Those that stand in for members, as far as this proxy knows who these are. */
+  #handOffsOf({ replicas }: Place): readonly SimulatedReplica[] {
+    return this.#world.replicas.filter((one) => !replicas.includes(one));
   }
 
-  #handOffsOf(name: Name): readonly SimulatedReplica[] {
-    const members = this.#membersOf(name);
-    return this.#world.replicas.filter((one) => !members.includes(one));
-  }
-
+  /** Asks a hand-off, of whatever epoch it knows. */
   #ask<T>(
     replica: SimulatedReplica | undefined,
     kind: "accept" | "row" | "read",
@@ -116,7 +113,7 @@ export class AvailableProxy {
     return new Promise((resolve) => {
       this.#world.queue.after(this.#world.timeoutMs, () => resolve(undefined));
       replica?.call(
-        this.#process,
+        this.process,
         kind,
         name,
         (it) =>
@@ -129,53 +126,78 @@ export class AvailableProxy {
     });
   }
 
+  /** Sends one phase to all members of an epoch. A suspect is not waited for ([H2]). */
+  #askMembers<T>(
+    { moved, name, place }: { readonly place: Place; readonly name: Name; readonly moved: () => void },
+    kind: "accept" | "row",
+    work: (it: DeviceReplica, epoch: number) => Promise<T>,
+    answer: (value: T | undefined, index: number) => void,
+  ): void {
+    for (const [index, replica] of place.replicas.entries()) {
+      const sent = (it: Replica, epoch: number): Promise<T | undefined> =>
+        work(deviceOf(it), epoch).catch((error: unknown) => {
+          // What is about the partition's members is for the proxy of the containers' simulation.
+          if (error instanceof RingsteadError && !isOfMembers(error)) return undefined;
+          throw error;
+        });
+      this.#inner.ask(place, replica, kind, name, sent, (value) => answer(value, index), moved);
+      if (this.#suspects.has(replica.index)) queueMicrotask(() => answer(undefined, index));
+    }
+  }
+
   #write(name: Name, record: WriteRecord, incarnation: Incarnation): Promise<WriteOutcome> {
-    const members = this.#membersOf(name);
-    const handOffs = this.#handOffsOf(name);
-    const newBallot = () => ballotOf(incarnation, this.#clock.next(), this.#process);
-    const machine = new AvailableWrite(Quorum.stable(members.length), record, newBallot, handOffs.length);
+    let place = this.#inner.placeOf(name.space);
+    const handOffs = this.#handOffsOf(place);
+    const newBallot = (): Ballot => ballotOf(incarnation, this.#clock.next(), this.process);
+    const machine = new AvailableWrite(place.quorum, record, newBallot, handOffs.length);
     const bytes = Buffer.alloc(record.bodyLength);
     /** The highest ballot that a refusal told of. */
     let told = "";
+    const own = new Set<Ballot>();
+    let isDone = false;
     return new Promise((resolve) => {
+      const moved = (): void => {
+        const present = this.#inner.placeOf(name.space);
+        if (present === place || isDone) return;
+        place = present;
+        perform(machine.onEpoch(place.quorum));
+      };
       const perform = (effects: readonly AvailableEffect[]): void => {
         for (const effect of effects) {
           if (effect.kind === "done") {
+            isDone = true;
             const { outcome } = effect;
             if (outcome.kind === "established" && outcome.isKept === true && outcome.version < told)
               this.problem ??= `${name.path} was acknowledged as kept under ${outcome.version}, below ${told}, which its writer had been told of`;
             resolve(outcome);
           } else if (effect.kind === "keep") void keep(effect);
-          else
-            for (const [index, { index: device }] of members.entries()) {
-              void accept(effect, index);
-              if (this.#suspects.has(device))
-                queueMicrotask(() => perform(machine.onAccept(effect.round, undefined, index)));
-            }
+          else accept(effect);
         }
       };
-      const accept = async (
-        { record: sent, round, version }: Extract<AvailableEffect, { kind: "accept" }>,
-        index: number,
-      ): Promise<void> => {
+      const accept = ({ record: sent, round, version }: Extract<AvailableEffect, { kind: "accept" }>): void => {
         const hasBody = sent.bodyLength > 0;
         const body = hasBody ? ("inline" as const) : ("none" as const);
         const proposal: Proposal = { ...sent, bodyVersion: sent.bodyVersion ?? version, body };
         const given = hasBody ? ({ kind: "bytes", bytes } as const) : ({ kind: "none" } as const);
-        const reply = await this.#ask(members[index], "accept", name, (it) =>
-          it.accept(name, version, version, proposal, given, [version], 0),
+        this.#askMembers(
+          { place, name, moved },
+          "accept",
+          (it, epoch) => it.accept(name, version, version, proposal, given, [version], epoch),
+          (reply, index) => {
+            if (reply?.kind === "refused") {
+              if (reply.seen > told) told = reply.seen;
+              this.#clock.advancePast(timestampIn(reply.seen));
+              this.#clock.advancePast(reply.floor);
+            }
+            perform(machine.onAccept(round, reply, index));
+          },
         );
-        if (reply?.kind === "refused") {
-          if (reply.seen > told) told = reply.seen;
-          this.#clock.advancePast(timestampIn(reply.seen));
-          this.#clock.advancePast(reply.floor);
-        }
-        perform(machine.onAccept(round, reply, index));
       };
       const keep = async (effect: Extract<AvailableEffect, { kind: "keep" }>): Promise<void> => {
         this.asked += 1;
         const { index, record: kept, version } = effect;
         const { bodyLength, bodyVersion = version, isTombstone, metadata } = kept;
+        own.add(version);
         const register: Register = {
           version,
           ballot: version,
@@ -186,7 +208,11 @@ export class AvailableProxy {
           metadata,
         };
         const body = bodyLength > 0 ? ({ kind: "bytes", bytes } as const) : ({ kind: "none" } as const);
-        const answer = await this.#ask(handOffs[index], "accept", name, async (it) => {
+        const handOff = handOffs[index];
+        // It became a member meanwhile.
+        if (handOff !== undefined && place.replicas.includes(handOff))
+          return queueMicrotask(() => perform(machine.onKept(effect.round, "failed")));
+        const answer = await this.#ask(handOff, "accept", name, async (it) => {
           const before = (await it.handOffs.find(name))?.register.ballot ?? "";
           return { before, ballot: (await it.handOffs.keep(name, register, body)).ballot };
         });
@@ -194,36 +220,48 @@ export class AvailableProxy {
         const reply: KeepReply = answer === undefined ? "failed" : answer.ballot === version ? "kept" : "refused";
         if (reply === "kept" && answer !== undefined && answer.before > version)
           this.problem ??= `a hand-off of ${name.path} counts for ${version} and keeps ${answer.before}`;
-        perform(machine.onKept(effect.round, reply));
+        // A hand-off that keeps what this write gave it later has refused nothing.
+        if (reply === "refused" && answer !== undefined && answer.ballot > told && !own.has(answer.ballot))
+          told = answer.ballot;
+        perform(machine.onKept(effect.round, reply, answer?.ballot));
       };
       perform(machine.start());
     });
   }
 
   #row(name: Name, incarnation: Incarnation, row: Row): Promise<RowOutcome> {
-    const members = this.#membersOf(name);
-    const handOffs = this.#handOffsOf(name);
-    const machine = new AvailableRow(Quorum.stable(members.length), handOffs.length);
+    let place = this.#inner.placeOf(name.space);
+    const handOffs = this.#handOffsOf(place);
+    const machine = new AvailableRow(place.quorum, handOffs.length);
+    let isDone = false;
     return new Promise((resolve) => {
+      const moved = (): void => {
+        const present = this.#inner.placeOf(name.space);
+        if (present === place || isDone) return;
+        place = present;
+        perform(machine.onEpoch(place.quorum));
+      };
       const perform = (effects: readonly AvailableRowEffect[]): void => {
         for (const effect of effects) {
-          if (effect.kind === "done") resolve(effect.outcome);
-          else if (effect.kind === "keep") void keep(effect.round, effect.index);
+          if (effect.kind === "done") {
+            isDone = true;
+            resolve(effect.outcome);
+          } else if (effect.kind === "keep") void keep(effect.round, effect.index);
           else
-            for (const [index, { index: device }] of members.entries()) {
-              void send(effect.round, index);
-              if (this.#suspects.has(device))
-                queueMicrotask(() => perform(machine.onReply(effect.round, undefined, index)));
-            }
+            this.#askMembers(
+              { place, name, moved },
+              "row",
+              (it, epoch) => it.row(name, incarnation, row, epoch),
+              (reply, index) => perform(machine.onReply(effect.round, reply, index)),
+            );
         }
-      };
-      const send = async (round: number, index: number): Promise<void> => {
-        const reply = await this.#ask(members[index], "row", name, (it) => it.row(name, incarnation, row, 0));
-        perform(machine.onReply(round, reply, index));
       };
       const keep = async (round: number, index: number): Promise<void> => {
         this.asked += 1;
-        const isKept = await this.#ask(handOffs[index], "row", name, async (it) => {
+        const handOff = handOffs[index];
+        if (handOff !== undefined && place.replicas.includes(handOff))
+          return queueMicrotask(() => perform(machine.onKept(round, false)));
+        const isKept = await this.#ask(handOff, "row", name, async (it) => {
           await it.handOffs.keepRow(name, incarnation, row);
           return true;
         });
@@ -248,12 +286,17 @@ export class AvailableProxy {
       );
       return answers.flat();
     };
-    const members = this.#membersOf(name);
-    const { readCount } = Quorum.stable(members.length);
-    const answers = await ask(members, async (it) => (await it.read(name, 0))?.register);
+    const { quorum, replicas } = this.#inner.placeOf(name.space);
+    const members = replicas.slice(0, quorum.voterCount);
+    const { readCount } = quorum;
+    const { epoch } = this.#inner.known(name.space);
+    const answers = await ask(members, async (it) => (await it.read(name, epoch))?.register);
     const kept =
       answers.length < readCount
-        ? await ask(this.#handOffsOf(name), async (it) => (await it.handOffs.find(name))?.register)
+        ? await ask(
+            this.#handOffsOf(this.#inner.placeOf(name.space)),
+            async (it) => (await it.handOffs.find(name))?.register,
+          )
         : [];
     for (const { register } of [...answers, ...kept])
       if (register !== undefined) this.#clock.advancePast(timestampIn(register.ballot));

@@ -1,25 +1,30 @@
-import { type Ballot, type Incarnation, timestampIn } from "../../common/ballot.ts";
-import { RingsteadError } from "../../common/errors.ts";
-import { millisecondsOf } from "../../common/hybrid-clock.ts";
+import {
+  type Ballot,
+  ballotOf,
+  type Incarnation,
+  incarnationMadeBy,
+  maxTimestamp,
+  NO_INCARNATION,
+  timestampIn,
+} from "../../common/ballot.ts";
+import { type HybridTimestamp, millisecondsOf, TIMESTAMP_ZERO, timestampAt } from "../../common/hybrid-clock.ts";
 import { type Random, seededRandom } from "../../common/random.ts";
 import { EventQueue, type NetworkFaults, SimulatedNetwork } from "../../common/simulation/event-queue.ts";
-import { HandOffSender, type HandOffTarget } from "../daemons/hand-off-sender.ts";
-import type { SpaceRings } from "../daemons/own-partitions.ts";
 import type { DeviceReplica } from "../device-replica.ts";
-import { UNPACED } from "../repair/partition-repair.ts";
 import { rowKey } from "../store/keys.ts";
 import { decodeRowValue, type Name, type Register } from "../wire.ts";
 import { ContainersLife, RECLAIM_AGE_MS } from "../../proxy/core/containers-simulation/life.ts";
 import type { SimulatedProxy } from "../../proxy/core/containers-simulation/simulated-proxy.ts";
-import { oneOf, someOf } from "../../proxy/core/containers-simulation/workload.ts";
+import { movePartitions, oneOf, someOf } from "../../proxy/core/containers-simulation/workload.ts";
+import { moveOnce } from "../../proxy/core/containers-simulation/simulated-mover.ts";
 import {
   CONTAINER,
-  firstConfigurationIn,
   type FirstMembers,
-  indexOf,
   type MakeReplica,
   membersIn,
+  noMoves,
   objectName,
+  partitionOf,
   SimulatedReplica,
   textOf,
   type World,
@@ -30,6 +35,8 @@ import { finishObject, type ObjectWrite, writeObject } from "../../proxy/core/ob
 import { Quorum } from "../../proxy/core/quorum.ts";
 import type { WriteRecord } from "../../proxy/core/register-write.ts";
 import { AvailableProxy, deviceOf } from "./available-proxy.ts";
+import { SimulatedSenders } from "./simulated-senders.ts";
+import { StoppedProcesses } from "./stopped-processes.ts";
 
 const START_MS = 1_700_000_000_000;
 const TIMEOUT_MS = 60;
@@ -40,13 +47,16 @@ const ROUND_MS = 50;
 /** Between the clocks of two proxies. */
 const MAX_SKEW_MS = 4000;
 /** So many rounds of repair, of sending on and of finishing, once faults are over. */
-const LAST_ROUNDS = 12;
+const LAST_ROUNDS = 16;
 const LAST_ROUND_MS = 200;
 const BAD_DAY: NetworkFaults = { lossChance: 0.04, repeatChance: 0.08, longDelayChance: 0.1 };
 const GOOD_DAY: NetworkFaults = { lossChance: 0, repeatChance: 0, longDelayChance: 0 };
+/** Partitions that begin to move, and how often a process is stopped. */
+const MOVES = 5;
+const STOPS = 5;
 /** Names that anybody writes, and one that is only ever made on condition that it is not there. */
 const NAMES = ["o1", "o2", "once"] as const;
-const KINDS = ["put", "put", "put", "put", "delete", "create", "get", "settle"] as const;
+const KINDS = ["put", "put", "put", "put", "delete", "create", "get", "settle", "lost life"] as const;
 const SPACES = ["account", "container", "object"] as const;
 const TOMBSTONE: WriteRecord = {
   isTombstone: true,
@@ -54,6 +64,13 @@ const TOMBSTONE: WriteRecord = {
   metadata: new Uint8Array(),
   body: "none",
   bodyVersion: undefined,
+};
+
+const nodeOf = (index: number): string => `node ${index}`;
+/** Who sends a message: a node, or a proxy. */
+const processOf = (from: string): string => {
+  const [, index] = /^(?:hand-off|replica) ([0-9]+)$/.exec(from) ?? [];
+  return index === undefined ? from : nodeOf(Number(index));
 };
 
 /** The version of a row, live or deleted; "" where there is none. */
@@ -71,6 +88,8 @@ type Acknowledged = {
   readonly version: Ballot;
   readonly isCondition: boolean;
   readonly value: string;
+  /** Hand-offs counted for it. */
+  isKept: boolean;
 };
 
 export type HandOffRun = {
@@ -80,15 +99,21 @@ export type HandOffRun = {
   readonly asked: number;
   /** Writes that were acknowledged with fewer members than W. */
   readonly kept: number;
+  /** Acknowledged writes that were on their way for so long that deletions as late were forgotten. */
+  readonly forgotten: number;
   readonly refused: number;
 };
 
 /**
  * A seeded life of a container and three objects under a policy, on five or six devices of which two, three or four keep each partition: devices that lose their power,
- * one its disk, links that are cut, messages lost, late and repeated. Every device sends on what it keeps, by the daemon of production. Checked is what P2 says:
+ * one its disk, devices and proxies that are stopped and go on late, links that are cut, messages lost, late and repeated. Every device sends on what it keeps, by the daemon
+ * of production. In every other life partitions move to other devices meanwhile, and in every other one deletions are forgotten. Some write into a life of the container that
+ * never took effect. Checked is what P2 says:
  *
  * - `available`: at the moment of its acknowledgement a write is on W devices, a write with a condition on W members with its row at W; in the end every acknowledged version,
  *   or a higher one, is at all members, which are equal, confirmed and listed; nothing is kept any more. A condition that only conditions wrote before holds once.
+ * - A copy that was kept for longer than the reclaim age may be overtaken by deletions that were forgotten meanwhile ([H7]), and what was written into a life that never took
+ *   effect is gone; neither takes anything else with it.
  * - `strong`: the same, and nobody asked a hand-off for anything.
  */
 export class HandOffLife {
@@ -99,16 +124,21 @@ export class HandOffLife {
   readonly #life: ContainersLife;
   readonly #isAvailable: boolean;
   readonly #cuts = new Set<string>();
-  readonly #senders = new Map<DeviceReplica, HandOffSender>();
+  readonly #stopped = new StoppedProcesses();
+  readonly #senders: SimulatedSenders;
   readonly #proxies: AvailableProxy[] = [];
   readonly #inner: SimulatedProxy[] = [];
   readonly #acknowledged: Acknowledged[] = [];
   readonly #written = new Set<string>();
   readonly #members: FirstMembers;
+  readonly #isForgetting: boolean;
   #incarnation: Incarnation | undefined;
+  /** Of a life that was begun at no more than a minority before the container's, and never took effect. */
+  #lostLife: Incarnation | undefined;
   /** What each device keeps in the end. */
   readonly #left = new Map<number, number>();
   #kept = 0;
+  #forgotten = 0;
   #refused = 0;
   #problem: string | undefined;
 
@@ -121,6 +151,8 @@ export class HandOffLife {
     this.#isAvailable = policy === "available";
     const count = 5 + random.below(2);
     const members = oneOf(random, [2, 3, 3, 3, 4]);
+    const isMoving = random.below(2) === 0;
+    this.#isForgetting = random.below(2) === 0;
     this.#members = {
       account: someOf(random, count, members),
       container: someOf(random, count, members),
@@ -136,19 +168,23 @@ export class HandOffLife {
       blind: undefined,
       carry: ({ from, to }, deliver) =>
         network.send(() => {
-          if (!cuts.has(`${from} ${to}`)) deliver();
+          if (!cuts.has(`${from} ${to}`)) this.#stopped.pass([processOf(from), nodeOf(to)], deliver);
         }),
       timeoutMs: TIMEOUT_MS,
       memoryChance: 1,
       firstMembers: this.#members,
+      ...(isMoving ? { moves: noMoves() } : {}),
     };
+    this.#senders = new SimulatedSenders(this.#world, this.#members);
     for (let index = 0; index < count; index++)
       this.#world.replicas.push(new SimulatedReplica(this.#world, index, makeReplica));
     this.#life = new ContainersLife(this.#world, () => this.#finalProblem());
     for (let number = 1; number <= 3; number++) {
       const inner = this.#life.newProxy();
       this.#inner.push(inner);
-      const skewMs = Math.floor((random.unit() - 0.5) * oneOf(random, [20, 20, MAX_SKEW_MS]));
+      // Deletions are forgotten long after clocks could mistake one for old.
+      const skews = this.#isForgetting ? [20] : [20, 20, MAX_SKEW_MS];
+      const skewMs = Math.floor((random.unit() - 0.5) * oneOf(random, skews));
       this.#proxies.push(new AvailableProxy(this.#world, inner, 0x1000 + number, skewMs));
     }
   }
@@ -158,6 +194,8 @@ export class HandOffLife {
     const random = this.#random;
     const [first] = this.#proxies;
     if (first === undefined) throw new Error("there is no proxy");
+    // Below what took effect: whoever began it after that would have had promises above it, and found the container.
+    this.#lostLife = incarnationMadeBy(ballotOf(NO_INCARNATION, timestampAt(START_MS - MAX_SKEW_MS), "00000001"));
     void first.run(putContainer(this.#place(), (headers) => ({ ...headers }), false)).then((made) => {
       if (typeof made === "object") this.#incarnation = made.record.incarnation;
     });
@@ -174,19 +212,32 @@ export class HandOffLife {
       for (let atMs = random.unit() * ROUND_MS; atMs < SPREAD_MS + 200; atMs += random.unit() * 2 * ROUND_MS) {
         queue.after(atMs, () => {
           void this.#sendOn(replica);
+          if (this.#stopped.isStopped(nodeOf(replica.index))) return;
           if (random.below(3) === 0) void replica.repair();
+          if (this.#isForgetting && random.below(3) === 0) void replica.reclaim(queue.nowMs() - RECLAIM_AGE_MS);
         });
       }
+    const { account } = this.#members;
+    const someMembers = (): readonly string[] => someOf(random, this.#world.replicas.length, account.length);
+    if (this.#world.moves !== undefined) movePartitions(this.#life, SPREAD_MS, someMembers, MOVES);
     await this.#life.drain();
     this.#network.faults = GOOD_DAY;
     this.#cuts.clear();
+    this.#stopped.end();
     await this.#bringHome();
     const last = await this.#conclude();
     const asked = this.#proxies.reduce((sum, proxy) => sum + proxy.asked, 0);
     const broken = this.#proxies.map((proxy) => proxy.problem).find((one) => one !== undefined);
     const problem =
       this.#problem ?? broken ?? last ?? (this.#isAvailable || asked === 0 ? undefined : "strong asked a hand-off");
-    return { problem, acknowledged: this.#acknowledged, asked, kept: this.#kept, refused: this.#refused };
+    return {
+      problem,
+      acknowledged: this.#acknowledged,
+      asked,
+      kept: this.#kept,
+      forgotten: this.#forgotten,
+      refused: this.#refused,
+    };
   }
 
   async #conclude(): Promise<string | undefined> {
@@ -216,10 +267,20 @@ export class HandOffLife {
         queue.after(atMs, () => replica.crash());
         queue.after(endMs, () => replica.restart());
       } else {
-        const from = `${(0x1000 + 1 + random.below(3)).toString(16).padStart(8, "0")} ${replica.index}`;
-        queue.after(atMs, () => this.#cuts.add(from));
-        queue.after(endMs, () => this.#cuts.delete(from));
+        const links = this.#processesOf(random.below(3)).map((process) => `${process} ${replica.index}`);
+        queue.after(atMs, () => links.forEach((link) => this.#cuts.add(link)));
+        queue.after(endMs, () => links.forEach((link) => this.#cuts.delete(link)));
       }
+    }
+    for (let stop = 0; stop < STOPS; stop++) {
+      const atMs = random.unit() * SPREAD_MS;
+      const endMs = atMs + 20 + random.unit() * 300;
+      const isNode = random.below(5) > 0;
+      const processes = isNode
+        ? [nodeOf(oneOf(random, this.#world.replicas).index)]
+        : this.#processesOf(random.below(3));
+      queue.after(atMs, () => processes.forEach((process) => this.#stopped.stop(process)));
+      queue.after(endMs, () => processes.forEach((process) => this.#stopped.goOn(process)));
     }
     for (const proxy of this.#proxies)
       for (const { index } of this.#world.replicas) {
@@ -245,6 +306,11 @@ export class HandOffLife {
     }
   }
 
+  /** The names that one proxy has on the network. */
+  #processesOf(proxy: number): readonly string[] {
+    return [this.#proxies[proxy]?.process, this.#inner[proxy]?.process].filter((one) => one !== undefined);
+  }
+
   async #operate(proxy: AvailableProxy, kind: (typeof KINDS)[number], name: string, index: number): Promise<void> {
     if (kind === "settle") return this.#settleSome(name);
     if (kind === "get") return this.#get(proxy, name);
@@ -267,18 +333,21 @@ export class HandOffLife {
         ? { kind: "conditional", decide: (base) => (isThere(base) ? "stop" : record) }
         : { kind: "plain", record };
     const place = mayBeKept(this.#isAvailable, given.kind) ? proxy.availablePlaceOf(name) : proxy.strongPlaceOf(name);
-    const incarnation = this.#incarnation;
+    const incarnation = kind === "lost life" ? this.#lostLife : this.#incarnation;
     if (incarnation === undefined) throw new Error("the container was not made");
     const result = await proxy.run(writeObject(place, incarnation, given, false));
     if (result.kind !== "done") {
       this.#refused += 1;
       return;
     }
+    // Whoever has heard of no other life writes into that one, and it is gone with it.
+    if (!result.version.startsWith(this.#incarnation ?? "")) return;
     const acknowledged = {
       name,
       version: result.version,
       isCondition: kind === "create",
       value: kind === "delete" ? "" : value,
+      isKept: false,
     };
     this.#acknowledged.push(acknowledged);
     this.#checkCopies(acknowledged);
@@ -299,16 +368,20 @@ export class HandOffLife {
     if (result.kind !== "done") return;
     if (result.version < register.version)
       this.#problem ??= `${name} was deleted below ${register.version}, which its deleter had read`;
-    this.#acknowledged.push({ name, version: result.version, isCondition: false, value: "" });
+    const acknowledged = { name, version: result.version, isCondition: false, value: "", isKept: false };
+    this.#acknowledged.push(acknowledged);
+    this.#checkCopies(acknowledged);
   }
 
   /** What the disks hold in the moment of the acknowledgement. Nothing is asked about disks that were lost. */
-  #checkCopies({ isCondition, name, version }: Acknowledged): void {
+  #checkCopies(acknowledged: Acknowledged): void {
+    const { isCondition, name, version } = acknowledged;
     const object = objectName(name);
     const { promiseCount } = Quorum.stable(this.#members.object.length);
     const isHolding = (replica: SimulatedReplica): boolean => (replica.held(object)?.register.ballot ?? "") >= version;
     const members = membersIn(this.#world, object).filter(isHolding).length;
-    if (members < promiseCount) this.#kept += 1;
+    acknowledged.isKept = members < promiseCount;
+    if (acknowledged.isKept) this.#kept += 1;
     if (isCondition && members < promiseCount && !this.#hasLostDisk)
       this.#problem ??= `a condition on ${name} was answered with ${members} members`;
     if (isCondition) this.#checkRows(name, version, promiseCount);
@@ -316,10 +389,9 @@ export class HandOffLife {
 
   #checkRows(name: string, version: Ballot, promiseCount: number): void {
     const life: Name = { ...CONTAINER, path: `${CONTAINER.path}\0${this.#incarnation ?? ""}` };
-    const rows = firstConfigurationIn(this.#world, "container").old.filter(({ id }) => {
-      const replica = this.#world.replicas[indexOf(id)];
-      return replica !== undefined && rowVersionAt(deviceOf(replica.replica), life, name) >= version;
-    });
+    const rows = membersIn(this.#world, CONTAINER).filter(
+      ({ replica }) => rowVersionAt(deviceOf(replica), life, name) >= version,
+    );
     if (rows.length < promiseCount && !this.#hasLostDisk)
       this.#problem ??= `a condition on ${name} was answered with rows at ${rows.length} members`;
   }
@@ -338,76 +410,9 @@ export class HandOffLife {
       await proxy.run(finishObject(proxy.strongPlaceOf(name), left, false));
   }
 
-  /** One round of the daemon of production on one device, if it is up. */
+  /** One round of the daemon of production on one device, if it runs. */
   async #sendOn(replica: SimulatedReplica): Promise<void> {
-    if (!replica.isUp) return;
-    const device = deviceOf(replica.replica);
-    let sender = this.#senders.get(device);
-    if (sender === undefined) {
-      sender = new HandOffSender({
-        device: String(replica.index),
-        replica: device,
-        rings: this.#rings(),
-        targetOf: (id) => this.#targetOf(replica.index, id),
-        pace: UNPACED,
-      });
-      this.#senders.set(device, sender);
-    }
-    await sender.round(new AbortController().signal);
-  }
-
-  #rings(): SpaceRings {
-    const ringOf = (ids: readonly string[]): SpaceRings["object"] => ({
-      partitionCount: 1,
-      partitionPower: 16,
-      primaries: () =>
-        ids.map((id) => ({
-          id: indexOf(id),
-          region: 1,
-          zone: 1,
-          node: "node",
-          device: String(indexOf(id)),
-          weight: 1,
-        })),
-    });
-    const { account, container, object } = this.#members;
-    return { account: ringOf(account), container: ringOf(container), object: ringOf(object) };
-  }
-
-  #targetOf(from: number, id: string): HandOffTarget {
-    const ask = <T>(name: Name, work: (it: DeviceReplica) => Promise<T>): Promise<T> =>
-      new Promise((resolve, reject) => {
-        this.#queue.after(TIMEOUT_MS, () => reject(new RingsteadError("rpc-timeout", "no answer came")));
-        const met = async (it: DeviceReplica): Promise<{ value: T } | RingsteadError> => {
-          try {
-            return { value: await work(it) };
-          } catch (error) {
-            if (error instanceof RingsteadError) return error;
-            throw error;
-          }
-        };
-        this.#world.replicas[indexOf(id)]?.call(
-          `hand-off ${from}`,
-          "repair",
-          name,
-          (it) => met(deviceOf(it)),
-          (answer) => (answer instanceof RingsteadError ? reject(answer) : resolve(answer.value)),
-        );
-      });
-    return {
-      take: (name, register, body, _timeoutMs, epoch) => {
-        const given =
-          body === undefined
-            ? undefined
-            : body === "none" || !("bytes" in body)
-              ? ({ kind: "none" } as const)
-              : ({ kind: "bytes", bytes: body.bytes } as const);
-        return ask(name, async (it) => (await it.take(name, register, given, epoch)).answer);
-      },
-      row: (owner, incarnation, row, _timeoutMs, epoch) =>
-        ask(owner, async (it) => (await it.row(owner, incarnation, row, epoch, false, true)).kind),
-      stage: () => Promise.reject(new RingsteadError("rpc-timeout", "no body of a simulation is large")),
-    };
+    if (!this.#stopped.isStopped(nodeOf(replica.index))) await this.#senders.round(replica);
   }
 
   /** Faults are over: everybody is up, and what workers do again and again is done so often that it ends. */
@@ -417,6 +422,8 @@ export class HandOffLife {
     for (let round = 0; round < LAST_ROUNDS; round++) {
       this.#queue.after(LAST_ROUND_MS, () => {});
       await this.#life.drain();
+      for (const [space, target] of this.#world.moves?.targets ?? [])
+        void moveOnce(this.#world, this.#life.newProxy(), space, target);
       for (const replica of this.#world.replicas) {
         void replica.repair();
         void this.#sendOn(replica);
@@ -455,7 +462,10 @@ export class HandOffLife {
       const highest = mine.toSorted((a, b) => (a.version < b.version ? 1 : -1))[0];
       if (highest === undefined) continue;
       // A deletion may have been forgotten by all of them.
-      const isForgotten = highest.value === "" && millisecondsOf(timestampIn(highest.version)) < reclaimedBeforeMs;
+      const isDeletion = highest.value === "" && millisecondsOf(timestampIn(highest.version)) < reclaimedBeforeMs;
+      const isOvertaken = highest.isKept && timestampIn(highest.version) <= this.#markOf(name);
+      if (first === undefined && isOvertaken && !isDeletion) this.#forgotten += 1;
+      const isForgotten = isDeletion || isOvertaken;
       if (first === undefined ? !isForgotten : first.version < highest.version)
         return `${name} was acknowledged as ${highest.value || "deleted"} and is ${first === undefined ? "absent" : textOf(first.metadata)}`;
       if (first?.version === highest.version && textOf(first.metadata) !== highest.value)
@@ -463,6 +473,14 @@ export class HandOffLife {
       if (name === "once" && mine.length > 1) return "two conditions held that exclude each other";
     }
     return undefined;
+  }
+
+  /** How late deletions were that any member of an object's partition has forgotten. */
+  #markOf(name: string): HybridTimestamp {
+    const marks = membersIn(this.#world, objectName(name)).map(
+      ({ replica }) => deviceOf(replica).deletions.marksOf(partitionOf("object")).registers,
+    );
+    return marks.reduce(maxTimestamp, TIMESTAMP_ZERO);
   }
 
   /** For a failure's message. */

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Ballot, Incarnation } from "../../common/ballot.ts";
+import { type Ballot, ballotOver, type Incarnation } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import { decodeCounters, encodeCounters } from "./counters-format.ts";
 import type { HybridTimestamp } from "../../common/hybrid-clock.ts";
@@ -81,10 +81,19 @@ test("every register reads back as it was written", () => {
     { ...register, ballot: other },
     { ...register, bodyVersion: other, state: "void" as const },
     { ...register, ballot: other, bodyVersion: other, isTombstone: true, bodyLength: 2 ** 40 },
+    { ...register, ballot: ballotOver(other, version) },
+    { ...register, ballot: ballotOver(other, version), bodyVersion: other, state: "void" as const },
   ]) {
     const decoded = decodeRegister(encodeRegister(value));
     expect({ ...decoded, metadata: Buffer.from(decoded.metadata).toString() }).toEqual({ ...value, metadata: "meta" });
   }
+});
+
+test("a register that is stored over another's ballot has that one and a bit", () => {
+  const other = "f".repeat(48) as Ballot;
+  const bytes = Buffer.from(encodeRegister({ ...register, ballot: ballotOver(other, version) }));
+  expect([bytes[2], bytes.toString("hex", 33, 57)]).toEqual([2 | 8, other]);
+  expect(() => encodeRegister({ ...register, ballot: ballotOver(version, other) })).toThrow("another one's ballot");
 });
 
 test("arbitrary bytes decode to something or to a typed error, never to a crash", () => {

@@ -1,4 +1,4 @@
-import { BALLOT_BYTES, type Ballot } from "../../common/ballot.ts";
+import { BALLOT_BYTES, type Ballot, ballotOver, proposedBallotIn, versionStoredOver } from "../../common/ballot.ts";
 import { RingsteadError } from "../../common/errors.ts";
 import type { StoredRegister } from "../core/register.ts";
 import type { VersionState } from "../wire.ts";
@@ -8,11 +8,15 @@ const FORMAT = 1;
 const FLAG_TOMBSTONE = 1;
 const FLAG_OTHER_BALLOT = 2;
 const FLAG_OTHER_BODY_VERSION = 4;
+/** The version is stored over the one that was accepted under the ballot (`ballotOver`). */
+const FLAG_STORED_OVER = 8;
 const FIXED_BYTES = 3 + BALLOT_BYTES + 6;
 const VERSION_OFFSET = 3;
 const STATES: readonly VersionState[] = ["accepted", "confirmed", "void"];
 
 export const encodeRegister = (register: StoredRegister): Buffer => {
+  const over = versionStoredOver(register.ballot);
+  if (over !== undefined && over !== register.version) throw new Error("a version under another one's ballot");
   const hasOtherBallot = register.ballot !== register.version;
   const hasOtherBodyVersion = register.bodyVersion !== register.version;
   const extra = (hasOtherBallot ? BALLOT_BYTES : 0) + (hasOtherBodyVersion ? BALLOT_BYTES : 0);
@@ -22,11 +26,12 @@ export const encodeRegister = (register: StoredRegister): Buffer => {
   value[2] =
     (register.isTombstone ? FLAG_TOMBSTONE : 0) |
     (hasOtherBallot ? FLAG_OTHER_BALLOT : 0) |
-    (hasOtherBodyVersion ? FLAG_OTHER_BODY_VERSION : 0);
+    (hasOtherBodyVersion ? FLAG_OTHER_BODY_VERSION : 0) |
+    (over === undefined ? 0 : FLAG_STORED_OVER);
   value.write(register.version, VERSION_OFFSET, "hex");
   value.writeUIntBE(register.bodyLength, 3 + BALLOT_BYTES, 6);
   let at = FIXED_BYTES;
-  if (hasOtherBallot) at += value.write(register.ballot, at, "hex");
+  if (hasOtherBallot) at += value.write(proposedBallotIn(register.ballot), at, "hex");
   if (hasOtherBodyVersion) at += value.write(register.bodyVersion, at, "hex");
   value.set(register.metadata, at);
   return value;
@@ -35,11 +40,14 @@ export const encodeRegister = (register: StoredRegister): Buffer => {
 /** Whether a register's value says that its version is confirmed or void. */
 export const isSettledValue = (value: Uint8Array): boolean => value[1] !== STATES.indexOf("accepted");
 
-/** Where a register's value has its version and its ballot, 24 bytes each; both are the same where it names one for both. */
+/** Where a register's value has its version and the ballot that was proposed, 24 bytes each; both are the same where it names one for both. */
 export const ballotOffsetsIn = (value: Uint8Array): readonly [number, number] => [
   VERSION_OFFSET,
   ((value[2] ?? 0) & FLAG_OTHER_BALLOT) === 0 ? VERSION_OFFSET : FIXED_BYTES,
 ];
+
+/** Whether the version in a register's value belongs to its ballot, behind the one that was proposed. */
+export const isStoredOver = (value: Uint8Array): boolean => ((value[2] ?? 0) & FLAG_STORED_OVER) !== 0;
 
 /** Whether a value that was encoded here is a deletion; told by one byte, for scans over many. */
 export const isTombstoneValue = (value: Uint8Array): boolean => ((value[2] ?? 0) & FLAG_TOMBSTONE) !== 0;
@@ -60,7 +68,8 @@ export const decodeRegister = (bytes: Uint8Array): StoredRegister => {
     at += BALLOT_BYTES;
     return ballot;
   };
-  const ballot = flags & FLAG_OTHER_BALLOT ? next() : version;
+  const proposed = flags & FLAG_OTHER_BALLOT ? next() : version;
+  const ballot = flags & FLAG_STORED_OVER ? ballotOver(proposed, version) : proposed;
   const bodyVersion = flags & FLAG_OTHER_BODY_VERSION ? next() : version;
   return {
     version,

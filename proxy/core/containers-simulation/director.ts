@@ -126,6 +126,10 @@ export class ContainersDirector {
       await this.#ended(this.replica(index).reclaim(this.#life.world.queue.nowMs() - RECLAIM_AGE_MS));
   }
 
+  nowMs(): number {
+    return this.#life.world.queue.nowMs();
+  }
+
   /** Lets time pass. */
   async pass(ms: number): Promise<void> {
     const { queue } = this.#life.world;

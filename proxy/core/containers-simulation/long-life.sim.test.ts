@@ -63,6 +63,13 @@ test("long lives on real engines are linearizable, listed, equal byte for byte a
   if (lived >= SEEDS_FOR_ALL) expect(missing).toEqual([]);
 });
 
+test("a replica that missed the row of a container's deletion, whose stamp is the highest there is, is repaired", async () => {
+  const { stdout } = await run(process.execPath, [RUNNER, "20219", "20220"], { maxBuffer: REPORT_BYTES });
+  const report: SeedsReport = JSON.parse(stdout);
+  expect(report.failure).toBeUndefined();
+  expect(report.seeds).toBe(1);
+});
+
 test("a seed always gives the same life", async () => {
   const once = async (): Promise<string> => {
     return (await run(process.execPath, [RUNNER, "7", "8"], { maxBuffer: REPORT_BYTES })).stdout;

@@ -1,5 +1,8 @@
+import { ballotOf } from "../../../common/ballot.ts";
+import { timestampAt } from "../../../common/hybrid-clock.ts";
 import { mergeOf, planChange, settleShard, splitAt } from "../shard-change.ts";
 import { ROOT } from "../shard-ranges.ts";
+import { placeRow } from "../shard-row.ts";
 import type { ContainersDirector } from "./director.ts";
 import type { Operation } from "./history.ts";
 import type { Mutation } from "./planted-mistakes.ts";
@@ -162,4 +165,49 @@ export const settlersBesideASharder = async (it: ContainersDirector): Promise<nu
   stopCounting();
   if (looks < ids.length) throw new Error("nobody has looked at the change");
   return refusals;
+};
+
+/** How many rows were written beside a split, and how often the writing proxy asked a replica for a register that says where: reads, promises and acceptances. */
+type RowsBesideASharder = { readonly rows: number; readonly asked: number };
+
+const WRITERS = 20;
+
+/** Rows are written all the while a listing is split, some twenty at a time, by the proxy that splits it or by another one. */
+export const rowsBesideASharder = async (
+  it: ContainersDirector,
+  writes: "the same proxy" | "another one",
+): Promise<RowsBesideASharder> => {
+  const sharder = it.newProxy();
+  const writer = writes === "the same proxy" ? sharder : it.newProxy();
+  await it.do(sharder, "create");
+  for (const name of ["o1", "o2"]) await it.do(sharder, "put", name);
+  const split = await it.run(sharder, (place, incarnation) => planChange(place, incarnation, splitAt(ROOT, "o1")));
+  if (typeof split === "string") throw new Error("the split is not planned");
+  const { incarnation } = split.record;
+  let [rows, asked] = [0, 0];
+  const isAsked = ({ from, kind, space, to, way }: Message): boolean =>
+    from === writer.process &&
+    way === "request" &&
+    space === "container" &&
+    to === 0 &&
+    (kind === "read" || kind === "prepare" || kind === "accept");
+  const stopCounting = it.lose((message) => {
+    if (isAsked(message)) asked += 1;
+    return false;
+  });
+  let isOver = false;
+  const write = async (number: number): Promise<void> => {
+    while (!isOver) {
+      const version = ballotOf(incarnation, timestampAt(it.nowMs()), (0x100 + rows++).toString(16).padStart(8, "0"));
+      const row = { name: `n${number}`, version, isDeleted: true, objects: 0, bytes: 0, payload: new Uint8Array() };
+      const end = await writer.run(placeRow(writer.place, incarnation, row));
+      if (end !== "stored") throw new Error("a row was not written");
+    }
+  };
+  const writing = Array.from({ length: WRITERS }, (_, number) => write(number));
+  await it.endChange(it.beginChange(sharder, incarnation));
+  isOver = true;
+  for (const one of writing) await it.endChange(one);
+  stopCounting();
+  return { rows, asked };
 };

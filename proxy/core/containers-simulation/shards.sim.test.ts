@@ -6,7 +6,7 @@ import { MemoryDevice } from "../../../storage-node/engine/memory-device.ts";
 import { registerKey } from "../../../storage-node/store/keys.ts";
 import { decodeRegister } from "../../../storage-node/store/register-format.ts";
 import { ContainersDirector } from "./director.ts";
-import { settlersBesideASharder, SHARD_INTERLEAVINGS } from "./shard-interleavings.ts";
+import { rowsBesideASharder, settlersBesideASharder, SHARD_INTERLEAVINGS } from "./shard-interleavings.ts";
 import type { Mutation } from "./planted-mistakes.ts";
 import { type Run, run } from "./workload.ts";
 import type { MakeReplica, PoweredReplica } from "./world.ts";
@@ -102,3 +102,18 @@ test("settlers that look at a change all the while refuse its sharder nothing [B
   expect(await settlersBesideASharder(director)).toBe(0);
   expect(await director.conclude()).toBeUndefined();
 });
+
+// When each row found out by itself what its shard is by now, these were 33 and 45.
+test.each([
+  ["the same proxy", 20],
+  ["another one", 8],
+] as const)(
+  "rows that %s writes while a listing is split find out together where they belong",
+  async (writes, most) => {
+    const director = new ContainersDirector(makeReplica, undefined, undefined, true);
+    const { asked, rows } = await rowsBesideASharder(director, writes);
+    expect(rows).toBeGreaterThan(400);
+    expect(asked).toBeGreaterThan(0);
+    expect(asked).toBeLessThanOrEqual(most);
+  },
+);

@@ -41,6 +41,7 @@ import {
 import { type RowEffect, type RowOutcome, RowWrite } from "../row-write.ts";
 import { type Answer, type Effect, type ListAnswer, obstacleWith, type ReadAnswer, type Script } from "../script.ts";
 import { ShardMemory } from "../shard-memory.ts";
+import { SharedTasks } from "../shared-tasks.ts";
 
 /** How the body of an object goes: staged once at each replica, or with each ACCEPT. */
 export type Sent = { readonly staged: boolean; readonly used: Set<number> };
@@ -48,7 +49,7 @@ export type Sent = { readonly staged: boolean; readonly used: Set<number> };
 type WriteRequest = Extract<Effect<Name>, { kind: "write" }>;
 
 /** Who keeps a partition, as a proxy knows it when it begins to ask. */
-type Place = {
+export type Place = {
   readonly configuration: Configuration;
   readonly quorum: Quorum;
   readonly replicas: readonly SimulatedReplica[];
@@ -85,6 +86,9 @@ export const noteDecided = (world: World, space: Name["space"], configuration: C
 /** Refusals that a storage node gives at once. */
 const REFUSALS = new Set(["epoch-behind", "epoch-ahead", "epoch-sealed", "device-joining", "not-a-member"]);
 
+/** Whether an error is about who keeps a partition. */
+export const isOfMembers = ({ code }: RingsteadError): boolean => REFUSALS.has(code);
+
 /** What "epoch-behind" says of the members. */
 const configurationIn = ({ fields }: RingsteadError): Configuration =>
   unpackConfiguration(new HeaderReader(fields["configuration"] as readonly unknown[]));
@@ -93,7 +97,7 @@ const met = async <T>(work: () => Promise<T> | T): Promise<Met<T>> => {
   try {
     return { value: await work() };
   } catch (error) {
-    if (error instanceof RingsteadError && REFUSALS.has(error.code)) return { refusal: error };
+    if (error instanceof RingsteadError && isOfMembers(error)) return { refusal: error };
     throw error;
   }
 };
@@ -116,6 +120,7 @@ export class SimulatedProxy {
   readonly memory: RouteMemory;
   readonly place: ContainerPlace<Name>;
   readonly #places = new Map<Name["space"], Place>();
+  readonly #tasks = new SharedTasks();
 
   constructor(world: World, process: number) {
     this.#world = world;
@@ -191,10 +196,12 @@ export class SimulatedProxy {
         return new Promise((resolve) =>
           this.#world.queue.after(this.#world.random.unit() * this.pauseMs, () => resolve(undefined)),
         );
+      case "share":
+        return this.#tasks.do(`${effect.set.space} ${effect.set.path}`, effect.role, () => this.run(effect.task()));
       case "list":
         return this.#list(effect.set, effect.incarnation, effect.query, effect.fromAll);
       case "repair": {
-        const { configuration, replicas } = this.#placeOf(effect.set.space);
+        const { configuration, replicas } = this.placeOf(effect.set.space);
         replicas[effect.replica]?.call(
           this.process,
           "row",
@@ -238,7 +245,7 @@ export class SimulatedProxy {
   }
 
   confirm(set: Name, version: Ballot, isVoid: boolean): void {
-    for (const replica of this.#placeOf(set.space).replicas)
+    for (const replica of this.placeOf(set.space).replicas)
       replica.call(
         this.process,
         "confirm",
@@ -250,7 +257,7 @@ export class SimulatedProxy {
 
   /** The newest configuration of a partition that it has heard of. */
   known(space: Name["space"]): Configuration {
-    return this.#placeOf(space).configuration;
+    return this.placeOf(space).configuration;
   }
 
   /** A configuration that counts somewhere: the newest one is kept. */
@@ -273,7 +280,8 @@ export class SimulatedProxy {
     this.#clock.advancePast(configuration.floor);
   }
 
-  #placeOf(space: Name["space"]): Place {
+  /** Another object once the partition has other members. */
+  placeOf(space: Name["space"]): Place {
     let place = this.#places.get(space);
     if (place === undefined) {
       const configuration = firstConfigurationIn(this.#world, space);
@@ -298,11 +306,11 @@ export class SimulatedProxy {
       await this.#rowFirst(name, mode.record, incarnation);
     const blind = this.#blindFor(name);
     const newBallot = (): Ballot => blind?.blind(this.#newBallot(incarnation)) ?? this.#newBallot(incarnation);
-    let place = this.#placeOf(name.space);
+    let place = this.placeOf(name.space);
     const machine = new RegisterWrite(place.quorum, mode, newBallot);
     return new Promise((resolve) => {
       const moved = (): void => {
-        const present = this.#placeOf(name.space);
+        const present = this.placeOf(name.space);
         // Another replica said so before: the phase has begun anew already.
         if (present === place) return;
         place = present;
@@ -322,7 +330,7 @@ export class SimulatedProxy {
           bodyVersion: record.bodyVersion ?? version,
           body: isGiven ? "inline" : record.body === "keep" ? "keep" : "none",
         };
-        this.#ask(
+        this.ask(
           place,
           replica,
           "accept",
@@ -361,7 +369,7 @@ export class SimulatedProxy {
             return;
           case "prepare":
             for (const replica of place.replicas.slice(0, place.quorum.voterCount)) {
-              this.#ask(
+              this.ask(
                 place,
                 replica,
                 "prepare",
@@ -403,7 +411,7 @@ export class SimulatedProxy {
     return new Promise((resolve) => {
       let open = place.replicas.length;
       for (const replica of place.replicas) {
-        this.#ask(
+        this.ask(
           place,
           replica,
           "read",
@@ -440,11 +448,11 @@ export class SimulatedProxy {
 
   #rowAsked(set: Name, ask: (it: Replica, epoch: number) => Promise<RowReply>): Promise<RowOutcome> {
     const { queue, random } = this.#world;
-    let place = this.#placeOf(set.space);
+    let place = this.placeOf(set.space);
     const machine = new RowWrite(place.quorum);
     return new Promise((resolve) => {
       const moved = (): void => {
-        const present = this.#placeOf(set.space);
+        const present = this.placeOf(set.space);
         // Another replica said so before: the phase has begun anew already.
         if (present === place) return;
         place = present;
@@ -461,7 +469,7 @@ export class SimulatedProxy {
             return;
           case "row":
             for (const [index, replica] of place.replicas.entries())
-              this.#ask(
+              this.ask(
                 place,
                 replica,
                 "row",
@@ -480,10 +488,10 @@ export class SimulatedProxy {
   async #whileMoving<T>(space: Name["space"], once: (place: Place) => Promise<T | "again">): Promise<T | undefined> {
     const { queue, random } = this.#world;
     for (let attempt = 0; attempt < SEALED_ATTEMPTS; attempt++) {
-      const place = this.#placeOf(space);
+      const place = this.placeOf(space);
       const result = await once(place);
       if (result !== "again") return result;
-      if (this.#placeOf(space) !== place) continue;
+      if (this.placeOf(space) !== place) continue;
       await new Promise<void>((resolve) => queue.after(random.unit() * SEALED_WAIT_MS * 2 ** attempt, resolve));
     }
     return undefined;
@@ -523,7 +531,7 @@ export class SimulatedProxy {
         const isDeaf = mutation === "a shard is copied where nobody has heard that it is leaving [S3]";
         const asked = isDeaf ? { ...query, isCopy: false } : query;
         const sent = wantsRows ? asked : { ...asked, limit: 0 };
-        this.#ask(
+        this.ask(
           place,
           replica,
           "list",
@@ -572,7 +580,7 @@ export class SimulatedProxy {
       let isMoving = false;
       const wanted = random.unit() < 0.5 ? quorum.readCount : replicas.length;
       for (const [index, replica] of replicas.entries()) {
-        this.#ask(
+        this.ask(
           place,
           replica,
           "read",
@@ -605,7 +613,7 @@ export class SimulatedProxy {
    * Asks one replica in the epoch of `place`; undefined stands for a time-out and for every refusal. `moved` is called where the partition has
    * other members by now: what was asked in the old epoch does not count any more. `onSealed`: they change in a moment.
    */
-  #ask<T>(
+  ask<T>(
     place: Place,
     replica: SimulatedReplica,
     kind: Message["kind"],
@@ -693,7 +701,7 @@ export class SimulatedProxy {
     work: (it: Replica, epoch: number) => Promise<T> | T,
   ): Promise<T | undefined> {
     return new Promise((resolve) => {
-      this.#ask(this.#placeOf(name.space), replica, "row", name, work, resolve, () => resolve(undefined));
+      this.ask(this.placeOf(name.space), replica, "row", name, work, resolve, () => resolve(undefined));
     });
   }
 
