@@ -10,6 +10,7 @@ import type { BackupTaskWork, StepTools } from "./daemons/backup-runner.ts";
 import type { Hosts } from "./hosts.ts";
 import { type Backup, basesOf, findBackup, forgetBase } from "./store/backups.ts";
 import type { BlockDatabase } from "./store/schema.ts";
+import { isVolumeBusy } from "./store/tasks.ts";
 import { findVolume, type Volume } from "./store/volumes.ts";
 import type { VolumeData, VolumeWriter } from "./volume-data.ts";
 import type { VolumeHost } from "./volume-host.ts";
@@ -17,6 +18,8 @@ import type { VolumeHost } from "./volume-host.ts";
 const GIB = 1024 ** 3;
 const DONE: BackupTaskEvent = { kind: "done" };
 const LATER: BackupTaskEvent = { kind: "later" };
+/** Why a host cannot have a volume filled by itself. */
+const WRITTEN_INSTEAD: ReadonlySet<string> = new Set(["pool-full", "backups-unavailable", "snapshot-filling"]);
 
 export type BackupWorkOptions = BackupAccess & {
   readonly database: BlockDatabase;
@@ -185,7 +188,7 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
       await data.restore({ volumeId, restorationId, ...place });
       return { kind: "opened", backend };
     } catch (error) {
-      if (!["pool-full", "backups-unavailable"].includes(codeOf(error) ?? "")) throw error;
+      if (!WRITTEN_INSTEAD.has(codeOf(error) ?? "")) throw error;
       return { kind: "no-room" };
     }
   };
@@ -213,7 +216,8 @@ export const createBackupWork = (options: BackupWorkOptions): BackupTaskWork => 
         kind: "refused",
         reason: `the volume ${volume.id} is ${volume.status}${volume.failure === null ? "" : `: ${volume.failure}`}`,
       };
-    if (task.step === "await") return DONE;
+    // What was asked of it before has its own order, and a snapshot is of what the volume was then.
+    if (task.step === "await") return (await isVolumeBusy(database, task.volumeId)) ? LATER : DONE;
     const store = backupStoreOf(options, backup.store_project_id);
     const list = await store.getList(backup.id);
     if (task.step === "check") {

@@ -19,9 +19,10 @@ export type FakeVolumeData = VolumeData & {
   /** What hosts fill volumes from; backups that were restored so, until they are filled. */
   contents: BackupContents | undefined;
   readonly filling: Set<string>;
-  /** Whether what is being filled gets on; what hinders it. */
+  /** Whether what is being filled gets on. */
   isFilling: boolean;
-  damage: string | undefined;
+  /** What is wrong with backups, by their ids. */
+  readonly damages: Map<string, string>;
   /** What a host that ends forgets. */
   loseWriters(): void;
 };
@@ -103,7 +104,7 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
     contents: undefined,
     filling: new Set(),
     isFilling: true,
-    damage: undefined,
+    damages: new Map(),
     restore: async (restoration) => {
       await data.intercept("restore", "before");
       await restore(restoration);
@@ -113,7 +114,7 @@ export const createFakeVolumeData = (host: FakeVolumeHost): FakeVolumeData => {
       around("restoration", () => {
         const isFilled = !data.filling.has(backupId);
         if (data.isFilling) data.filling.delete(backupId);
-        return { isFilled, copiedShare: isFilled ? 1 : 0, damage: data.damage };
+        return { isFilled, copiedShare: isFilled ? 1 : 0, damage: data.damages.get(backupId) };
       }),
     intercept: () => {},
     readBytes: 0,

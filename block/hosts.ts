@@ -1,6 +1,7 @@
 import type { Pool } from "./core/scheduler.ts";
 import { messageOf } from "../common/errors.ts";
 import { blockError } from "./core/block-error.ts";
+import { ONE_INSTANT_SPEC } from "./core/consistency.ts";
 import type { VolumeData } from "./volume-data.ts";
 import type { PoolReport, VolumeHost } from "./volume-host.ts";
 
@@ -84,6 +85,7 @@ export const schedulerPool = (
     thin_provisioning_support: report.isThin ? "True" : "False",
     thick_provisioning_support: report.isThin ? "False" : "True",
     multiattach: "True",
+    [ONE_INSTANT_SPEC]: "True",
     node,
   },
 });

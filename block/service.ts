@@ -20,6 +20,8 @@ import {
   type TokenVerifier,
 } from "../identity/client.ts";
 import { ATTACHMENT_ROUTES } from "./api/attachments.ts";
+import { CGSNAPSHOT_ROUTES } from "./api/cgsnapshots.ts";
+import { CONSISTENCY_GROUP_ROUTES } from "./api/consistency-groups.ts";
 import type { BlockContext } from "./api/block-route.ts";
 import { CREATE_VOLUME_ROUTES } from "./api/create-volume.ts";
 import { cinderErrorEdge } from "./api/error-edge.ts";
@@ -104,6 +106,8 @@ const ROUTES = [
   ...GROUP_ROUTES,
   ...GROUP_ACTION_ROUTES,
   ...GROUP_SNAPSHOT_ROUTES,
+  ...CONSISTENCY_GROUP_ROUTES,
+  ...CGSNAPSHOT_ROUTES,
   ...MANAGEABLE_VOLUME_ROUTES,
   ...MANAGEABLE_SNAPSHOT_ROUTES,
   ...BACKUP_ROUTES,

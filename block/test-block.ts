@@ -20,6 +20,9 @@ import type { VolumeHost } from "./volume-host.ts";
 
 export const PROJECT = "11111111111111111111111111111111";
 const CLUSTER_KEY = Buffer.alloc(32);
+const STATUS_LIMIT_MS = 30_000;
+const LOOK_FIRST_MS = 5;
+const LOOK_LAST_MS = 50;
 export const OTHER_PROJECT = "22222222222222222222222222222222";
 
 const ROLES: Readonly<Record<string, readonly string[]>> = {
@@ -177,14 +180,19 @@ export class TestBlock implements AsyncDisposable {
   }
 
   /** Resolves once the volume has the status; `gone`: once it is not there. */
-  async until(id: string, status: string): Promise<void> {
-    let last: unknown;
-    for (let waited = 0; waited < 10_000; waited += 10) {
-      last = await this.statusOf(id);
+  until(id: string, status: string): Promise<void> {
+    return this.#untilStatus(`volume ${id}`, status, () => this.statusOf(id));
+  }
+
+  /** Looks often at first, and more seldom at what takes long. */
+  async #untilStatus(what: string, status: string, look: () => Promise<unknown>): Promise<void> {
+    const deadline = performance.now() + STATUS_LIMIT_MS;
+    for (let pauseMs = LOOK_FIRST_MS; ; pauseMs = Math.min(LOOK_LAST_MS, pauseMs * 1.5)) {
+      const last = await look();
       if (last === status) return;
-      await sleep(10);
+      if (performance.now() > deadline) throw new Error(`${what} is ${String(last)}, not ${status}`);
+      await sleep(pauseMs);
     }
-    throw new Error(`volume ${id} is ${String(last)}, not ${status}`);
   }
 
   /** Makes a backup and resolves with its id once it is what `status` says. */
@@ -206,15 +214,11 @@ export class TestBlock implements AsyncDisposable {
   }
 
   /** Resolves once what `path` shows as `name` has the status; `gone`: once it is not there. */
-  async untilShown(path: string, name: string, status: string): Promise<void> {
-    let last: unknown;
-    for (let waited = 0; waited < 10_000; waited += 10) {
+  untilShown(path: string, name: string, status: string): Promise<void> {
+    return this.#untilStatus(path, status, async () => {
       const answer = await this.call("GET", path);
-      last = answer.status === 404 ? "gone" : at(answer, `${name}.status`);
-      if (last === status) return;
-      await sleep(10);
-    }
-    throw new Error(`${path} is ${String(last)}, not ${status}`);
+      return answer.status === 404 ? "gone" : at(answer, `${name}.status`);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

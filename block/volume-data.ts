@@ -32,7 +32,8 @@ export type VolumeData = {
   /**
    * Has the volume read as a backup does, and beyond its end zeros, from now on; it may be used at once, and is filled in the background. A restoration
    * that was begun is not begun again. Errors: "no-such-volume", "volume-in-use" while it is exported, "volume-shrinks", "pool-full",
-   * "backup-damaged" where nothing of it can be read, "backups-unavailable" where the host has no way to read backups: the volume is as it was.
+   * "snapshot-filling" while a snapshot of it has not all of a backup that was restored before, "backup-damaged" where nothing of it can be read,
+   * "backups-unavailable" where the host has no way to read backups: the volume is as it was.
    */
   restore(restoration: Restoration): Promise<void>;
   /** How far the host is with what it reads from that backup. */

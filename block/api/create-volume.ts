@@ -65,8 +65,6 @@ const notBuilt = (what: string): Error => blockError("not-found", `${what} could
 const refuseAbsentSources = (wanted: Wanted): void => {
   const image = given(wanted.imageRef) ?? given(wanted.image_id);
   if (image !== undefined) throw notBuilt(`Image ${image}`);
-  const group = given(wanted.consistencygroup_id);
-  if (group !== undefined) throw notBuilt(`ConsistencyGroup ${group}`);
 };
 
 /** The type that is asked for, else that of the source, of the project, of the installation. Throws `not-found`. */
@@ -242,7 +240,8 @@ const insertVolume = (context: BlockContext, caller: Caller, wanted: Wanted): Pr
           ? ofVolume && { what: "original volume", sizeGib: ofVolume.size_gib }
           : { what: "snapshot", sizeGib: ofSnapshot.snapshot.size_gib },
     );
-    const group = await groupForVolume(transaction, caller, given(wanted.group_id), type.id);
+    const groupId = given(wanted.group_id) ?? given(wanted.consistencygroup_id);
+    const group = await groupForVolume(transaction, caller, groupId, type.id);
     const specs = await specsOf(transaction, type.id);
     const isMultiattach = truthOf(wanted.multiattach) === true || /true/i.test(specs["multiattach"] ?? "");
     if (isMultiattach) enforce(context, caller, "volume:multiattach", projectOf(caller));

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import { notFound } from "../core/block-error.ts";
+import { blockError, notFound } from "../core/block-error.ts";
 import { type BlockRoute, blockRoute } from "./block-route.ts";
 
 type Extension = {
@@ -12,6 +12,8 @@ type Extension = {
 /** What was once an extension of Cinder and is there in this version. */
 const EXTENSIONS: readonly Extension[] = [
   ["capabilities", "Capabilities", "Capabilities support."],
+  ["cgsnapshots", "Cgsnapshots", "Snapshots of consistency groups."],
+  ["consistencygroups", "Consistencygroups", "Consistency groups."],
   ["encryption", "VolumeTypeEncryption", "Encryption support for volume types."],
   ["os-admin-actions", "AdminActions", "Enable admin actions."],
   ["os-availability-zone", "AvailabilityZones", "Describe Availability Zones."],
@@ -54,6 +56,25 @@ export const EXTENSION_ROUTES: readonly BlockRoute[] = [
     request: {},
     operation: "volume_extension:list_extensions",
     handler: () => ({ status: 200, body: { extensions: EXTENSIONS.map(shown) } }),
+  }),
+  // Nothing can be added or taken out, which Cinder says so.
+  ...blockRoute({
+    method: "POST",
+    path: "/extensions",
+    request: {},
+    operation: "volume_extension:list_extensions",
+    handler: () => {
+      throw blockError("not-found", "Extensions cannot be made.");
+    },
+  }),
+  ...blockRoute({
+    method: "DELETE",
+    path: "/extensions/:alias",
+    request: { params: Type.Object({ alias: Type.String() }) },
+    operation: "volume_extension:list_extensions",
+    handler: (request) => {
+      throw notFound("Extension", request.params.alias);
+    },
   }),
   ...blockRoute({
     method: "GET",

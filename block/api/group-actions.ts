@@ -4,7 +4,14 @@ import { validator } from "../../common/http/validate.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError, notFound } from "../core/block-error.ts";
 import { GROUP_STATUSES } from "../core/group-state.ts";
-import { findGroup, followGroup, type Group, snapshotsOfGroup, volumesOfGroup } from "../store/groups.ts";
+import {
+  findGroup,
+  followGroup,
+  type Group,
+  isGroupOfOneInstant,
+  snapshotsOfGroup,
+  volumesOfGroup,
+} from "../store/groups.ts";
 import { metadataOf, type Volume, volumeForChange } from "../store/volumes.ts";
 import type { BlockTransaction } from "../store/schema.ts";
 import type { Snapshot } from "../store/snapshots.ts";
@@ -12,7 +19,7 @@ import { type BlockContext, type BlockRoute, blockRoute, type Caller, projectOf,
 import { insertVolumeRow } from "./create-volume.ts";
 import { type NamedAction, namedActionRoutes } from "./named-actions.ts";
 import { refuseWhileOpen } from "./operators-volume.ts";
-import { typesOfGroup, visibleGroup } from "./group-members.ts";
+import { plainGroup, typesOfGroup } from "./group-members.ts";
 import { visibleGroupSnapshot } from "./group-snapshots.ts";
 import { groupSummary, insertGroup } from "./groups.ts";
 import { descriptionSchema, nameSchema } from "./volume-fields.ts";
@@ -26,7 +33,7 @@ const REPLICATION_SINCE = 38;
 const refused = (reason: string): Error => blockError("bad-request", `Invalid group: ${reason}`);
 
 /** With its volumes, whose deletions then take the group along, or alone. */
-const deleteGroup = async (context: BlockContext, id: string, withVolumes: boolean): Promise<void> => {
+export const deleteGroup = async (context: BlockContext, id: string, withVolumes: boolean): Promise<void> => {
   for (const volume of await volumesOfGroup(context.database, id)) await refuseWhileOpen(context, volume);
   await withTransaction(context.writer, async (transaction) => {
     const group = await findGroup(transaction, id);
@@ -88,12 +95,21 @@ const insertCopy = async (
   await insertVolumeRow(context, transaction, row, type, metadata, { volume, snapshot });
 };
 
-type Source =
+export type GroupSource =
   | { readonly kind: "group"; readonly group: Group }
   | { readonly kind: "snapshot"; readonly id: string; readonly group: Group };
 
-const copiesOf = async (transaction: BlockTransaction, source: Source): Promise<readonly Copy[]> => {
+/** Throws `bad-request`: the volumes of a group are copied one after the other, and somebody may write to them meanwhile. */
+const refuseOfOneInstant = async (transaction: BlockTransaction, group: Group): Promise<void> => {
+  if (await isGroupOfOneInstant(transaction, group))
+    throw refused(
+      `A copy of group ${group.id} would not be of one instant: take a snapshot of the group, and create the new group from that.`,
+    );
+};
+
+const copiesOf = async (transaction: BlockTransaction, source: GroupSource): Promise<readonly Copy[]> => {
   if (source.kind === "group") {
+    await refuseOfOneInstant(transaction, source.group);
     const volumes = await volumesOfGroup(transaction, source.group.id);
     const busy = volumes.find(({ status }) => status !== "available" && status !== "in-use");
     if (busy !== undefined) throw refused(`Volume ${busy.id} of the source group is ${busy.status}.`);
@@ -107,10 +123,11 @@ const copiesOf = async (transaction: BlockTransaction, source: Source): Promise<
   return copies;
 };
 
-const createFromSource = async (
+/** A group with a copy of each volume. Throws `bad-request`, `over-quota`. */
+export const createGroupFromSource = async (
   context: BlockContext,
   caller: Caller,
-  source: Source,
+  source: GroupSource,
   names: Pick<Group, "name" | "description">,
 ): Promise<Group> => {
   const group: Group = {
@@ -149,16 +166,16 @@ const sourceOf = async (
   context: BlockContext,
   caller: Caller,
   wanted: Static<typeof fromSourceBody>["create-from-src"],
-): Promise<Source> => {
+): Promise<GroupSource> => {
   const { group_snapshot_id: snapshotId = null, source_group_id: groupId = null } = wanted;
   if ((snapshotId === null) === (groupId === null))
     throw blockError(
       "bad-request",
       "Either 'group_snapshot_id' or 'source_group_id' must be provided to create a group from source, and not both.",
     );
-  if (snapshotId === null) return { kind: "group", group: await visibleGroup(context.database, caller, groupId ?? "") };
+  if (snapshotId === null) return { kind: "group", group: await plainGroup(context.database, caller, groupId ?? "") };
   const snapshot = await visibleGroupSnapshot(context.database, caller, snapshotId);
-  return { kind: "snapshot", id: snapshotId, group: await visibleGroup(context.database, caller, snapshot.group_id) };
+  return { kind: "snapshot", id: snapshotId, group: await plainGroup(context.database, caller, snapshot.group_id) };
 };
 
 const deleteBody = validator(
@@ -215,7 +232,7 @@ export const GROUP_ACTION_ROUTES: readonly BlockRoute[] = [
       const wanted = request.body["create-from-src"];
       const source = await sourceOf(context, caller, wanted);
       const names = { name: wanted.name ?? null, description: wanted.description ?? null };
-      const group = await createFromSource(context, caller, source, names);
+      const group = await createGroupFromSource(context, caller, source, names);
       return { status: 202, body: { group: groupSummary(group) } };
     },
   }),
@@ -224,6 +241,6 @@ export const GROUP_ACTION_ROUTES: readonly BlockRoute[] = [
     idName: "group_id",
     since: DELETE_SINCE,
     actions: ACTIONS,
-    find: (context, caller, groupId) => visibleGroup(context.database, caller, groupId),
+    find: (context, caller, groupId) => plainGroup(context.database, caller, groupId),
   }),
 ];

@@ -9,12 +9,14 @@ import {
   findGroupSnapshot,
   followGroupSnapshot,
   type GroupSnapshot,
+  isGroupOfOneInstant,
   snapshotsOfGroup,
   volumesOfGroup,
 } from "../store/groups.ts";
-import type { BlockDatabase } from "../store/schema.ts";
+import type { BlockDatabase, BlockTransaction } from "../store/schema.ts";
 import { changeSnapshot } from "../store/snapshots.ts";
 import { enqueueTask } from "../store/tasks.ts";
+import type { Volume } from "../store/volumes.ts";
 import {
   type BlockContext,
   type BlockRoute,
@@ -25,8 +27,9 @@ import {
   mayDo,
   timeText,
 } from "./block-route.ts";
-import { visibleGroup } from "./group-members.ts";
+import { NO_CONSISTENCY_GROUP, plainGroup, refuseConsistencyGroup } from "./group-members.ts";
 import { listRows, type ListSource } from "./list-rows.ts";
+import { refuseWhileConnected, refuseWhileOpen } from "./operators-volume.ts";
 import { assertUnread, insertSnapshot } from "./snapshots.ts";
 import { descriptionSchema, nameSchema, uuidParams } from "./volume-fields.ts";
 
@@ -35,7 +38,7 @@ const RESET_SINCE = 19;
 const PROJECT_SINCE = 58;
 const params = uuidParams("group_snapshot_id");
 
-const GROUP_SNAPSHOTS: ListSource = {
+export const GROUP_SNAPSHOTS: ListSource = {
   table: "group_snapshots",
   name: "group_snapshot",
   sortColumns: {
@@ -75,18 +78,44 @@ export const visibleGroupSnapshot = async (
   return found;
 };
 
+/** One of a group that is no consistency group. Throws `not-found`, `bad-request`. */
+const plainGroupSnapshot = async (database: BlockDatabase, caller: Caller, id: string): Promise<GroupSnapshot> => {
+  const found = await visibleGroupSnapshot(database, caller, id);
+  await refuseConsistencyGroup(database, found);
+  return found;
+};
+
 type Names = { readonly name: string | null; readonly description: string | null };
 
 /**
- * A snapshot of each volume, all of them in the quotas or none. Each is a point in time of its volume; the volumes' points are as near to each
- * other as the host is fast. Who needs them at one instant asks for a group type that says so, which no back-end here has.
+ * All of them are snapshot at one instant where nobody writes to any between the first snapshot and the last: nobody has one open now, and whoever connects to
+ * one from now on does so after its snapshot, since the tasks of a volume are done in their order. Throws `invalid-state`.
  */
-const create = async (
+const refuseWhileWritten = async (transaction: BlockTransaction, volumes: readonly Volume[]): Promise<void> => {
+  for (const volume of volumes) {
+    if (volume.status !== "available")
+      throw blockError(
+        "invalid-state",
+        `Invalid volume: Volume ${volume.id} is ${volume.status}; snapshots of one instant need volumes that are available.`,
+      );
+    await refuseWhileConnected(transaction, volume);
+  }
+};
+
+/**
+ * A snapshot of each volume, all of them in the quotas or none. Each is a point in time of its volume; the volumes' points are as near to each
+ * other as the host is fast, and one instant where the group's type asks for that. Throws `not-found`, `bad-request`, `invalid-state`, `over-quota`.
+ */
+export const createGroupSnapshot = async (
   context: BlockContext,
   caller: Caller,
   groupId: string,
   { name, description }: Names,
 ): Promise<GroupSnapshot> => {
+  const { database } = context;
+  const known = await findGroup(database, groupId);
+  const isOne = known !== undefined && (await isGroupOfOneInstant(database, known));
+  if (isOne) for (const volume of await volumesOfGroup(database, groupId)) await refuseWhileOpen(context, volume);
   const whole = await withTransaction(context.writer, async (transaction) => {
     const group = await findGroup(transaction, groupId);
     if (group === undefined) throw notFound("Group", groupId);
@@ -95,6 +124,7 @@ const create = async (
     const volumes = await volumesOfGroup(transaction, groupId);
     if (volumes.length === 0)
       throw blockError("bad-request", "Invalid group: Group is empty. No group snapshot will be created.");
+    if (isOne) await refuseWhileWritten(transaction, volumes);
     const row: GroupSnapshot = {
       id: randomUUID(),
       project_id: group.project_id,
@@ -122,7 +152,7 @@ const create = async (
   return whole;
 };
 
-const remove = async (context: BlockContext, id: string): Promise<void> => {
+export const deleteGroupSnapshot = async (context: BlockContext, id: string): Promise<void> => {
   await withTransaction(context.writer, async (transaction) => {
     const whole = await findGroupSnapshot(transaction, id);
     if (whole === undefined) throw blockError("not-found", `GroupSnapshot ${id} could not be found.`);
@@ -145,7 +175,9 @@ const remove = async (context: BlockContext, id: string): Promise<void> => {
 };
 
 const list = async (request: HttpRequest, context: BlockContext, caller: Caller, isDetailed: boolean) => {
-  const { rows, more } = await listRows<GroupSnapshot>(request, context, caller, GROUP_SNAPSHOTS);
+  const { rows, more } = await listRows<GroupSnapshot>(request, context, caller, GROUP_SNAPSHOTS, [
+    NO_CONSISTENCY_GROUP,
+  ]);
   return {
     status: 200,
     body: {
@@ -184,9 +216,9 @@ export const GROUP_SNAPSHOT_ROUTES: readonly BlockRoute[] = [
     request: { body: createBody },
     handler: async (request, context, caller) => {
       const { group_id: groupId, name = null, description = null } = request.body.group_snapshot;
-      const group = await visibleGroup(context.database, caller, groupId);
+      const group = await plainGroup(context.database, caller, groupId);
       enforce(context, caller, "group:create_group_snapshot", group.project_id);
-      const whole = await create(context, caller, group.id, { name, description });
+      const whole = await createGroupSnapshot(context, caller, group.id, { name, description });
       const shown = { ...summary(whole), group_type_id: whole.group_type_id };
       return { status: 202, body: { group_snapshot: shown } };
     },
@@ -197,7 +229,7 @@ export const GROUP_SNAPSHOT_ROUTES: readonly BlockRoute[] = [
     since: SINCE,
     request: { params },
     handler: async (request, context, caller) => {
-      const found = await visibleGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
+      const found = await plainGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
       enforce(context, caller, "group:get_group_snapshot", found.project_id);
       return { status: 200, body: { group_snapshot: detail(context, caller, found) } };
     },
@@ -208,9 +240,9 @@ export const GROUP_SNAPSHOT_ROUTES: readonly BlockRoute[] = [
     since: SINCE,
     request: { params },
     handler: async (request, context, caller) => {
-      const found = await visibleGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
+      const found = await plainGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
       enforce(context, caller, "group:delete_group_snapshot", found.project_id);
-      await remove(context, found.id);
+      await deleteGroupSnapshot(context, found.id);
       return { status: 202 };
     },
   }),
@@ -220,7 +252,7 @@ export const GROUP_SNAPSHOT_ROUTES: readonly BlockRoute[] = [
     since: RESET_SINCE,
     request: { params, body: resetBody },
     handler: async (request, context, caller) => {
-      const found = await visibleGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
+      const found = await plainGroupSnapshot(context.database, caller, request.params.group_snapshot_id);
       enforce(context, caller, "group:reset_group_snapshot_status", found.project_id);
       const { status } = request.body.reset_status;
       await context.writer.updateTable("group_snapshots").set({ status }).where("id", "=", found.id).execute();

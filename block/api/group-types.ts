@@ -5,6 +5,8 @@ import type { HttpRequest } from "../../common/http/route.ts";
 import { isForeignKeyViolation, isUniqueViolation } from "../../common/sql/sql-errors.ts";
 import { withTransaction } from "../../common/sql/transaction.ts";
 import { blockError } from "../core/block-error.ts";
+import { CONSISTENCY_TYPE_NAME } from "../core/consistency.ts";
+import { consistencyTypeId } from "../store/groups.ts";
 import { type Pairs, pairsOf, pairsOfAll, removePairs, writePairs } from "../store/pairs.ts";
 import type { BlockDatabase, GroupTypesTable } from "../store/schema.ts";
 import { type BlockContext, type BlockRoute, blockRoute, type Caller, mayDo, truthOf } from "./block-route.ts";
@@ -112,7 +114,15 @@ const publicOf = (given: unknown): boolean | undefined => {
 const nameTaken = (thrown: unknown, name: string): unknown =>
   isUniqueViolation(thrown) ? blockError("conflict", `Group Type ${name} already exists.`) : thrown;
 
+const reserved = (): Error =>
+  blockError(
+    "bad-request",
+    `Group type ${CONSISTENCY_TYPE_NAME} is reserved for consistency groups: it is neither renamed nor deleted.`,
+  );
+
+/** Throws `not-found`, `bad-request`. */
 const remove = async (context: BlockContext, id: string): Promise<void> => {
+  if (id === (await consistencyTypeId(context.database))) throw reserved();
   try {
     const { numDeletedRows } = await withTransaction(context.writer, (transaction) =>
       transaction.deleteFrom("group_types").where("id", "=", id).executeTakeFirst(),
@@ -209,6 +219,7 @@ const TYPES: readonly BlockRoute[] = [
         description: change.description === undefined ? type.description : change.description,
         is_public: visible === undefined ? type.is_public : Number(visible),
       };
+      if (type.name === CONSISTENCY_TYPE_NAME && changed.name !== type.name) throw reserved();
       await update(context, changed);
       return showOne(context, caller, changed);
     },
@@ -222,6 +233,18 @@ const TYPES: readonly BlockRoute[] = [
     handler: async (request, context) => {
       await remove(context, request.params.group_type_id);
       return { status: 202 };
+    },
+  }),
+  // Cinder has none: whatever is named is not there.
+  ...blockRoute({
+    method: "POST",
+    path: "/group_types/:group_type_id/action",
+    since: SINCE,
+    request: { params, body: Type.Record(Type.String(), Type.Unknown()) },
+    handler: async (request, context, caller) => {
+      const { id } = await visibleGroupType(context.database, caller, request.params.group_type_id);
+      const [name = ""] = Object.keys(request.body);
+      throw blockError("bad-request", `There is no such action of group type ${id}: ${name.slice(0, 100)}`);
     },
   }),
 ];

@@ -45,15 +45,17 @@ it("group types and their specs are made, shown, changed and deleted by administ
   expect((await block.asAdmin("POST", "/group_types", { group_type: { name: "own" } })).status).toBe(409);
   expect((await block.call("POST", "/group_types", { body: { group_type: { name: "mine" } } })).status).toBe(403);
   expect((await block.call("GET", path)).status).toBe(404);
-  expect(listAt(await block.call("GET", "/group_types"), "group_types")).toEqual([
+  expect(listAt(await block.call("GET", "/group_types"), "group_types")).toMatchObject([
     { id: groupType, name: "plain", description: null, is_public: true },
+    { name: "default_cgsnapshot_type", is_public: true },
   ]);
-  expect(listAt(await block.asAdmin("GET", "/group_types?is_public=None"), "group_types")).toHaveLength(2);
+  expect(listAt(await block.asAdmin("GET", "/group_types?is_public=None"), "group_types")).toHaveLength(3);
   expect((await block.asAdmin("PUT", path, { group_type: { description: "ours" } })).body["group_type"]).toMatchObject({
     name: "own",
     description: "ours",
   });
   expect((await block.asAdmin("PUT", path, { group_type: {} })).status).toBe(400);
+  expect((await block.asAdmin("POST", `${path}/action`, { nothing: {} })).status).toBe(400);
   const specs = `${path}/group_specs`;
   expect((await block.asAdmin("POST", specs, { group_specs: { b: "2" } })).status).toBe(202);
   expect((await block.asAdmin("PUT", `${specs}/b`, { b: "3" })).body).toEqual({ b: "3" });
@@ -169,9 +171,9 @@ it("where one snapshot fails the group snapshot says so, and is deleted all the 
 
 it("a group whose type asks for what no back-end can is in error", async () => {
   await block.asAdmin("POST", "/group_types", {
-    group_type: { name: "at one instant", group_specs: { consistent_group_snapshot_enabled: "<is> True" } },
+    group_type: { name: "replicated", group_specs: { consistent_group_replication_enabled: "<is> True" } },
   });
-  const made = await createGroup({ group_type: "at one instant" });
+  const made = await createGroup({ group_type: "replicated" });
   const id = String(at(made, "group.id"));
   expect(at(await block.call("GET", `/groups/${id}`), "group.status")).toBe("error");
   const volume = { size: 1, group_id: id };

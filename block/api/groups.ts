@@ -21,7 +21,7 @@ import {
   timeText,
   truthOf,
 } from "./block-route.ts";
-import { typesOfGroup, visibleGroup } from "./group-members.ts";
+import { NO_CONSISTENCY_GROUP, plainGroup, refuseConsistencyGroup, typesOfGroup } from "./group-members.ts";
 import { visibleGroupType } from "./group-types.ts";
 import { updateGroup } from "./update-group.ts";
 import { parameter, queryOf } from "./list-parameters.ts";
@@ -34,9 +34,9 @@ const VOLUMES_SINCE = 25;
 const REPLICATION_SINCE = 38;
 const PROJECT_SINCE = 58;
 /** Volume types of one group. */
-const TYPES_MAX = 100;
+export const TYPES_MAX = 100;
 
-const GROUPS: ListSource = {
+export const GROUPS: ListSource = {
   table: "volume_groups",
   name: "group",
   sortColumns: {
@@ -114,6 +114,46 @@ const typeIdsOf = async (context: BlockContext, caller: Caller, names: readonly 
   return ids;
 };
 
+/** What a new group is called, and what may be in it. */
+export type WantedGroup = {
+  readonly name?: string | null;
+  readonly description?: string | null;
+  /** Ids or names. */
+  readonly volume_types: readonly string[];
+  readonly availability_zone?: string | null;
+};
+
+/** An empty group of the caller's project; in error where no pool can do what its type asks for. Throws `bad-request`, `not-found`, `over-quota`. */
+export const createGroup = async (
+  context: BlockContext,
+  caller: Caller,
+  groupTypeId: string,
+  wanted: WantedGroup,
+): Promise<Group> => {
+  const projectId = projectOf(caller);
+  const zone = wanted.availability_zone ?? context.config.availabilityZone;
+  if (zone !== context.config.availabilityZone)
+    throw blockError("bad-request", `Invalid input received: Availability zone '${zone}' is invalid.`);
+  const typeIds = await typeIdsOf(context, caller, wanted.volume_types);
+  const specs = await pairsOf(context.database, "group_specs", groupTypeId);
+  const group: Group = {
+    id: randomUUID(),
+    project_id: projectId,
+    user_id: caller.token.userId,
+    name: wanted.name ?? null,
+    description: wanted.description ?? null,
+    // There is nothing to be made: a group is what its volumes are.
+    status: (await isPossible(context, specs, typeIds)) ? "available" : "error",
+    availability_zone: zone,
+    group_type_id: groupTypeId,
+    group_snapshot_id: null,
+    source_group_id: null,
+    created_at_ms: context.clock.nowMs(),
+  };
+  await withTransaction(context.writer, (transaction) => insertGroup(transaction, group, typeIds));
+  return group;
+};
+
 const createBody = Type.Object({
   group: Type.Object({
     name: nameSchema,
@@ -125,7 +165,7 @@ const createBody = Type.Object({
 });
 
 const list = async (request: HttpRequest, context: BlockContext, caller: Caller, isDetailed: boolean) => {
-  const { rows, more } = await listRows<Group>(request, context, caller, GROUPS);
+  const { rows, more } = await listRows<Group>(request, context, caller, GROUPS, [NO_CONSISTENCY_GROUP]);
   const groups = await Promise.all(
     rows.map(async (one) => (isDetailed ? groupDetail(request, context, caller, one) : groupSummary(one))),
   );
@@ -158,7 +198,7 @@ export const GROUP_ROUTES: readonly BlockRoute[] = [
     since: SINCE,
     request: { params: uuidParams("group_id") },
     handler: async (request, context, caller) => {
-      const group = await visibleGroup(context.database, caller, request.params.group_id);
+      const group = await plainGroup(context.database, caller, request.params.group_id);
       enforce(context, caller, "group:get", group.project_id);
       return { status: 200, body: { group: await groupDetail(request, context, caller, group) } };
     },
@@ -171,28 +211,9 @@ export const GROUP_ROUTES: readonly BlockRoute[] = [
     operation: "group:create",
     handler: async (request, context, caller) => {
       const { group: wanted } = request.body;
-      const projectId = projectOf(caller);
-      const zone = wanted.availability_zone ?? context.config.availabilityZone;
-      if (zone !== context.config.availabilityZone)
-        throw blockError("bad-request", `Invalid input received: Availability zone '${zone}' is invalid.`);
       const type = await visibleGroupType(context.database, caller, wanted.group_type);
-      const typeIds = await typeIdsOf(context, caller, wanted.volume_types);
-      const specs = await pairsOf(context.database, "group_specs", type.id);
-      const group: Group = {
-        id: randomUUID(),
-        project_id: projectId,
-        user_id: caller.token.userId,
-        name: wanted.name ?? null,
-        description: wanted.description ?? null,
-        // There is nothing to be made: a group is what its volumes are.
-        status: (await isPossible(context, specs, typeIds)) ? "available" : "error",
-        availability_zone: zone,
-        group_type_id: type.id,
-        group_snapshot_id: null,
-        source_group_id: null,
-        created_at_ms: context.clock.nowMs(),
-      };
-      await withTransaction(context.writer, (transaction) => insertGroup(transaction, group, typeIds));
+      await refuseConsistencyGroup(context.database, { group_type_id: type.id });
+      const group = await createGroup(context, caller, type.id, wanted);
       return { status: 202, body: { group: groupSummary(group) } };
     },
   }),
@@ -212,7 +233,7 @@ export const GROUP_ROUTES: readonly BlockRoute[] = [
       }),
     },
     handler: async (request, context, caller) => {
-      const known = await visibleGroup(context.database, caller, request.params.group_id);
+      const known = await plainGroup(context.database, caller, request.params.group_id);
       enforce(context, caller, "group:update", known.project_id);
       await updateGroup(context, known.id, request.body.group);
       return { status: 202 };

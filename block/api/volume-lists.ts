@@ -1,6 +1,7 @@
 import { sql, type SqlBool } from "kysely";
 import { likePattern } from "../../common/sql/like.ts";
 import { blockError } from "../core/block-error.ts";
+import { consistencyGroupsIn } from "../store/groups.ts";
 import type { BlockDatabase } from "../store/schema.ts";
 import { pairsOfAll } from "../store/pairs.ts";
 import { partsOf, type Volume } from "../store/volumes.ts";
@@ -34,6 +35,7 @@ const TEXT_FILTERS: Readonly<Record<string, { readonly column: string; readonly 
   snapshot_id: { column: "snapshot_id" },
   source_volid: { column: "source_volume_id" },
   group_id: { column: "group_id" },
+  consistencygroup_id: { column: "group_id" },
   user_id: { column: "user_id", isForAdmin: true },
   host: { column: "backend", isForAdmin: true },
 };
@@ -161,11 +163,13 @@ export const metadataOfAll = async (
   return Object.fromEntries(values);
 };
 
-/** The volumes with what detailed views show, in four questions however many they are. */
+/** The volumes with what detailed views show, in five questions however many they are. */
 export const withParts = async (database: BlockDatabase, volumes: readonly Volume[]): Promise<ShownVolume[]> => {
   const ids = volumes.map(({ id }) => id);
   const { metadata, attachments } = await partsOf(database, ids);
   const imageMetadata = await pairsOfAll(database, "volume_image_metadata", ids);
+  const groupIds = new Set(volumes.flatMap(({ group_id: groupId }) => (groupId === null ? [] : [groupId])));
+  const consistent = await consistencyGroupsIn(database, [...groupIds]);
   const types = new Map(
     (await database.selectFrom("volume_types").select(["id", "name"]).execute()).map(({ id, name }) => [id, name]),
   );
@@ -175,5 +179,6 @@ export const withParts = async (database: BlockDatabase, volumes: readonly Volum
     metadata: metadata.get(volume.id) ?? {},
     attachments: attachments.get(volume.id) ?? [],
     imageMetadata: imageMetadata.get(volume.id) ?? {},
+    isInConsistencyGroup: volume.group_id !== null && consistent.has(volume.group_id),
   }));
 };

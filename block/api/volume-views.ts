@@ -15,6 +15,7 @@ export type ShownVolume = {
   readonly metadata: Readonly<Record<string, string>>;
   readonly attachments: readonly Attachment[];
   readonly imageMetadata: Readonly<Record<string, string>>;
+  readonly isInConsistencyGroup: boolean;
 };
 
 const linksOf = ({ request, context, caller }: Asked, id: string): readonly object[] => {
@@ -83,7 +84,7 @@ export const volumeDetail = (asked: Asked, shown: ShownVolume, withExtensions = 
     bootable: String(volume.bootable === 1),
     encrypted: false,
     replication_status: null,
-    consistencygroup_id: null,
+    consistencygroup_id: shown.isInConsistencyGroup ? volume.group_id : null,
     multiattach: volume.multiattach === 1,
     ...(isAdmin ? { migration_status: null } : {}),
     ...(version >= 13 ? { group_id: volume.group_id } : {}),

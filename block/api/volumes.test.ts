@@ -214,10 +214,10 @@ describe("the edge", () => {
   });
 
   it("what is not built answers 501 with its name, at both paths; what does not exist 404; another method 405", async () => {
-    for (const path of ["/consistencygroups", `/${PROJECT}/consistencygroups`]) {
-      const answer = await block.call("GET", path);
+    for (const path of ["/os-hosts", `/${PROJECT}/os-hosts`]) {
+      const answer = await block.call("PUT", path);
       expect(answer.status).toBe(501);
-      expect(String(at(answer, "notImplemented.message"))).toContain("/consistencygroups");
+      expect(String(at(answer, "notImplemented.message"))).toContain("/os-hosts");
     }
     expect((await block.call("GET", "/nothing/here")).status).toBe(404);
     expect((await block.call("PUT", "/volumes")).status).toBe(405);

@@ -1,4 +1,4 @@
-import { type BackupPart, BackupReader } from "./backup-reader.ts";
+import { BackupChunks, type BackupPart, BackupReader } from "./backup-reader.ts";
 import type { BackupStore } from "./backup-store.ts";
 
 /** A backup, and the project in whose container it is. */
@@ -16,10 +16,11 @@ export type BackupContents = {
 
 export const createBackupContents = (storeOf: (projectId: string) => BackupStore): BackupContents => {
   const readers = new Map<string, Promise<BackupReader>>();
+  const chunks = new BackupChunks();
   const readerOf = (place: BackupPlace): Promise<BackupReader> => {
     const there = readers.get(place.backupId);
     if (there !== undefined) return there;
-    const opened = BackupReader.opened(storeOf(place.projectId), place.backupId);
+    const opened = BackupReader.opened(storeOf(place.projectId), place.backupId, chunks);
     readers.set(place.backupId, opened);
     // The next one looks again.
     opened.catch(() => readers.get(place.backupId) === opened && readers.delete(place.backupId));

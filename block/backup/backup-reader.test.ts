@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
-import { BackupReader } from "./backup-reader.ts";
+import { BackupChunks, BackupReader } from "./backup-reader.ts";
 import { testBackup } from "./test-backup.ts";
 
 const MIB = 1024 * 1024;
@@ -23,7 +23,7 @@ test("any range of a backup reads as the volume did, and zeros are not carried",
   const content = randomBytes(70 * MIB);
   content.fill(0, 3 * MIB, 6 * MIB);
   const { store, backupId } = await testBackup(content, SIZE_BYTES);
-  const reader = await BackupReader.opened(store, backupId);
+  const reader = await BackupReader.opened(store, backupId, new BackupChunks());
   const whole = Buffer.concat([content, Buffer.alloc(SIZE_BYTES - content.length)]);
   for (const [offset, length] of [
     [0, MIB],
@@ -46,7 +46,7 @@ test("a chunk that is missing or holds something else fails what needs it, by it
   const other = objects.objects.get(sound);
   if (other === undefined) throw new Error("it was just there");
   objects.objects.set(swapped, other);
-  const reader = await BackupReader.opened(store, backupId);
+  const reader = await BackupReader.opened(store, backupId, new BackupChunks());
   const outcomes = await Promise.allSettled([0, 1, 2, 3].map((at) => joined(reader, at * MIB, MIB)));
   const reasons = outcomes.flatMap((one) => (one.status === "rejected" ? [String(one.reason)] : []));
   expect(reasons.length).toBe(2);
@@ -55,4 +55,17 @@ test("a chunk that is missing or holds something else fails what needs it, by it
   for (const [index, one] of outcomes.entries())
     if (one.status === "fulfilled")
       expect(one.value.equals(content.subarray(index * MIB, (index + 1) * MIB))).toBe(true);
+});
+
+test("however many readers there are, they keep a limited number of chunks together, and read the same", async () => {
+  const content = randomBytes(8 * MIB);
+  const backups = await Promise.all(Array.from({ length: 20 }, () => testBackup(content, SIZE_BYTES)));
+  const chunks = new BackupChunks();
+  const readers = await Promise.all(backups.map(({ store, backupId }) => BackupReader.opened(store, backupId, chunks)));
+  for (let at = 0; at < content.length; at += MIB) {
+    const read = await Promise.all(readers.map((reader) => joined(reader, at, MIB)));
+    for (const bytes of read) expect(bytes.equals(content.subarray(at, at + MIB))).toBe(true);
+  }
+  expect(chunks.size).toBe(64);
+  expect(chunks.fetches).toBe(0);
 });

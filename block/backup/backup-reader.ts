@@ -3,8 +3,10 @@ import type { BackupStore } from "./backup-store.ts";
 import { GRAIN_BYTES, type Page, PAGE_BYTES, type Piece } from "./core/page.ts";
 import type { PageList } from "./format.ts";
 
-/** Chunks of a MiB that are kept: who reads in order asks for each several times. */
-const CHUNKS_LIMIT = 16;
+/** Chunks of a MiB that are kept, of all readers together: who reads in order asks for each several times. */
+const CHUNKS_LIMIT = 64;
+/** Where so many are on their way, none is fetched before it is asked for. */
+const FETCHES_LIMIT = 32;
 /** Each is what 64 MiB of the volume are. */
 const PAGES_LIMIT = 64;
 /** Chunks that are fetched before they are asked for, where somebody reads in order. */
@@ -19,14 +21,24 @@ export type BackupPart =
 class Recent<Value> {
   readonly #values = new Map<string, Promise<Value>>();
   readonly #limit: number;
+  #fetches = 0;
 
   constructor(limit: number) {
     this.#limit = limit;
   }
 
+  get size(): number {
+    return this.#values.size;
+  }
+
+  /** How many are on their way, those included that are not kept any more. */
+  get fetches(): number {
+    return this.#fetches;
+  }
+
   get(name: string, fetch: () => Promise<Value>): Promise<Value> {
     const there = this.#values.get(name);
-    const value = there ?? fetch();
+    const value = there ?? this.#fetched(fetch);
     this.#values.delete(name);
     this.#values.set(name, value);
     if (there === undefined) value.catch(() => this.#forget(name, value));
@@ -35,8 +47,24 @@ class Recent<Value> {
     return value;
   }
 
+  async #fetched(fetch: () => Promise<Value>): Promise<Value> {
+    this.#fetches += 1;
+    try {
+      return await fetch();
+    } finally {
+      this.#fetches -= 1;
+    }
+  }
+
   #forget(name: string, value: Promise<Value>): void {
     if (this.#values.get(name) === value) this.#values.delete(name);
+  }
+}
+
+/** What readers keep together, however many there are. */
+export class BackupChunks extends Recent<Buffer> {
+  constructor() {
+    super(CHUNKS_LIMIT);
   }
 }
 
@@ -44,19 +72,20 @@ class Recent<Value> {
 export class BackupReader {
   readonly #store: BackupStore;
   readonly #list: PageList;
-  readonly #chunks = new Recent<Buffer>(CHUNKS_LIMIT);
+  readonly #chunks: BackupChunks;
   readonly #pages = new Recent<Page>(PAGES_LIMIT);
   /** Where the last reader ended. */
   #nextOffset = 0;
 
-  private constructor(store: BackupStore, list: PageList) {
+  private constructor(store: BackupStore, list: PageList, chunks: BackupChunks) {
     this.#store = store;
     this.#list = list;
+    this.#chunks = chunks;
   }
 
   /** Errors: "backup-damaged", "backup-key-unknown". */
-  static async opened(store: BackupStore, backupId: string): Promise<BackupReader> {
-    return new BackupReader(store, await store.getList(backupId));
+  static async opened(store: BackupStore, backupId: string, chunks: BackupChunks): Promise<BackupReader> {
+    return new BackupReader(store, await store.getList(backupId), chunks);
   }
 
   get sizeBytes(): number {
@@ -109,15 +138,18 @@ export class BackupReader {
         "backup-damaged",
         `chunk ${chunk} of backup ${this.#list.backupId} is shorter than what is in it`,
       );
-    return bytes.subarray(from, from + length);
+    const part = bytes.subarray(from, from + length);
+    // What is kept of a chunk is what was asked for, and not all of it.
+    return length === bytes.length ? part : Buffer.from(part);
   }
 
   #chunk(name: string): Promise<Buffer> {
-    return this.#chunks.get(name, () => this.#store.getChunk(name));
+    // Names are a project's own.
+    return this.#chunks.get(`${this.#list.backupId}/${name}`, () => this.#store.getChunk(name));
   }
 
   /** What fails then fails again for whoever needs it. */
   #fetchAhead(pieces: readonly Piece[]): void {
-    for (const { chunk } of pieces) this.#chunk(chunk).catch(() => undefined);
+    for (const { chunk } of pieces) if (this.#chunks.fetches < FETCHES_LIMIT) this.#chunk(chunk).catch(() => undefined);
   }
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { afterEach, describe, expect, it } from "vitest";
 import { RingsteadError } from "../../common/errors.ts";
+import { inParallel } from "../backup/in-parallel.ts";
 import { type Answer, at, listAt, PROJECT, TestBlock } from "../test-block.ts";
 
 const started: TestBlock[] = [];
@@ -19,6 +20,7 @@ afterEach(async () => {
 
 const MIB = 1024 * 1024;
 const NEVER = Number.POSITIVE_INFINITY;
+const LIVES_AT_ONCE = 8;
 
 /**
  * The process dies at the nth moment, before or after a call to the host or to the object store. Nothing more reaches them from it; the test ends it.
@@ -186,23 +188,28 @@ describe.each(OPERATIONS)("$name", ({ table = TABLE, prepare, begin, settle, ver
     await verify(whole, about.volumeId, await settle(whole, about).finally(counting.stop));
     const moments = counting.moments();
     expect(moments).toBeGreaterThan(3);
-    for (let nth = 1; nth <= moments; nth++) {
-      const block = await start(table);
-      const one = await prepare(block);
-      const life = mortal(block, nth);
-      // Some ask the host before they answer, and die with it.
-      const begun = begin(block, one).catch(() => undefined);
-      const done = begun.then(() => settle(block, one)).catch(() => undefined);
-      // A call more or less is made now and then, by a look that comes early: it may be over before its nth moment.
-      await Promise.race([life.died, done]);
-      await life.bury();
-      const answer = await begun;
-      await block.start({ table });
-      if (answer?.status !== 202) await begin(block, one);
-      await verify(block, one.volumeId, await settle(block, one));
-      started.splice(started.indexOf(block), 1);
-      await block[Symbol.asyncDispose]();
-    }
+    // Each has a process of its own, and mostly waits.
+    await inParallel(
+      Array.from({ length: moments }, (_, index) => index + 1),
+      LIVES_AT_ONCE,
+      async (nth) => {
+        const block = await start(table);
+        const one = await prepare(block);
+        const life = mortal(block, nth);
+        // Some ask the host before they answer, and die with it.
+        const begun = begin(block, one).catch(() => undefined);
+        const done = begun.then(() => settle(block, one)).catch(() => undefined);
+        // A call more or less is made now and then, by a look that comes early: it may be over before its nth moment.
+        await Promise.race([life.died, done]);
+        await life.bury();
+        const answer = await begun;
+        await block.start({ table });
+        if (answer?.status !== 202) await begin(block, one);
+        await verify(block, one.volumeId, await settle(block, one));
+        started.splice(started.indexOf(block), 1);
+        await block[Symbol.asyncDispose]();
+      },
+    );
   });
 });
 
@@ -232,7 +239,7 @@ it("what a volume is filled from is damaged: the volume and its project are told
   const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
   const volumeId = String(at(answer, "restore.volume_id"));
   await block.until(volumeId, "available");
-  block.data.damage = "chunk 1234 is missing in the object store";
+  block.data.damages.set(backupId, "chunk 1234 is missing in the object store");
   await block.until(volumeId, "error_restoring");
   await block.untilShown(`/backups/${backupId}`, "backup", "available");
   const detail = await block.call("GET", `/backups/${backupId}`);
@@ -242,19 +249,43 @@ it("what a volume is filled from is damaged: the volume and its project are told
   ]);
 });
 
-it("where the pool has no room to fill a volume beside what it has, it is written before it is available", async () => {
+it("damage in what a volume was filled from before does not fail what was restored into it since", async () => {
   const block = await start(LAZY);
   const { id } = await written(block);
-  const backupId = await block.createBackup(id);
-  block.data.intercept = (method, moment) => {
-    if (method === "restore" && moment === "before") throw new RingsteadError("pool-full", "there is no room");
-  };
-  const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
-  const volumeId = String(at(answer, "restore.volume_id"));
-  await block.until(volumeId, "available");
-  expect(block.data.content(volumeId)).toEqual(block.data.content(id));
-  expect(block.host.volumes.get(volumeId)?.restorationId).toBeUndefined();
+  const [older, newer] = [await block.createBackup(id), await block.createBackup(id)];
+  const volumeId = await block.createVolume();
+  block.data.isFilling = false;
+  for (const backupId of [older, newer]) {
+    const body = { restore: { volume_id: volumeId } };
+    expect((await block.call("POST", `/backups/${backupId}/restore`, { body })).status).toBe(202);
+    await block.until(volumeId, "available");
+  }
+  block.data.damages.set(older, "chunk 1234 is missing in the object store");
+  await block.untilShown(`/backups/${older}`, "backup", "available");
+  const detail = await block.call("GET", `/backups/${older}`);
+  expect(at(detail, "backup.fail_reason")).toBe("chunk 1234 is missing in the object store");
+  expect(await block.statusOf(volumeId)).toBe("available");
+  // Its own does.
+  block.data.damages.set(newer, "chunk 5678 is missing in the object store");
+  await block.until(volumeId, "error_restoring");
 });
+
+it.each(["pool-full", "backups-unavailable", "snapshot-filling"])(
+  "where a host cannot fill a volume by itself (%s), it is written before it is available",
+  async (code) => {
+    const block = await start(LAZY);
+    const { id } = await written(block);
+    const backupId = await block.createBackup(id);
+    block.data.intercept = (method, moment) => {
+      if (method === "restore" && moment === "before") throw new RingsteadError(code, "it cannot be");
+    };
+    const answer = await block.call("POST", `/backups/${backupId}/restore`, { body: { restore: {} } });
+    const volumeId = String(at(answer, "restore.volume_id"));
+    await block.until(volumeId, "available");
+    expect(block.data.content(volumeId)).toEqual(block.data.content(id));
+    expect(block.host.volumes.get(volumeId)?.restorationId).toBeUndefined();
+  },
+);
 
 it("while the object store is away a backup waits, and goes on when it is back", async () => {
   const block = await start();

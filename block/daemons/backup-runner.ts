@@ -126,7 +126,9 @@ export const createBackupRunner = ({
   ): Promise<BackupTask | "later" | undefined> =>
     withTransaction(database, async (transaction) => {
       if (!(await backupTasks.isOwned(transaction, claim.id, owner))) return undefined;
-      const step = stepBackupTask(claim.task, event);
+      // As it stands now: a later restoration says here that this one is not the volume's any more.
+      const task = (await backupTasks.of(transaction, claim.id))?.task ?? claim.task;
+      const step = stepBackupTask(task, event);
       if (step.kind === "wait") return "later";
       if (step.kind === "continue") {
         const isEntering = step.task.kind === "create" && step.task.step === "copy";

@@ -67,6 +67,8 @@ export type LocalVolumeHostOptions = {
   readonly backups?: BackupContents | undefined;
   /** In the place of the limit for who restores a volume and says nothing more; for tests. */
   readonly writerIdleMs?: number;
+  /** In the place of the limit for reads of backups; for tests. */
+  readonly backupPatienceMs?: number;
 };
 
 const newLayerId = (): LayerId => randomBytes(10).toString("hex");
@@ -112,6 +114,7 @@ export class LocalVolumeHost implements VolumeHost, AsyncDisposable {
       layer: (id) => this.#records.chains.layers.get(id),
       contents: options.backups,
       log: options.log,
+      ...(options.backupPatienceMs === undefined ? {} : { patienceMs: options.backupPatienceMs }),
     });
     const space: Space = {
       make: (layer) => this.#make(layer),

@@ -1,7 +1,11 @@
 import type { Socket } from "node:net";
 
+/** What comes and nobody has asked for is kept up to this; beyond it the other end waits. */
+const AHEAD_LIMIT_BYTES = 256 * 1024;
+
 /** Bytes of a socket, so many at a time. One `take` at a time; each rejects once the socket has closed. */
 export class ByteReader {
+  readonly #socket: Socket;
   readonly #parts: Buffer[] = [];
   #length = 0;
   #isOver = false;
@@ -10,10 +14,12 @@ export class ByteReader {
     | undefined;
 
   constructor(socket: Socket) {
+    this.#socket = socket;
     socket.on("data", (bytes: Buffer) => {
       this.#parts.push(bytes);
       this.#length += bytes.length;
       this.#serve();
+      if (this.#wanted === undefined && this.#length > AHEAD_LIMIT_BYTES) socket.pause();
     });
     socket.on("error", () => socket.destroy());
     socket.on("close", () => {
@@ -26,6 +32,8 @@ export class ByteReader {
     return new Promise((resolve, reject) => {
       this.#wanted = { count, resolve, reject };
       this.#serve();
+      const isEnough = this.#wanted === undefined && this.#length > AHEAD_LIMIT_BYTES;
+      if (!isEnough && this.#socket.isPaused()) this.#socket.resume();
     });
   }
 

@@ -15,6 +15,7 @@ import {
   REPLY_INFO,
   REPLY_META_CONTEXT,
   REPLY_ERROR_BIT,
+  INFO_DESCRIPTION,
   INFO_EXPORT,
   CHUNK_NONE,
   CHUNK_OFFSET_DATA,
@@ -29,6 +30,11 @@ const PAYLOAD_LIMIT_BYTES = 16 * 1024 * 1024;
 const HANDSHAKE_LIMIT_BYTES = 64 * 1024;
 /** A daemon that does not answer for so long hangs, or its disk does. */
 const ANSWER_TIMEOUT_MS = 120_000;
+
+type NbdOptions = {
+  /** What is not answered for so long ends the connection. A request that was given up may still be done: who repeats what it asked waits for ever. */
+  readonly answerLimitMs?: number;
+};
 
 /** A piece of the answer to a question: content of a read, or lengths and flags in one metadata context. */
 export type NbdPiece =
@@ -45,7 +51,7 @@ type Waiting = {
   failure: number | undefined;
   readonly resolve: (pieces: readonly NbdPiece[]) => void;
   readonly reject: (error: Error) => void;
-  readonly timer: NodeJS.Timeout;
+  readonly timer: NodeJS.Timeout | undefined;
 };
 
 const lost = (why: string): RingsteadError => new RingsteadError("daemon-lost", `the volume's daemon ${why}`);
@@ -73,20 +79,30 @@ const uint = (value: number, bytes: 2 | 4): Buffer => {
 /** A connection to one export of a qemu-storage-daemon on a Unix socket. Errors of every call: "daemon-lost" where it broke, "daemon-refused" with the daemon's error number. */
 export class NbdConnection implements Disposable {
   readonly sizeBytes: number;
+  /** What the export says of itself. */
+  readonly description: string | undefined;
   readonly #socket: Socket;
   readonly #contexts: ReadonlyMap<number, string>;
+  readonly #answerLimitMs: number;
   readonly #waiting = new Map<bigint, Waiting>();
   #nextId = 1n;
   #failure: RingsteadError | undefined;
 
-  private constructor(socket: Socket, sizeBytes: number, contexts: ReadonlyMap<number, string>) {
+  private constructor(socket: Socket, agreed: Agreed, { answerLimitMs = ANSWER_TIMEOUT_MS }: NbdOptions) {
     this.#socket = socket;
-    this.sizeBytes = sizeBytes;
-    this.#contexts = contexts;
+    this.sizeBytes = agreed.sizeBytes;
+    this.description = agreed.description;
+    this.#contexts = agreed.ids;
+    this.#answerLimitMs = answerLimitMs;
   }
 
   /** `contexts`: metadata contexts that are asked for; each has to be there. */
-  static async opened(path: string, exportName: string, contexts: readonly string[]): Promise<NbdConnection> {
+  static async opened(
+    path: string,
+    exportName: string,
+    contexts: readonly string[],
+    options: NbdOptions = {},
+  ): Promise<NbdConnection> {
     const socket = await new Promise<Socket>((resolve, reject) => {
       const connecting = createConnection({ path }, () => resolve(connecting));
       connecting.once("error", (error) => reject(lost(`cannot be reached: ${error.message}`)));
@@ -94,13 +110,12 @@ export class NbdConnection implements Disposable {
     const reader = new ByteReader(socket);
     const timer = setTimeout(() => socket.destroy(), ANSWER_TIMEOUT_MS);
     try {
-      const { sizeBytes, ids } = await handshake(socket, reader, exportName, contexts);
-      const connection = new NbdConnection(socket, sizeBytes, ids);
+      const connection = new NbdConnection(socket, await handshake(socket, reader, exportName, contexts), options);
       void connection.#receive(reader);
       return connection;
     } catch (error) {
       socket.destroy();
-      throw error;
+      throw error instanceof RingsteadError ? error : lost("closed the connection");
     } finally {
       clearTimeout(timer);
     }
@@ -121,7 +136,10 @@ export class NbdConnection implements Disposable {
     head.writeBigUInt64BE(BigInt(offset), 16);
     head.writeUInt32BE(bytes?.length ?? length, 24);
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#end(lost("does not answer")), ANSWER_TIMEOUT_MS);
+      const limitMs = this.#answerLimitMs;
+      const timer = Number.isFinite(limitMs)
+        ? setTimeout(() => this.#end(lost("does not answer")), limitMs)
+        : undefined;
       this.#waiting.set(id, { pieces: [], failure: undefined, resolve, reject, timer });
       this.#socket.write(head);
       if (bytes !== undefined) this.#socket.write(bytes);
@@ -197,7 +215,19 @@ export class NbdConnection implements Disposable {
   }
 }
 
-const handshake = async (socket: Socket, reader: ByteReader, exportName: string, contexts: readonly string[]) => {
+/** What was settled before the first request. */
+type Agreed = {
+  readonly sizeBytes: number;
+  readonly description: string | undefined;
+  readonly ids: ReadonlyMap<number, string>;
+};
+
+const handshake = async (
+  socket: Socket,
+  reader: ByteReader,
+  exportName: string,
+  contexts: readonly string[],
+): Promise<Agreed> => {
   const greeting = await reader.take(18);
   if (greeting.readBigUInt64BE(0) !== NBD_MAGIC || greeting.readBigUInt64BE(8) !== OPTION_MAGIC)
     throw lost("is no NBD server");
@@ -214,13 +244,14 @@ const handshake = async (socket: Socket, reader: ByteReader, exportName: string,
     const missing = contexts.find((context) => ![...ids.values()].includes(context));
     if (missing !== undefined) throw lost(`has no metadata context ${missing}`);
   }
-  socket.write(optionRequest(OPTION_GO, Buffer.concat([text(exportName), uint(0, 2)])));
-  const infos = await optionReplies(reader, OPTION_GO);
-  const about = infos.find(
-    ({ type, data }) => type === REPLY_INFO && data.length >= 12 && data.readUInt16BE(0) === INFO_EXPORT,
+  socket.write(optionRequest(OPTION_GO, Buffer.concat([text(exportName), uint(1, 2), uint(INFO_DESCRIPTION, 2)])));
+  const infos = (await optionReplies(reader, OPTION_GO)).filter(
+    ({ type, data }) => type === REPLY_INFO && data.length >= 2,
   );
+  const about = infos.find(({ data }) => data.length >= 12 && data.readUInt16BE(0) === INFO_EXPORT);
   if (about === undefined) throw lost("does not say how large the export is");
-  return { sizeBytes: Number(about.data.readBigUInt64BE(2)), ids };
+  const description = infos.find(({ data }) => data.readUInt16BE(0) === INFO_DESCRIPTION)?.data.toString("utf8", 2);
+  return { sizeBytes: Number(about.data.readBigUInt64BE(2)), description, ids };
 };
 
 /** What the server says of an option, up to its acknowledgement. */

@@ -24,6 +24,7 @@ export const REPLY_UNSUPPORTED = REPLY_ERROR_BIT + 1;
 export const REPLY_INVALID = REPLY_ERROR_BIT + 3;
 export const REPLY_UNKNOWN = REPLY_ERROR_BIT + 6;
 export const INFO_EXPORT = 0;
+export const INFO_DESCRIPTION = 2;
 
 /** Fixed newstyle, and no padding of zeros. */
 export const HANDSHAKE_FLAGS = 3;

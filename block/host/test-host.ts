@@ -19,6 +19,8 @@ const POOL_BYTES = 1024 * 1024 * 1024;
 const OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024;
 const run = promisify(execFile);
 
+type TestHostOptions = Pick<LocalVolumeHostOptions, "writerIdleMs" | "backups" | "backupPatienceMs">;
+
 /** A host of one pool in a folder of its own; what it leaves running ends with the test. */
 export class TestHost {
   readonly folder = mkdtempSync(join(tmpdir(), "rs-host-"));
@@ -31,9 +33,9 @@ export class TestHost {
   #driver: Driver | undefined;
   #host: LocalVolumeHost | undefined;
 
-  readonly #options: Pick<LocalVolumeHostOptions, "writerIdleMs" | "backups">;
+  readonly #options: TestHostOptions;
 
-  constructor(pool: "lvm" | "file", options: Pick<LocalVolumeHostOptions, "writerIdleMs" | "backups"> = {}) {
+  constructor(pool: "lvm" | "file", options: TestHostOptions = {}) {
     this.pool = pool;
     this.#options = options;
     for (const path of [this.runtime.socketDir, this.paths.folder]) mkdirSync(path, { recursive: true, mode: 0o700 });

@@ -80,6 +80,7 @@ export const settleBackupOutcome = async (
       await settleBackup(transaction, backup, { kind: "restore-ended" }, nowMs);
       await fail(outcome.reason);
       await addMessage(transaction, { ...about, action: "backup-restore", detail: "backup-restore-failed" }, nowMs);
+      if (outcome.volumeId === undefined) return;
       return settleRestored(transaction, outcome.volumeId, outcome.reason, nowMs);
   }
 };

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type Backup, changeBackup } from "./backups.ts";
-import { enqueueBackupTask } from "./backup-tasks.ts";
+import { enqueueBackupTask, supersedeFillings } from "./backup-tasks.ts";
 import type { BlockTransaction } from "./schema.ts";
 
 /**
@@ -15,6 +15,7 @@ export const announceRestoration = async (
   nowMs: number,
 ): Promise<void> => {
   await changeBackup(transaction, backup, { kind: "restore" }, nowMs);
+  await supersedeFillings(transaction, volumeId);
   const how = isLazy ? { restorationId: randomUUID() } : {};
   await enqueueBackupTask(transaction, backup, { kind: "restore", step: "await", volumeId, isBlank, ...how }, nowMs);
 };

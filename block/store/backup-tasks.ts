@@ -25,6 +25,25 @@ export const enqueueBackupTask = async (
     .execute();
 };
 
+/** What the volume is still filled from does not concern it any more, in the transaction that gives it something else. */
+export const supersedeFillings = async (transaction: BlockTransaction, volumeId: string): Promise<void> => {
+  const rows = await transaction
+    .selectFrom("backup_tasks")
+    .select(["id", "task_json"])
+    .where("volume_id", "=", volumeId)
+    .where("step", "=", "fill")
+    .execute();
+  for (const { id, task_json: text } of rows) {
+    // Written by `keep`, which writes no task that stays in this step.
+    const task = { ...(JSON.parse(text) as Extract<BackupTask, { step: "fill" }>), isSuperseded: true };
+    await transaction
+      .updateTable("backup_tasks")
+      .set({ task_json: JSON.stringify(task) })
+      .where("id", "=", id)
+      .execute();
+  }
+};
+
 /** The restoration that a volume is being made for. */
 export const isRestorationAwaited = async (transaction: BlockTransaction, volumeId: string): Promise<boolean> =>
   (await transaction

@@ -1,5 +1,7 @@
 import type { Selectable } from "kysely";
+import { CONSISTENCY_TYPE_NAME, isOfOneInstant } from "../core/consistency.ts";
 import { statusOfParts } from "../core/group-state.ts";
+import { pairsOf } from "./pairs.ts";
 import type { BlockDatabase, BlockTransaction, GroupSnapshotsTable, GroupsTable } from "./schema.ts";
 
 export type Group = Selectable<GroupsTable>;
@@ -7,6 +9,37 @@ export type GroupSnapshot = Selectable<GroupSnapshotsTable>;
 
 export const findGroup = (database: BlockDatabase, id: string): Promise<Group | undefined> =>
   database.selectFrom("volume_groups").selectAll().where("id", "=", id).executeTakeFirst();
+
+/** The id of the type of consistency groups, which every installation has. */
+export const consistencyTypeId = async (database: BlockDatabase): Promise<string> => {
+  const type = database.selectFrom("group_types").select("id").where("name", "=", CONSISTENCY_TYPE_NAME);
+  return (await type.executeTakeFirstOrThrow()).id;
+};
+
+/** Whether what is made of the group has to be of one instant. */
+export const isGroupOfOneInstant = async (
+  database: BlockDatabase,
+  { group_type_id: typeId }: Pick<Group, "group_type_id">,
+): Promise<boolean> => {
+  const type = database.selectFrom("group_types").select("name").where("id", "=", typeId);
+  return isOfOneInstant((await type.executeTakeFirstOrThrow()).name, await pairsOf(database, "group_specs", typeId));
+};
+
+/** Of these groups, those that are consistency groups. */
+export const consistencyGroupsIn = async (
+  database: BlockDatabase,
+  groupIds: readonly string[],
+): Promise<ReadonlySet<string>> => {
+  if (groupIds.length === 0) return new Set();
+  const rows = await database
+    .selectFrom("volume_groups")
+    .innerJoin("group_types", "group_types.id", "volume_groups.group_type_id")
+    .select("volume_groups.id")
+    .where("group_types.name", "=", CONSISTENCY_TYPE_NAME)
+    .where("volume_groups.id", "in", groupIds)
+    .execute();
+  return new Set(rows.map(({ id }) => id));
+};
 
 export const findGroupSnapshot = (database: BlockDatabase, id: string): Promise<GroupSnapshot | undefined> =>
   database.selectFrom("group_snapshots").selectAll().where("id", "=", id).executeTakeFirst();

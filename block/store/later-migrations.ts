@@ -1,6 +1,7 @@
 import type { Kysely } from "kysely";
 import type { Migration } from "../../common/sql/migrations.ts";
 import { BACKUP_MIGRATIONS } from "./backup-migrations.ts";
+import { CONSISTENCY_MIGRATIONS } from "./consistency-migration.ts";
 import { createPairs, needs, part, primaryKey, required, unique } from "./columns.ts";
 
 const snapshotsMessages = async (database: Kysely<unknown>): Promise<void> => {
@@ -157,4 +158,5 @@ export const LATER_MIGRATIONS: readonly Migration[] = [
   { name: "0006-transfers-groups", up: transfersGroups },
   { name: "0007-unmanaged", up: unmanaged },
   ...BACKUP_MIGRATIONS,
+  ...CONSISTENCY_MIGRATIONS,
 ];

@@ -20,5 +20,10 @@ export const enqueueTask = async (
   return Number(id);
 };
 
+/** Whether something that was asked of the volume is not done yet. */
+export const isVolumeBusy = async (database: BlockDatabase, volumeId: string): Promise<boolean> =>
+  (await database.selectFrom("tasks").select("id").where("volume_id", "=", volumeId).limit(1).executeTakeFirst()) !==
+  undefined;
+
 export const isTaskThere = async (database: BlockDatabase, id: number): Promise<boolean> =>
   (await database.selectFrom("tasks").select("id").where("id", "=", id).executeTakeFirst()) !== undefined;

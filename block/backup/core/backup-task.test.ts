@@ -58,6 +58,11 @@ test("a volume that may be used before it is filled is opened, and the backup is
   );
   const damaged = { kind: "refused", reason: "a chunk is missing" } as const;
   expect(walk(lazy, [DONE, DONE, opened, damaged])).toEqual(["await", "check", "open", "fill", "(fill-failed)"]);
+  const superseded: BackupTask = { ...lazy, step: "fill", backend: "host@lvm#lvm", isSuperseded: true };
+  expect(stepBackupTask(superseded, damaged)).toEqual({
+    kind: "end",
+    outcome: { kind: "fill-failed", volumeId: undefined, reason: "a chunk is missing" },
+  });
   expect(walk(lazy, [DONE, DONE, failed, DONE])).toEqual(["await", "check", "open", "close", "(restore-failed)"]);
   expect(stepBackupTask({ ...lazy, step: "open" }, opened)).toMatchObject({
     kind: "continue",

@@ -17,14 +17,20 @@
  * copy: chunks and pages. seal: the list of pages, with which the backup is there. tidy: the snapshot of the backup before goes. await: the volume
  * that is being made is there. check: all that is to be read is there, before a byte is written. open: the host reads from the backup what the volume
  * does not have, by itself, and fills the volume. fill: waits until it needs the backup no more, which nobody deletes meanwhile; a host that is silent
- * is waited for as long as it takes.
+ * is waited for as long as it takes, and a failure is the volume's only where nothing else was restored into that since.
  */
 export type BackupTask =
   | { readonly kind: "create"; readonly step: "freeze" | "enter" | "copy" | "seal" | "tidy" }
   | { readonly kind: "create"; readonly step: "undo"; readonly reason: string }
   | { readonly kind: "delete"; readonly step: "unlink" }
   | ({ readonly kind: "restore"; readonly step: "await" | "check" | "open" | "write" | "finish" } & Restored)
-  | ({ readonly kind: "restore"; readonly step: "fill"; readonly backend: string } & Restored)
+  /** `isSuperseded`: the volume was given another restoration since, and what becomes of this one does not concern it. */
+  | ({
+      readonly kind: "restore";
+      readonly step: "fill";
+      readonly backend: string;
+      readonly isSuperseded?: boolean;
+    } & Restored)
   | ({ readonly kind: "restore"; readonly step: "close"; readonly reason: string } & Restored);
 
 /** Which volume it is, and whether it was made for this and reads as zeros. */
@@ -62,7 +68,8 @@ export type BackupOutcome =
   /** It may be used, and the backup is still needed. */
   | { readonly kind: "opened"; readonly volumeId: string }
   | { readonly kind: "filled" }
-  | { readonly kind: "fill-failed"; readonly volumeId: string; readonly reason: string }
+  /** Without a volume where that has been restored again since. */
+  | { readonly kind: "fill-failed"; readonly volumeId: string | undefined; readonly reason: string }
   | { readonly kind: "restore-failed"; readonly volumeId: string; readonly reason: string };
 
 /** Of Cinder's column. */
@@ -90,7 +97,8 @@ const stepRestore = (
   const { volumeId, isBlank, restorationId } = task;
   if (task.step === "fill") {
     if (event.kind === "given-up") return { kind: "wait" };
-    return end(failure === undefined ? { kind: "filled" } : { kind: "fill-failed", volumeId, reason: failure });
+    if (failure === undefined) return end({ kind: "filled" });
+    return end({ kind: "fill-failed", volumeId: task.isSuperseded === true ? undefined : volumeId, reason: failure });
   }
   if (task.step === "close") return end({ kind: "restore-failed", volumeId, reason: task.reason });
   if (failure !== undefined) return next({ kind: "restore", step: "close", volumeId, isBlank, reason: failure });

@@ -38,6 +38,8 @@ import { askFlatten, copyOf, isFlat } from "./layer-copies.ts";
 const SEEDS = 300;
 const OPERATIONS = 80;
 const BLOCKS = 6;
+/** More than all volumes together ever have layers. */
+const COPIES_LIMIT = 200;
 
 class Killed extends Error {}
 
@@ -63,6 +65,8 @@ class World {
   /** What backups hold, by the id of the restoration that they are for. */
   readonly backups = new Map<string, Content>();
   readonly #restored = new Map<string, string>();
+  /** Layers whose space cannot be given back for now: they stay in the record, whatever else is done meanwhile. */
+  readonly stuck = new Set<LayerId>();
   readonly #grown = new Map<LayerId, number>();
   isDown = false;
   isCalm = false;
@@ -179,6 +183,8 @@ class World {
     },
     remove: async (layer: Layer) => {
       this.step();
+      if (this.chance(5)) this.stuck.add(layer.id);
+      if (this.stuck.has(layer.id)) throw new RingsteadError("pool-missing", "its pool is not there");
       for (const { chain } of this.daemons.values()) expect(chain).not.toContain(layer.id);
       this.disk.delete(layer.id);
       this.step();
@@ -316,7 +322,9 @@ class World {
         while (this.chains.pending.length > 0) {
           for (const { volumeId } of this.chains.pending) await host.resume(volumeId);
         }
-        await host.collect();
+        await host.collect().catch((error: unknown) => {
+          if (this.stuck.size === 0) throw error;
+        });
         this.isCalm = false;
         return host;
       } catch (error) {
@@ -344,8 +352,11 @@ class World {
   /** With no change under way: everything that was acknowledged is there, and nothing else is. */
   check(): void {
     expect(this.chains.pending).toEqual([]);
-    expect(garbageOf(this.chains)).toEqual([]);
-    expect([...this.disk.keys()].toSorted()).toEqual([...this.chains.layers.keys()].toSorted());
+    const garbage = new Set(garbageOf(this.chains).map(({ id }) => id));
+    if (this.stuck.size === 0) expect(garbage.size).toBe(0);
+    for (const id of this.disk.keys()) expect(this.chains.layers.has(id)).toBe(true);
+    // Space that was never made is forgotten with what waits before it.
+    for (const id of this.chains.layers.keys()) expect(this.disk.has(id) || garbage.has(id)).toBe(true);
     expect([...this.chains.volumes.keys()].toSorted()).toEqual([...this.expected.keys()].toSorted());
     for (const [volumeId, { content, size, snapshots }] of this.expected) {
       const volume = volumeOf(this.chains, volumeId);
@@ -520,6 +531,25 @@ const settle = (world: World, before: ReadonlyMap<string, Content>): void => {
   learn(world, before);
 };
 
+/** Once nothing goes wrong any more, all that is to be copied is, and nothing is read from a backup any more. */
+const drain = async (world: World): Promise<void> => {
+  const host = world.newHost();
+  world.stuck.clear();
+  world.isCalm = true;
+  await host.collect();
+  for (let copies = 0; copies < COPIES_LIMIT; copies++) {
+    const volumeId = [...world.chains.volumes.keys()].find((id) => copyOf(world.chains, id) !== undefined);
+    if (volumeId === undefined) break;
+    const copying = copyFor(world, volumeId)?.copying;
+    if (copying === undefined) throw new Error("a daemon copies what is to be copied");
+    copying.isReady = true;
+    await host.finishCopy(volumeId, copying.copy);
+  }
+  await host.collect();
+  world.check();
+  expect([...world.chains.layers.values()].filter(({ format }) => format === "backup")).toEqual([]);
+};
+
 /** Resolves with what was copied to its end. */
 const runSeed = async (seed: bigint): Promise<Pick<World, "merges" | "flattened">> => {
   const world = new World(seed);
@@ -546,7 +576,9 @@ const runSeed = async (seed: bigint): Promise<Pick<World, "merges" | "flattened"
     }
     world.isCalm = false;
     world.check();
+    if (world.random.below(10) === 0) world.stuck.clear();
   }
+  await drain(world);
   return world;
 };
 

@@ -19,6 +19,10 @@ import { RingsteadError } from "../../../common/errors.ts";
  * The other way round, a volume is made independent of layers that others read as well: what the lowest layer of its own does not have is copied
  * up into it, from all below. That shows nowhere either, and once all is there, one replacement of the record takes away what is below.
  *
+ * A layer directly upon a backup is filled from it in that way. Whatever lies upon a backup is in the chain of its volume's top, so that a restoration
+ * ends: no volume is made of what is being filled, a volume is restored anew only once its snapshots have all of the backup before, and nothing but the
+ * layer directly upon the backup is cut off it.
+ *
  * Whoever finds a change that was begun goes on where its stage says. `making` may be done again from the start: no daemon has the new layers
  * yet. From `made` on a daemon may have bytes in them that were acknowledged, so they are never made again, and the change is always finished.
  */
@@ -201,9 +205,12 @@ const refuseSmaller = (sizeBytes: number, sourceBytes: number): void => {
   throw new RingsteadError("volume-shrinks", `its source has ${sourceBytes} bytes, and it should have ${sizeBytes}`);
 };
 
+/** It lies upon a backup, and has not all of it yet. */
+const isFilling = (chains: Chains, layer: LayerId): boolean => chainOf(chains, layer).at(-1)?.format === "backup";
+
 /** A layer that several read is nobody's to fill, and so would never be without the backup below it. */
 const refuseFilling = (chains: Chains, layer: LayerId): void => {
-  if (chainOf(chains, layer).at(-1)?.format !== "backup") return;
+  if (!isFilling(chains, layer)) return;
   throw new RingsteadError("source-filling", "what it is to be made of is still being filled from a backup");
 };
 
@@ -294,7 +301,10 @@ export type WantedRestoration = BackupId & {
   readonly sizeBytes: number;
 };
 
-/** Requires: it is not exported. Errors: "no-such-volume", "volume-shrinks" where the backup is larger than the volume. */
+/**
+ * Requires: it is not exported. Errors: "no-such-volume", "volume-shrinks" where the backup is larger than the volume, "snapshot-filling" where a
+ * snapshot lies upon another backup: it is filled with the volume that reads through it, and none would.
+ */
 export const beginRestore = (
   chains: Chains,
   { volumeId, restorationId, projectId, backupId, sizeBytes }: WantedRestoration,
@@ -302,6 +312,11 @@ export const beginRestore = (
 ): Chains => {
   const volume = volumeOf(chains, volumeId);
   refuseSmaller(volume.sizeBytes, sizeBytes);
+  if (volume.snapshots.some(({ layer }) => isFilling(chains, layer)))
+    throw new RingsteadError(
+      "snapshot-filling",
+      `a snapshot of volume ${volumeId} is still being filled from a backup`,
+    );
   const [remote, overlay] = ids;
   const { pool } = layerOf(chains, volume.top);
   return begun(
@@ -437,8 +452,8 @@ const heldBy = (pending: Pending): readonly LayerId[] => {
   return pending.kind === "flatten" ? [pending.base] : newLayersOf(pending);
 };
 
-/** Layers that nothing reaches, those upon others first: a base goes after all that was read through it. */
-export const garbageOf = (chains: Chains): readonly Layer[] => {
+/** Layers that a volume, a snapshot or a change that is under way needs: all others are garbage, and nobody has them open. */
+export const reachedIn = (chains: Chains): ReadonlySet<LayerId> => {
   const reached = new Set<LayerId>();
   const reach = (top: LayerId): void => {
     for (const { id } of chainOf(chains, top)) reached.add(id);
@@ -448,6 +463,12 @@ export const garbageOf = (chains: Chains): readonly Layer[] => {
     for (const { layer } of snapshots) reach(layer);
   }
   for (const pending of chains.pending) for (const id of heldBy(pending)) reach(id);
+  return reached;
+};
+
+/** Layers that nothing reaches, those upon others first: a base goes after all that was read through it. */
+export const garbageOf = (chains: Chains): readonly Layer[] => {
+  const reached = reachedIn(chains);
   const garbage = [...chains.layers.values()].filter(({ id }) => !reached.has(id));
   const depths = new Map(garbage.map(({ id }) => [id, chainOf(chains, id).length]));
   return garbage.toSorted((one, other) => (depths.get(other.id) ?? 0) - (depths.get(one.id) ?? 0));

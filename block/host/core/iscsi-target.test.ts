@@ -67,6 +67,15 @@ const wanted = (users: readonly string[], initiator?: string): WantedTarget => (
   accounts: users.map((user) => ({ user, secret: `secret of ${user}`, initiator })),
 });
 
+test("a target that lets nobody in is told what its disk is, which whoever made it may not have said before he was killed", () => {
+  const whole = { tid: 1, name: "iqn.a:v", isReady: true, path: "v/disk", accounts: [NOBODY, "a"], sessions: [] };
+  const saysIt = (shown: ShownTarget): boolean =>
+    requestsFor([shown], wanted(["a"])).some(({ mode, operation }) => mode === "disk" && operation === "update");
+  expect(saysIt({ ...whole, initiators: ["ALL"] })).toBe(false);
+  expect(saysIt({ ...whole, initiators: ["ALL"], isReady: false })).toBe(true);
+  expect(saysIt({ ...whole, initiators: [] })).toBe(true);
+});
+
 /** tgtd as far as it matters: places of accounts, of which it looks at as many as there are accounts. */
 class Model {
   readonly places: (string | undefined)[] = [];

@@ -121,6 +121,20 @@ export const stateRequest = (tid: number, state: "ready" | "offline"): TargetReq
   parameters: [["state", state]],
 });
 
+const attributesRequest = (tid: number, { serial, isReadOnly }: WantedTarget): TargetRequest => ({
+  mode: "disk",
+  operation: "update",
+  tid,
+  parameters: [
+    ["vendor_id", VENDOR],
+    ["product_id", PRODUCT],
+    ["scsi_sn", serial],
+    ["scsi_id", serial],
+    ["thin_provisioning", "1"],
+    ["readonly", isReadOnly ? "1" : "0"],
+  ],
+});
+
 /** The disk of a target; its number is 1, as with Cinder's own targets. */
 export const diskRequests = (tid: number, wanted: WantedTarget): readonly TargetRequest[] => [
   {
@@ -132,19 +146,7 @@ export const diskRequests = (tid: number, wanted: WantedTarget): readonly Target
       ["bstype", "rdwr"],
     ],
   },
-  {
-    mode: "disk",
-    operation: "update",
-    tid,
-    parameters: [
-      ["vendor_id", VENDOR],
-      ["product_id", PRODUCT],
-      ["scsi_sn", wanted.serial],
-      ["scsi_id", wanted.serial],
-      ["thin_provisioning", "1"],
-      ["readonly", wanted.isReadOnly ? "1" : "0"],
-    ],
-  },
+  attributesRequest(tid, wanted),
 ];
 
 const accountRequests = (tid: number, user: string, secret: string): readonly TargetRequest[] => [
@@ -231,6 +233,9 @@ export const requestsFor = (shown: readonly ShownTarget[], wanted: WantedTarget)
   if (there === undefined)
     requests.push({ mode: "target", operation: "new", tid, parameters: [["targetname", wanted.name]] });
   if (there?.path === undefined) requests.push(...diskRequests(tid, wanted));
+  // Nobody gets in: whoever made the disk may have been killed before he said what it is.
+  else if (!there.isReady || (there.initiators.length === 0 && wanted.accounts.length > 0))
+    requests.push(attributesRequest(tid, wanted));
   const bound = there?.accounts ?? [];
   const users = new Set([NOBODY, ...wanted.accounts.map(({ user }) => user)]);
   const gone = new Set(bound.filter((user) => !users.has(user)));

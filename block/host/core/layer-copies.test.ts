@@ -1,6 +1,15 @@
 import { expect, test } from "vitest";
-import { type Chains, chainOf, type Layer, NO_CHAINS, type Volume, withoutVolume } from "./chains.ts";
-import { askFlatten, copied, copyOf, FLATTEN_ABOVE_LAYERS, isFlat } from "./layer-copies.ts";
+import {
+  beginRestore,
+  type Chains,
+  chainOf,
+  garbageOf,
+  type Layer,
+  NO_CHAINS,
+  type Volume,
+  withoutVolume,
+} from "./chains.ts";
+import { askFlatten, copied, copyOf, FLATTEN_ABOVE_LAYERS, isFlat, isReadFrom } from "./layer-copies.ts";
 
 const MIB = 1024 * 1024;
 
@@ -72,7 +81,11 @@ test("a wish that has come true by itself is none for later copies", () => {
   const again = {
     ...merged,
     layers: new Map([...merged.layers, ["a", layer("a", "base")] as const, ["b", layer("b", "base")] as const]),
-    volumes: new Map([...merged.volumes, ["copy", { ...volume("copy", "a"), leaving: "copied" }] as const]),
+    volumes: new Map([
+      ...merged.volumes,
+      ["copy", { ...volume("copy", "a"), leaving: "copied" }] as const,
+      ["other", volume("other", "b")] as const,
+    ]),
   };
   expect(isFlat(again, "copy")).toBe(false);
   expect(copyOf(again, "copy")).toBeUndefined();
@@ -87,6 +100,47 @@ test("a volume that reads through many layers of others is made independent by i
   const shared = [...layers, layer("own", lowest), layer("copied", lowest)];
   const long = chainsOf(shared, source, volume("copy", "copied"));
   expect(copyOf(long, "copy")).toEqual({ kind: "flatten", layer: "copied", base: lowest });
-  const shorter = chainsOf(shared.toSpliced(0, 2, layer(ids[1] ?? "")), source, volume("copy", "copied"));
+  const fewer = volume("source", "own", ...frozen.slice(1));
+  const shorter = chainsOf(shared.toSpliced(0, 2, layer(ids[1] ?? "")), fewer, volume("copy", "copied"));
   expect(copyOf(shorter, "copy")).toBeUndefined();
+});
+
+const backup = (id: string): Layer => ({
+  ...layer(id),
+  format: "backup",
+  backup: { projectId: "project", backupId: `backup of ${id}` },
+});
+/** A volume that is being filled, with a snapshot that was taken meanwhile. */
+const FILLING = [backup("remote"), layer("filled", "remote"), layer("own", "filled")];
+const FILLING_VOLUME = volume("volume", "own", ["snapshot", "filled"]);
+
+test("a restoration ends for snapshots too: what lies upon the backup is filled, also below a layer whose space cannot be given back", () => {
+  const chains = chainsOf([...FILLING, layer("reverted", "filled")], FILLING_VOLUME);
+  expect(garbageOf(chains).map(({ id }) => id)).toEqual(["reverted"]);
+  const copy = copyOf(chains, "volume");
+  expect(copy).toEqual({ kind: "flatten", layer: "filled", base: "remote" });
+  if (copy === undefined) return;
+  const filled = { ...copied(chains, "volume", copy), pending: [] };
+  expect(chainOf(filled, "own").map(({ id }) => id)).toEqual(["own", "filled"]);
+  expect(isReadFrom(filled, "backup of remote")).toBe(false);
+  // What was still to be read from it was a layer that is garbage.
+  expect(garbageOf(filled).map(({ id }) => id)).toEqual(["reverted", "remote"]);
+});
+
+test("a filling layer that somebody else reads is waited for, and nothing above it is cut off the backup", () => {
+  const shared = chainsOf([...FILLING, layer("other", "filled")], FILLING_VOLUME, volume("copy", "other"));
+  expect(copyOf(shared, "volume")).toBeUndefined();
+  const alone = chainsOf(FILLING, FILLING_VOLUME);
+  expect(copyOf(alone, "volume")).toEqual({ kind: "flatten", layer: "filled", base: "remote" });
+});
+
+test("a volume is not restored anew while a snapshot of it has not all of the backup before", () => {
+  const wanted = { volumeId: "volume", restorationId: "r", projectId: "project", backupId: "b", sizeBytes: MIB };
+  const restore = (chains: Chains): Chains => beginRestore(chains, wanted, ["later", "overlay"]);
+  expect(() => restore(chainsOf(FILLING, FILLING_VOLUME))).toThrow(
+    expect.objectContaining({ code: "snapshot-filling" }),
+  );
+  expect(restore(chainsOf(FILLING, volume("volume", "own"))).pending).toHaveLength(1);
+  const filled = chainsOf([layer("filled"), layer("own", "filled")], FILLING_VOLUME);
+  expect(restore(filled).pending).toHaveLength(1);
 });

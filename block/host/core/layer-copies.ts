@@ -9,6 +9,7 @@ import {
   layerOf,
   type Merge,
   pendingOf,
+  reachedIn,
   type Volume,
   volumeOf,
 } from "./chains.ts";
@@ -24,15 +25,19 @@ import {
  */
 export const FLATTEN_ABOVE_LAYERS = 16;
 
-/** Who needs layers: how many lie upon each, and of which volume it is a snapshot. */
+/** Who needs layers: how many lie upon each that are needed themselves, and of which volume it is a snapshot. */
 export type LayerUses = {
   readonly readers: ReadonlyMap<LayerId, number>;
   readonly frozenBy: ReadonlyMap<LayerId, string>;
 };
 
-export const usesOf = ({ layers, volumes }: Chains): LayerUses => {
+export const usesOf = (chains: Chains): LayerUses => {
+  const { layers, volumes } = chains;
+  const reached = reachedIn(chains);
   const readers = new Map<LayerId, number>();
-  for (const { base } of layers.values()) if (base !== undefined) readers.set(base, (readers.get(base) ?? 0) + 1);
+  // What nothing reaches reads nothing, however long its space cannot be given back.
+  for (const { id, base } of layers.values())
+    if (base !== undefined && reached.has(id)) readers.set(base, (readers.get(base) ?? 0) + 1);
   const frozenBy = new Map<LayerId, string>();
   for (const { id, snapshots } of volumes.values()) for (const { layer } of snapshots) frozenBy.set(layer, id);
   return { readers, frozenBy };
@@ -74,12 +79,23 @@ const sharedBelow = (chains: Chains, volume: Volume, uses: LayerUses): Flatten |
   return lowest?.base === undefined ? undefined : { layer: lowest.id, base: lowest.base };
 };
 
+/**
+ * The layer directly upon the backup that the volume reads through: never one above it, which would leave snapshots between them upon the backup for ever.
+ * Where others read it as well it waits for them to be gone.
+ */
+const fillingOf = (chains: Chains, volume: Volume, uses: LayerUses): Flatten | undefined => {
+  const lowest = ownLayersOf(chains, volume, uses).at(-1);
+  if (lowest?.base === undefined || layerOf(chains, lowest.base).format !== "backup") return undefined;
+  return { layer: lowest.id, base: lowest.base };
+};
+
 /** What is to be copied for the volume to be independent of others, where that was asked for, its chain is long, or it reads through a backup. */
 const flattenOf = (chains: Chains, volumeId: string, uses: LayerUses): Flatten | undefined => {
   const volume = chains.volumes.get(volumeId);
   if (volume === undefined || pendingOf(chains, volumeId) !== undefined) return undefined;
   const chain = chainOf(chains, volume.top);
-  const isNeeded = chain.length > FLATTEN_ABOVE_LAYERS || chain.at(-1)?.format === "backup";
+  if (chain.at(-1)?.format === "backup") return fillingOf(chains, volume, uses);
+  const isNeeded = chain.length > FLATTEN_ABOVE_LAYERS;
   if (!isNeeded && !chain.some(({ id }) => id === volume.leaving)) return undefined;
   const found = sharedBelow(chains, volume, uses);
   if (found === undefined || isNeeded) return found;
@@ -99,9 +115,9 @@ export const copyOf = (chains: Chains, volumeId: string, uses: LayerUses = usesO
 export const isFlat = (chains: Chains, volumeId: string): boolean =>
   sharedBelow(chains, volumeOf(chains, volumeId), usesOf(chains)) === undefined;
 
-/** Whether some layer is read from that backup. */
+/** Whether some layer that is needed is read from that backup. */
 export const isReadFrom = (chains: Chains, backupId: string): boolean =>
-  [...chains.layers.values()].some(({ backup }) => backup?.backupId === backupId);
+  [...reachedIn(chains)].some((id) => layerOf(chains, id).backup?.backupId === backupId);
 
 /** Volumes that read through a layer of that backup. */
 export const readersOf = (chains: Chains, backupId: string): readonly string[] =>

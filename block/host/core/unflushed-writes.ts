@@ -26,11 +26,17 @@ export class UnflushedWrites {
   /** In the order in which they came. */
   readonly #entries = new Set<Entry>();
   #answers = 0;
+  #kept = 0;
   #bytes = 0;
 
   /** Memory that it takes. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Whether everything that was answered is flushed. */
+  get isEmpty(): boolean {
+    return this.#kept === 0;
   }
 
   /** Those that were answered, in the order in which they came. */
@@ -50,12 +56,16 @@ export class UnflushedWrites {
   answered(write: UnflushedWrite): void {
     const entry = write as Entry;
     this.#answers += 1;
+    this.#kept += 1;
     entry.answeredAt = this.#answers;
   }
 
   /** It is not to be there, or cannot be. */
   forget(write: UnflushedWrite): void {
-    if (this.#entries.delete(write as Entry)) this.#bytes -= sizeOf(write);
+    const entry = write as Entry;
+    if (!this.#entries.delete(entry)) return;
+    this.#bytes -= sizeOf(entry);
+    if (entry.answeredAt !== NEVER) this.#kept -= 1;
   }
 
   /** What to say to `flushed` once a flush succeeds that begins now. */

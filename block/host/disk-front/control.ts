@@ -1,23 +1,32 @@
 import { createConnection, type Socket } from "node:net";
 import { messageOf, RingsteadError } from "../../../common/errors.ts";
+import { UNDER_WAY_LIMIT_MS } from "../filling/patience.ts";
 
 /*
  * What a front is asked on its control socket, which lies in a folder that is root's alone: lines of JSON, one answer to each request, in their order.
  * FORMAT.md.
  */
 
-/** A front answers at once, but for `show`, which waits for the volume's daemon, and `hold`, which waits for what is under way. */
-const ANSWER_LIMIT_MS = 40_000;
+/** A front answers at once, but for `show` and `measure`, which wait for the volume's daemon. */
+const ANSWER_LIMIT_MS = UNDER_WAY_LIMIT_MS;
+/** It lets go of the volume, and says so, where what is under way does not end within `UNDER_WAY_LIMIT_MS`. */
+const HOLD_LIMIT_MS = UNDER_WAY_LIMIT_MS + 20_000;
 const LINE_LIMIT_CHARACTERS = 4096;
 
 /** Fields are checked by hand: a library for it would be most of the memory of a process that there is of each volume. */
 export type FrontRequest =
   /** Opens the volume and shows the file, where it does not yet. */
-  | { readonly do: "show"; readonly exportName: string; readonly isReadOnly: boolean }
+  | {
+      readonly do: "show";
+      readonly exportName: string;
+      readonly isReadOnly: boolean;
+      /** What is discarded reads as zeros. */
+      readonly discards: boolean;
+    }
   /** Whatever comes waits from now on until `letGo`, or until this connection closes. */
   | { readonly do: "hold" }
   | { readonly do: "letGo" }
-  /** Connects anew, to learn how long the volume is. */
+  /** Waits for the volume's daemon, and says how long the volume is. */
   | { readonly do: "measure" };
 
 export type FrontAnswer = { readonly isShown: boolean; readonly sizeBytes: number; readonly failure?: string };
@@ -31,10 +40,10 @@ const fieldsOf = (line: string): Readonly<Record<string, unknown>> => {
 /** Throws where the line is no request. */
 export const requestIn = (line: string): FrontRequest => {
   const fields = fieldsOf(line);
-  const { do: what, exportName, isReadOnly } = fields;
+  const { do: what, exportName, isReadOnly, discards } = fields;
   if (what === "hold" || what === "letGo" || what === "measure") return { do: what };
-  if (what === "show" && typeof exportName === "string" && typeof isReadOnly === "boolean")
-    return { do: what, exportName, isReadOnly };
+  const isShow = what === "show" && typeof isReadOnly === "boolean" && typeof discards === "boolean";
+  if (isShow && typeof exportName === "string") return { do: what, exportName, isReadOnly, discards };
   throw new RingsteadError("bad-message", "a front cannot do that");
 };
 
@@ -88,9 +97,13 @@ export class FrontControl {
     });
   }
 
+  get isOpen(): boolean {
+    return !this.#socket.destroyed;
+  }
+
   async ask(request: FrontRequest): Promise<FrontAnswer> {
     if (this.#socket.destroyed) throw lost("is gone");
-    const timer = setTimeout(() => this.#socket.destroy(), ANSWER_LIMIT_MS);
+    const timer = setTimeout(() => this.#socket.destroy(), request.do === "hold" ? HOLD_LIMIT_MS : ANSWER_LIMIT_MS);
     try {
       const answer = await new Promise<FrontAnswer>((resolve, reject) => {
         this.#waiting.push({ resolve, reject });

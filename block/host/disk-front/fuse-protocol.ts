@@ -55,12 +55,14 @@ const SECTOR_BYTES = 512;
 
 /** Linux's error numbers. */
 export const ERROR = {
+  notPermitted: 1,
   noEntry: 2,
   io: 5,
   invalid: 22,
   noSpace: 28,
   readOnly: 30,
   notBuilt: 38,
+  tooLarge: 75,
   notSupported: 95,
 } as const;
 

@@ -10,6 +10,8 @@ export type Place = {
   readonly sizeBytes: number | undefined;
   /** Other layers are in the same file: its locks would be theirs. */
   readonly isShared: boolean;
+  /** Space is taken when it is written to, and what is discarded reads as zeros. */
+  readonly isThin?: true;
 };
 
 export type Capacity = {

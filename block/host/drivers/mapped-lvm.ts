@@ -131,8 +131,8 @@ export class MappedLvmDriver implements Driver {
     return this.#inTurn(async () => {
       const there = await this.#find(layer);
       if (there === undefined) return undefined;
-      const { path, sizeBytes } = there;
-      return { path, kind: "device", offset: 0, sizeBytes, isShared: false };
+      const { path, sizeBytes, isThin } = there;
+      return { path, kind: "device", offset: 0, sizeBytes, isShared: false, ...(isThin ? { isThin } : {}) };
     });
   }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { rmSync } from "node:fs";
 import { chmod } from "node:fs/promises";
 import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
@@ -5,6 +6,7 @@ import type { ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
 import type { VolumeLimits } from "../../core/qos-limits.ts";
 import type { Flatten, LayerCopy, LayerId, Merge } from "../core/chains.ts";
+import { incarnationText } from "../disk-front/incarnation.ts";
 import {
   CACHE_MODES,
   type CacheMode,
@@ -18,6 +20,7 @@ import {
   VOLUME_NODE,
   volumeNode,
 } from "./block-graph.ts";
+import { UNDER_WAY_LIMIT_MS } from "../filling/patience.ts";
 import { boundLog, isRefused, StorageDaemon, type StorageDaemonFiles } from "./storage-daemon.ts";
 
 export type DaemonFiles = StorageDaemonFiles & { readonly nbdSocket: string };
@@ -32,9 +35,10 @@ export type ServedAttachment = {
   readonly isReadOnly: boolean;
   /** Flushes after each write, before it is answered. */
   readonly isWriteThrough?: boolean;
+  /** Says of itself which export of which process it is: the front of an iSCSI disk goes by that. */
+  readonly isForFront?: true;
 };
 
-const CLOSE_LIMIT_MS = 30_000;
 /** Connections of one volume, also those that have not shown a key yet: clients open several each. */
 const CONNECTIONS_LIMIT = 128;
 const TLS_OBJECT = "keys";
@@ -43,7 +47,6 @@ const COPY_JOB = "merge";
 const COPY_FILTER = "merging";
 /** What clients wrote meanwhile is copied before they are held: the last of it comes at once. */
 const HOLD_LIMIT_MS = 10_000;
-const JOB_END_LIMIT_MS = 30_000;
 
 /** How far a daemon is with a copy: it copies, it has all, it failed or was never asked to. */
 export type CopyProgress = {
@@ -150,12 +153,27 @@ export class ExportDaemon {
     const there = new Set((await this.#exports()).map(({ id }) => id));
     const wanted = new Set(attachments.map(({ attachmentId }) => exportIdOf(attachmentId)));
     await this.#cutOff([...there].filter((id) => !wanted.has(id)));
-    for (const { attachmentId, isReadOnly, isWriteThrough = false } of attachments) {
-      const id = exportIdOf(attachmentId);
-      if (there.has(id)) continue;
-      const what = { type: "nbd", id, "node-name": VOLUME_NODE, name: attachmentId };
-      await this.#daemon.ask("block-export-add", { ...what, writable: !isReadOnly, writethrough: isWriteThrough });
-    }
+    for (const attachment of attachments)
+      if (!there.has(exportIdOf(attachment.attachmentId))) await this.#add(attachment);
+  }
+
+  /** Whether nobody else is served. */
+  async servesOnly(attachments: readonly ServedAttachment[]): Promise<boolean> {
+    const wanted = new Set(attachments.map(({ attachmentId }) => exportIdOf(attachmentId)));
+    return (await this.#exports()).every(({ id }) => wanted.has(id));
+  }
+
+  /** Serves this one attachment anew: what was asked for over its connections is done by then, or never will be. */
+  async renew(attachment: ServedAttachment): Promise<void> {
+    await this.#cutOff([exportIdOf(attachment.attachmentId)]);
+    await this.#add(attachment);
+  }
+
+  async #add({ attachmentId, isReadOnly, isWriteThrough = false, isForFront }: ServedAttachment): Promise<void> {
+    const what = { type: "nbd", id: exportIdOf(attachmentId), "node-name": VOLUME_NODE, name: attachmentId };
+    const description = isForFront === true ? { description: incarnationText(this.identity, randomUUID()) } : {};
+    const how = { writable: !isReadOnly, writethrough: isWriteThrough };
+    await this.#daemon.ask("block-export-add", { ...what, ...description, ...how });
   }
 
   /** What all clients may do together from now on. Requires: the chain is open. */
@@ -348,7 +366,7 @@ export class ExportDaemon {
 
   /** Waits for the end of the job and forgets it. */
   async #copyEnded(): Promise<void> {
-    const deadline = performance.now() + JOB_END_LIMIT_MS;
+    const deadline = performance.now() + UNDER_WAY_LIMIT_MS;
     for (;;) {
       const job = await this.#copyJob();
       if (job === undefined) return;
@@ -371,7 +389,7 @@ export class ExportDaemon {
   async #cutOff(ids: readonly string[]): Promise<void> {
     for (const id of ids)
       await this.#daemon.unlessDone("block-export-del", { id, mode: "hard" }, /not found|shutting down/);
-    const deadline = performance.now() + CLOSE_LIMIT_MS;
+    const deadline = performance.now() + UNDER_WAY_LIMIT_MS;
     while (ids.length > 0 && (await this.#exports()).some(({ id }) => ids.includes(id))) {
       if (performance.now() > deadline) throw new RingsteadError("daemon-lost", "connections do not close");
       await sleep(1);

@@ -1,9 +1,10 @@
 import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { expect, onTestFinished, test } from "vitest";
+import { startTimeOf } from "../../../common/process-identity.ts";
 import { runWorkers } from "../../../common/worker.ts";
 import { silentLog } from "../../../common/log.ts";
 import type { VolumeExport } from "../../volume-host.ts";
@@ -100,6 +101,23 @@ test("a key opens nothing once its attachment is gone, while the volume's others
   expect(existsSync(first.credentialFolder)).toBe(false);
   expect(readFileSync(`${fixture.paths.daemonFolder(volumeId)}/keys.psk`, "utf8")).not.toContain(key);
   expect(await sizeOf(uriOf(second))).toBe(8 * MIB);
+});
+
+test("an attachment goes though those that stay cannot be served, as long as nobody serves it", async () => {
+  const fixture = await opened();
+  const volumeId = await fixture.newVolume(8 * MIB);
+  const [first, second] = [await exportOverTcp(fixture, volumeId), await exportOverTcp(fixture, volumeId)];
+  const pid = await daemonOf(fixture, volumeId);
+  process.kill(pid, "SIGKILL");
+  while (startTimeOf(pid) !== undefined) await sleep(5);
+  const away = `${fixture.paths.poolFolder}-away`;
+  renameSync(fixture.paths.poolFolder, away);
+  await fixture.host.unexportVolume(volumeId, first.exportName);
+  await fixture.host.unexportVolume(volumeId, first.exportName);
+  renameSync(away, fixture.paths.poolFolder);
+  await fixture.reopen();
+  expect(await sizeOf(uriOf(second))).toBe(8 * MIB);
+  await expect(run("nbdinfo", [uriOf(first)])).rejects.toThrow();
 });
 
 test("keys are for their owner's eyes alone", async () => {

@@ -1,5 +1,5 @@
 import { rmSync } from "node:fs";
-import { codeOf, RingsteadError } from "../../../common/errors.ts";
+import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { RunningExport, VolumeExport, WantedExport } from "../../volume-host.ts";
 import type { Flatten, LayerCopy, LayerId, Merge } from "../core/chains.ts";
@@ -8,19 +8,20 @@ import type { HostPaths } from "../paths.ts";
 import { ensureChapSecret } from "../iscsi/chap-secret.ts";
 import { DISK_NUMBER, IscsiExports, targetNameOf, type WantedDisk } from "../iscsi/iscsi-exports.ts";
 import { type AttachmentRecord, type ExportRecord, ExportRecords } from "../store/export-records.ts";
-import type { PlacedLayer } from "./block-graph.ts";
+import { nodeOf, type PlacedLayer } from "./block-graph.ts";
 import { ensureCredential, removeCredential, writeServerKeys } from "./credentials.ts";
-import {
-  type DaemonFiles,
-  ExportDaemon,
-  type Listening,
-  type CopyProgress,
-  type ServedAttachment,
-} from "./export-daemon.ts";
+import { type DaemonFiles, ExportDaemon, type Listening, type CopyProgress } from "./export-daemon.ts";
 import { refuseCompany, refuseMixture } from "./refuse-mixture.ts";
+import {
+  DISK_EXPORT,
+  discardsAreZeros,
+  diskOf,
+  hasDisk,
+  servedOf,
+  sizeOf,
+  withoutAttachments,
+} from "./served-attachments.ts";
 
-/** What a volume's daemon serves to the front of its iSCSI disk. */
-const DISK_EXPORT = "iscsi-disk";
 /** Volumes that one host can export over TCP, each at a port of its own. */
 const PORTS_LIMIT = 1000;
 
@@ -41,6 +42,9 @@ export type ExportsOptions = {
   /** Called when a daemon is gone that nobody ended. */
   onLost(this: void, volumeId: string): void;
 };
+
+const unfinished = (error: unknown): RingsteadError =>
+  new RingsteadError("daemon-lost", `the change is not finished: ${messageOf(error)}`);
 
 /**
  * Which volumes are served, and the daemons that do it. A volume that is not exported has a daemon as long as its layers are merged: its record
@@ -107,6 +111,8 @@ export class Exports {
   async #run(volumeId: string): Promise<void> {
     const record = this.#records.of(volumeId);
     if (record === undefined) return;
+    // Before its export is cut off: what it has under way would wait for that.
+    if (!hasDisk(record)) await this.#iscsi.remove(volumeId);
     const before = this.#daemons.get(volumeId);
     if (before !== undefined && !before.isRunning) this.#forget(volumeId, before);
     await this.adopt(volumeId);
@@ -119,9 +125,8 @@ export class Exports {
     await daemon.limit(this.#options.limitsOf(volumeId));
     if (record.attachments.length > 0) await this.#listen(daemon, volumeId);
     await daemon.serve(servedOf(record));
-    const disk = this.#diskOf(record, sizeOf(chain));
-    if (disk === undefined) await this.#iscsi.remove(volumeId);
-    else await this.#iscsi.ensure(disk);
+    const disk = this.#diskOf(record, chain, daemon);
+    if (disk !== undefined) await this.#iscsi.ensure(disk);
     this.#served.add(volumeId);
     daemon.boundLog();
   }
@@ -132,6 +137,8 @@ export class Exports {
    */
   async export(wanted: WantedExport, isWriter = false): Promise<VolumeExport> {
     const { volumeId, attachmentId, transport, initiator, isReadOnly, isWriteThrough = false } = wanted;
+    // What was left half ended listens elsewhere.
+    if (!this.#served.has(volumeId)) await this.#endUnlessExported(volumeId);
     const before = this.#records.of(volumeId);
     const own = before?.attachments.find((one) => one.attachmentId === attachmentId);
     if (before !== undefined && before.attachments.length > 0) {
@@ -168,7 +175,11 @@ export class Exports {
 
   /** Cuts the attachment off, or all of them; the daemon ends with the last. */
   async unexport(volumeId: string, attachmentId: string | undefined): Promise<void> {
-    await this.#unexport(volumeId, (one) => attachmentId === undefined || one.attachmentId === attachmentId);
+    const isChosen = (one: AttachmentRecord): boolean =>
+      attachmentId === undefined || one.attachmentId === attachmentId;
+    const isFound = await this.#unexport(volumeId, isChosen);
+    // Who was not cut off the last time, because something failed, is now.
+    if (!isFound && !this.isServed(volumeId)) await this.#ensureCutOff(volumeId);
   }
 
   /** Closes what a process before this one had open for itself: nobody comes back to it. */
@@ -176,18 +187,45 @@ export class Exports {
     await this.#unexport(volumeId, ({ isWriter }) => isWriter === true);
   }
 
-  async #unexport(volumeId: string, isChosen: (attachment: AttachmentRecord) => boolean): Promise<void> {
+  /** Resolves with whether there were any. */
+  async #unexport(volumeId: string, isChosen: (attachment: AttachmentRecord) => boolean): Promise<boolean> {
     const record = this.#records.of(volumeId);
     const chosen = record?.attachments.filter(isChosen) ?? [];
-    if (record === undefined || chosen.length === 0) return;
-    for (const { attachmentId } of chosen) removeCredential(this.#options.paths.credentialFolder(attachmentId));
+    if (record === undefined || chosen.length === 0) return false;
     const attachments = record.attachments.filter((one) => !isChosen(one));
-    if (attachments.length > 0) {
-      this.#records.set({ ...record, attachments });
+    if (this.#iscsi.hasFront(volumeId) && !hasDisk({ ...record, attachments })) await this.#lastChance(volumeId);
+    for (const { attachmentId } of chosen) removeCredential(this.#options.paths.credentialFolder(attachmentId));
+    // Not all that it should until this has succeeded: `ensure` goes on with it.
+    this.#served.delete(volumeId);
+    if (attachments.length > 0) this.#records.set({ ...record, attachments });
+    if (attachments.length > 0) await this.#ensureCutOff(volumeId);
+    else await this.#endWithRecord(volumeId);
+    return true;
+  }
+
+  /** As `ensure`. Where the others cannot be served, that is said where nobody gets at the volume who should not; the next look tries again. */
+  async #ensureCutOff(volumeId: string): Promise<void> {
+    try {
       await this.ensure(volumeId);
-      return;
+    } catch (error) {
+      if (await this.#mayServeOthers(volumeId)) throw error;
+      this.#options.log.warn("who stays attached is not served", { volumeId, error });
     }
-    await this.#endWithRecord(volumeId);
+  }
+
+  async #mayServeOthers(volumeId: string): Promise<boolean> {
+    if (this.#iscsi.hasFront(volumeId)) return true;
+    const [record, daemon] = [this.#records.of(volumeId), this.#running(volumeId)];
+    if (daemon === undefined) return false;
+    return !(await daemon.servesOnly(record === undefined ? [] : servedOf(record)).catch(() => false));
+  }
+
+  /** What a disk's front was answered and has not flushed would go with it: a daemon takes it in before, where there can be one. */
+  async #lastChance(volumeId: string): Promise<void> {
+    const warn = (error: unknown): void =>
+      this.#options.log.warn("a disk is detached without its volume's daemon", { volumeId, error });
+    if (this.#running(volumeId) === undefined) await this.ensure(volumeId).catch(warn);
+    if (this.#running(volumeId) !== undefined) await this.#iscsi.settled(volumeId).catch(warn);
   }
 
   /** Has the volume's daemon keep what limits it has now; clients go on. Errors: "daemon-refused", "daemon-lost". */
@@ -246,8 +284,43 @@ export class Exports {
     await this.#endUnlessExported(volumeId);
   }
 
-  /** Clients go on, and all that they write goes to `layer`. Errors: "daemon-refused", "daemon-lost". */
-  async switchTo(volumeId: string, layer: LayerId): Promise<void> {
+  /** Clients go on, and all that they write goes to `layer`. Errors: "daemon-refused", with nothing written to it yet, "daemon-lost". */
+  switchTo(volumeId: string, layer: LayerId): Promise<void> {
+    return this.#refusedBefore(volumeId, layer, () => this.#switchTo(volumeId, layer));
+  }
+
+  /** Connections are closed for a moment; who comes back finds the size. Errors: "daemon-refused", with nothing written to `top` yet, "daemon-lost". */
+  reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
+    return this.#refusedBefore(volumeId, top, () => this.#reopen(volumeId, top, sizeBytes));
+  }
+
+  /**
+   * Whoever is refused a change gives it up, and erases the layer that was to be written to. So what fails once the daemon has that open, now or when the change
+   * was begun before, is no refusal: "daemon-lost", and the change stays pending.
+   */
+  async #refusedBefore(volumeId: string, layer: LayerId, change: () => Promise<void>): Promise<void> {
+    if (this.#running(volumeId) === undefined) return change();
+    const [old] = await this.#options.chainOf(volumeId);
+    // It grows where it is: nothing is erased.
+    if (old?.layer.id === layer) return change();
+    const wasWritten = await this.#mayWriteTo(volumeId, layer);
+    try {
+      await change();
+    } catch (error) {
+      if (codeOf(error) !== "daemon-refused") throw error;
+      throw wasWritten || (await this.#mayWriteTo(volumeId, layer)) ? unfinished(error) : error;
+    }
+  }
+
+  async #mayWriteTo(volumeId: string, layer: LayerId): Promise<boolean> {
+    try {
+      return (await this.#running(volumeId)?.top()) === nodeOf(layer);
+    } catch {
+      return true;
+    }
+  }
+
+  async #switchTo(volumeId: string, layer: LayerId): Promise<void> {
     await this.stopCopy(volumeId);
     const daemon = this.#running(volumeId);
     if (daemon === undefined) return;
@@ -256,24 +329,29 @@ export class Exports {
     await daemon.putOverlay(overlay, base.layer.id);
   }
 
-  /** Connections are closed for a moment; who comes back finds the size. Errors: "daemon-refused", "daemon-lost". */
-  async reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
+  async #reopen(volumeId: string, top: LayerId, sizeBytes: number): Promise<void> {
     await this.stopCopy(volumeId);
     const daemon = this.#running(volumeId);
     const record = this.#records.of(volumeId);
     if (daemon === undefined || record === undefined) return;
     const chain = await this.#options.chainOf(volumeId, top, sizeBytes);
-    const disk = this.#diskOf(record, sizeOf(chain));
-    try {
-      const reopen = (): Promise<void> => daemon.reopen(chain, servedOf(record));
-      if (disk === undefined) return await reopen();
-      await this.#iscsi.held(volumeId, reopen);
-      await this.#iscsi.grown(disk);
-    } catch (error) {
-      // Half of it may be closed: one that is started anew has all of it.
-      if (codeOf(error) === "daemon-refused") await this.#end(volumeId);
-      throw error;
-    }
+    const disk = this.#diskOf(record, chain, daemon);
+    const [old] = await this.#options.chainOf(volumeId);
+    const isOther = old?.layer.id !== top;
+    const reopen = async (): Promise<void> => {
+      try {
+        await daemon.reopen(chain, servedOf(record));
+      } catch (error) {
+        if (codeOf(error) !== "daemon-refused") throw error;
+        const isWritten = isOther && (await this.#mayWriteTo(volumeId, top));
+        // Half of it may be closed: one that is started anew has all of it.
+        await this.#end(volumeId);
+        throw isWritten ? unfinished(error) : error;
+      }
+    };
+    if (disk === undefined) return reopen();
+    await this.#iscsi.held(volumeId, reopen);
+    await this.#iscsi.grown(disk);
   }
 
   /** Lets go of all daemons: they go on. */
@@ -331,6 +409,10 @@ export class Exports {
   }
 
   async #endWithRecord(volumeId: string): Promise<void> {
+    const record = this.#records.of(volumeId);
+    this.#served.delete(volumeId);
+    // First of all: where the rest fails, nobody serves the attachments again, and whoever comes next goes on with it.
+    if (record !== undefined && record.attachments.length > 0) this.#records.set(withoutAttachments(record));
     await this.adopt(volumeId);
     // What has the volume open goes first: it would wait for a daemon that does not come back.
     await this.#iscsi.remove(volumeId);
@@ -381,7 +463,7 @@ export class Exports {
     );
   }
 
-  #diskOf(record: ExportRecord, sizeBytes: number): WantedDisk | undefined {
+  #diskOf(record: ExportRecord, chain: readonly PlacedLayer[], daemon: ExportDaemon): WantedDisk | undefined {
     const own = record.attachments.filter(({ isIscsi }) => isIscsi === true);
     const [first] = own;
     if (first === undefined) return undefined;
@@ -389,8 +471,15 @@ export class Exports {
       const secret = ensureChapSecret(this.#options.paths.credentialFolder(attachmentId));
       return { attachmentId, secret, initiator };
     });
-    const { volumeId } = record;
-    return { volumeId, exportName: DISK_EXPORT, isReadOnly: first.isReadOnly, sizeBytes, attachments };
+    return {
+      volumeId: record.volumeId,
+      exportName: DISK_EXPORT,
+      isReadOnly: first.isReadOnly,
+      sizeBytes: sizeOf(chain),
+      discards: discardsAreZeros(chain),
+      renew: () => daemon.renew(diskOf(record)),
+      attachments,
+    };
   }
 
   #describe(volumeId: string, attachmentId: string): VolumeExport {
@@ -407,17 +496,3 @@ export class Exports {
     return { kind: "nbd-tls", host, port, exportName: attachmentId, credentialFolder };
   }
 }
-
-const sizeOf = (chain: readonly PlacedLayer[]): number => chain[0]?.layer.virtualBytes ?? 0;
-
-const hasDisk = (record: ExportRecord | undefined): boolean =>
-  record?.attachments.some(({ isIscsi }) => isIscsi === true) === true;
-
-/** What the volume's daemon serves: its clients over NBD, and one export for all that come over iSCSI. */
-const servedOf = (record: ExportRecord): readonly ServedAttachment[] => {
-  const { attachments } = record;
-  const overNbd = attachments.filter(({ isIscsi }) => isIscsi !== true);
-  const isWriteThrough = attachments.some((one) => one.isIscsi === true && one.isWriteThrough === true);
-  // Whether it may be written to the disk upon it says.
-  return hasDisk(record) ? [...overNbd, { attachmentId: DISK_EXPORT, isReadOnly: false, isWriteThrough }] : overNbd;
-};

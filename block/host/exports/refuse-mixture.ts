@@ -37,8 +37,30 @@ const refuseChange = (own: AttachmentRecord, wanted: WantedExport, refuse: (why:
 };
 
 /**
- * One daemon listens at one place, over TCP whoever has one of its keys may open any of its exports, and over iSCSI a volume is one disk:
- * attachments of one volume that differ in that are refused rather than served less strictly than they should be. Errors: "port-unavailable".
+ * The front of an iSCSI disk keeps what was answered and not flushed, and gives it to the next daemon: over what others wrote and flushed meanwhile, to the
+ * same places. So nobody writes beside it, and it does not write beside others.
+ */
+const refuseSecondWriter = (
+  record: ExportRecord,
+  { attachmentId, transport, isReadOnly }: WantedExport,
+  refuse: (why: string) => never,
+): void => {
+  if (isReadOnly) return;
+  const other = record.attachments.find(
+    (one) =>
+      one.attachmentId !== attachmentId &&
+      !one.isReadOnly &&
+      (transportOf(record, one) === "iscsi") !== (transport === "iscsi"),
+  );
+  if (other !== undefined)
+    refuse(
+      `is exported ${WORDS[transportOf(record, other)]} for writing: beside that it is exported ${WORDS[transport]} read-only alone`,
+    );
+};
+
+/**
+ * One daemon listens at one place, over TCP whoever has one of its keys may open any of its exports, and over iSCSI a volume is one disk, which
+ * keeps writes: attachments of one volume that differ in that are refused rather than served less strictly than they should be. Errors: "port-unavailable".
  */
 export const refuseMixture = (record: ExportRecord, wanted: WantedExport): void => {
   const refuse = (why: string): never => {
@@ -50,6 +72,7 @@ export const refuseMixture = (record: ExportRecord, wanted: WantedExport): void 
   const apart = record.attachments.find((one) => (transportOf(record, one) === "tcp") !== (wanted.transport === "tcp"));
   if (apart !== undefined) refuse(`is exported ${WORDS[transportOf(record, apart)]} already: unexport that first`);
   if (own !== undefined) refuseChange(own, wanted, refuse);
+  else refuseSecondWriter(record, wanted, refuse);
   if (wanted.transport === "unix") return;
   const alike = record.attachments.filter((one) => transportOf(record, one) === wanted.transport);
   const differing = alike.find(({ isReadOnly }) => isReadOnly !== wanted.isReadOnly);

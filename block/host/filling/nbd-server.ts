@@ -4,6 +4,9 @@ import { messageOf } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
 import type { BackupPart } from "../../backup/backup-reader.ts";
 import { ByteReader } from "../nbd-bytes.ts";
+import { ByteBudget } from "./byte-budget.ts";
+import { NbdReplies } from "./nbd-replies.ts";
+import { READ_PATIENCE_MS } from "./patience.ts";
 import {
   CHUNK_ERROR,
   CHUNK_NONE,
@@ -38,14 +41,32 @@ import {
 /** What an export is; nobody writes to it. */
 export type NbdExport = {
   readonly sizeBytes: number;
-  /** In order, without gaps. What it rejects with, the client sees as an I/O error. Requires: the range is within the export. */
-  read(this: void, offset: number, length: number): Promise<readonly BackupPart[]>;
+  /**
+   * In order, without gaps. What it rejects with, the client sees as an I/O error; once the signal aborts nobody waits for it. Requires: the range is
+   * within the export.
+   */
+  read(this: void, offset: number, length: number, signal: AbortSignal): Promise<readonly BackupPart[]>;
+};
+
+export type NbdServerOptions = {
+  find(this: void, name: string): NbdExport | undefined;
+  readonly log: Log;
+  /** In the place of the limits below, for tests. */
+  readonly patienceMs?: number;
+  readonly heldLimitBytes?: number;
+  readonly takeLimitMs?: number;
 };
 
 const OPTION_LIMIT_BYTES = 64 * 1024;
 const OPTIONS_LIMIT = 64;
+/** Who connects says soon what it wants. */
+const HANDSHAKE_LIMIT_MS = 10_000;
 /** What one request may read; NBD's clients ask for no more without having been told that they may. */
 const READ_LIMIT_BYTES = 32 * 1024 * 1024;
+/** It is read and sent in parts of this length, which are those of a backup's chunks. */
+const PART_BYTES = 1024 * 1024;
+/** Of all connections together: what was read, or is being read, and no client has taken yet. */
+const HELD_LIMIT_BYTES = 64 * 1024 * 1024;
 /** Requests of a connection that are answered at once: further ones are not read before. */
 const REQUESTS_LIMIT = 16;
 const CONNECTIONS_LIMIT = 1024;
@@ -89,25 +110,32 @@ const partReply = (cookie: bigint, part: BackupPart, isLast: boolean): readonly 
   return [chunkHead(flags, CHUNK_OFFSET_HOLE, cookie, at.length), at];
 };
 
+type Part = { readonly cookie: bigint; readonly offset: number; readonly length: number; readonly isLast: boolean };
+
+/** One connection after its handshake; `gone` aborts with it. */
+type Client = { readonly chosen: NbdExport; readonly replies: NbdReplies; readonly gone: AbortSignal };
+
 /**
  * Serves read-only exports over NBD on a Unix socket, to who may open that: daemons of this host. Clients have to take structured replies, so that zeros are
- * not carried.
+ * not carried. However much clients ask for, and however little of it they take, a limited number of bytes is held: the next part is read once there is room
+ * for it, the next request once there are fewer under way, and who takes nothing is cut off.
  */
 export class NbdServer implements AsyncDisposable {
-  readonly #find: (name: string) => NbdExport | undefined;
-  readonly #log: Log;
+  readonly #options: NbdServerOptions;
   readonly #server: Server;
+  readonly #held: ByteBudget;
   readonly #sockets = new Set<Socket>();
   #path: string | undefined;
 
-  constructor(find: (name: string) => NbdExport | undefined, log: Log) {
-    this.#find = find;
-    this.#log = log;
+  constructor(options: NbdServerOptions) {
+    this.#options = options;
+    this.#held = new ByteBudget(options.heldLimitBytes ?? HELD_LIMIT_BYTES);
     this.#server = createServer((socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));
       this.#serve(socket).catch((error: unknown) => {
-        if (error instanceof ProtocolError) log.warn("a client of a backup's export is not understood", { error });
+        if (error instanceof ProtocolError)
+          options.log.warn("a client of a backup's export is not understood", { error });
         socket.destroy();
       });
     });
@@ -132,8 +160,13 @@ export class NbdServer implements AsyncDisposable {
 
   async #serve(socket: Socket): Promise<void> {
     const reader = new ByteReader(socket);
+    socket.setTimeout(HANDSHAKE_LIMIT_MS, () => socket.destroy());
     const chosen = await this.#shakeHands(socket, reader);
     if (chosen === undefined) return void socket.end();
+    socket.setTimeout(0);
+    const gone = new AbortController();
+    socket.once("close", () => gone.abort(new Error("the client is gone")));
+    const client: Client = { chosen, replies: new NbdReplies(socket, this.#options.takeLimitMs), gone: gone.signal };
     const running = new Set<Promise<void>>();
     for (;;) {
       while (running.size >= REQUESTS_LIMIT) await Promise.race(running);
@@ -141,7 +174,15 @@ export class NbdServer implements AsyncDisposable {
       if (request.readUInt32BE(0) !== REQUEST_MAGIC) throw new ProtocolError("that is no request");
       const command = request.readUInt16BE(6);
       if (command === COMMAND_DISCONNECT) return void socket.end();
-      const answered = this.#answer(socket, chosen, command, request).finally(() => running.delete(answered));
+      if (command !== COMMAND_READ && command !== COMMAND_FLUSH) {
+        // The bytes of a write follow, which nobody reads here.
+        await client.replies.send(failure(request.readBigUInt64BE(8), ERROR_NOT_PERMITTED));
+        return void socket.end();
+      }
+      const answered = this.#answer(client, command, request)
+        // Only a client that is gone cannot be answered.
+        .catch(() => void socket.destroy())
+        .finally(() => running.delete(answered));
       running.add(answered);
     }
   }
@@ -178,7 +219,7 @@ export class NbdServer implements AsyncDisposable {
 
   #choose(socket: Socket, option: number, data: Buffer, isStructured: boolean): NbdExport | undefined {
     const length = data.length >= 6 ? data.readUInt32BE(0) : 0;
-    const found = 4 + length + 2 <= data.length ? this.#find(data.toString("utf8", 4, 4 + length)) : undefined;
+    const found = 4 + length + 2 <= data.length ? this.#options.find(data.toString("utf8", 4, 4 + length)) : undefined;
     if (found === undefined || !isStructured) {
       socket.write(optionReply(option, found === undefined ? REPLY_UNKNOWN : REPLY_INVALID));
       return undefined;
@@ -191,27 +232,45 @@ export class NbdServer implements AsyncDisposable {
     return found;
   }
 
-  async #answer(socket: Socket, { sizeBytes, read }: NbdExport, command: number, request: Buffer): Promise<void> {
+  /** Rejects where the client is gone. */
+  async #answer(client: Client, command: number, request: Buffer): Promise<void> {
     const cookie = request.readBigUInt64BE(8);
     const offset = Number(request.readBigUInt64BE(16));
     const length = request.readUInt32BE(24);
-    const reply = (buffers: readonly Buffer[]): void => {
-      for (const buffer of buffers) socket.write(buffer);
-    };
-    if (command === COMMAND_FLUSH) return reply([chunkHead(FLAG_DONE, CHUNK_NONE, cookie, 0)]);
-    // The bytes of a write follow, which nobody reads here.
-    if (command !== COMMAND_READ) {
-      reply(failure(cookie, ERROR_NOT_PERMITTED));
-      return void socket.end();
+    const { replies, chosen } = client;
+    if (command === COMMAND_FLUSH) return replies.send([chunkHead(FLAG_DONE, CHUNK_NONE, cookie, 0)]);
+    const end = offset + length;
+    if (length === 0 || length > READ_LIMIT_BYTES || end > chosen.sizeBytes)
+      return replies.send(failure(cookie, ERROR_INVALID));
+    for (let at = offset; at < end; ) {
+      const next = Math.min(end, (Math.floor(at / PART_BYTES) + 1) * PART_BYTES);
+      const part = { cookie, offset: at, length: next - at, isLast: next === end };
+      if (!(await this.#answerPart(client, part))) return;
+      at = next;
     }
-    if (length === 0 || length > READ_LIMIT_BYTES || offset + length > sizeBytes)
-      return reply(failure(cookie, ERROR_INVALID));
+  }
+
+  /** Resolves with false where the client had an error for an answer; rejects where it is gone. */
+  async #answerPart(client: Client, { cookie, offset, length, isLast }: Part): Promise<boolean> {
+    await this.#held.take(length, client.gone);
+    // From now on: what other clients hold, and how fast this one takes the parts before, says nothing about the object store.
+    const patience = AbortSignal.timeout(this.#options.patienceMs ?? READ_PATIENCE_MS);
+    const signal = AbortSignal.any([client.gone, patience]);
     try {
-      const parts = await read(offset, length);
-      for (const [index, part] of parts.entries()) reply(partReply(cookie, part, index === parts.length - 1));
-    } catch (error) {
-      this.#log.warn("what a volume is restored from cannot be read", { offset, length, why: messageOf(error) });
-      reply(failure(cookie, ERROR_IO));
+      const parts = await client.chosen.read(offset, length, signal).catch((error: unknown) => {
+        const why = messageOf(error);
+        this.#options.log.warn("what a volume is restored from cannot be read", { offset, length, why });
+        return undefined;
+      });
+      if (parts === undefined) {
+        await client.replies.send(failure(cookie, ERROR_IO));
+        return false;
+      }
+      for (const [index, part] of parts.entries())
+        await client.replies.send(partReply(cookie, part, isLast && index === parts.length - 1));
+      return true;
+    } finally {
+      this.#held.give(length);
     }
   }
 }

@@ -18,11 +18,14 @@ describe.each(["file", "lvm"] as const)("a volume of a pool of kind %s that is r
   const isSkipped = pool === "lvm" && obstacle !== undefined;
 
   /** A host with a volume that has something else, and a backup. */
-  const prepared = async (change: (contents: BackupContents) => BackupContents = (contents) => contents) => {
+  const prepared = async (
+    change: (contents: BackupContents) => BackupContents = (contents) => contents,
+    options: { readonly backupPatienceMs?: number } = {},
+  ) => {
     const bytes = randomBytes(16 * MIB);
     bytes.fill(0, 3 * MIB, 5 * MIB);
     const { objects, store, backupId } = await testBackup(bytes, BACKUP_BYTES);
-    const fixture = new TestHost(pool, { backups: change(createBackupContents(() => store)) });
+    const fixture = new TestHost(pool, { backups: change(createBackupContents(() => store)), ...options });
     await fixture.open();
     const volumeId = await fixture.newVolume(SIZE_BYTES);
     await fixture.write(volumeId, 0, Buffer.alloc(SIZE_BYTES, 9));
@@ -159,6 +162,9 @@ describe.each(["file", "lvm"] as const)("a volume of a pool of kind %s that is r
     const before = await host.data.read({ volumeId, snapshotId, offset: 2 * MIB, length: MIB });
     expect(before.equals(expected.subarray(2 * MIB, 3 * MIB))).toBe(true);
     await host.data.release(volumeId, snapshotId);
+    // It is filled with what reads through it, and nothing would any more.
+    const again = { ...wanted, restorationId: randomUUID() };
+    await expect(host.data.restore(again)).rejects.toMatchObject({ code: "snapshot-filling" });
     for (const source of [{ kind: "snapshot", volumeId, snapshotId } as const, { kind: "volume", volumeId } as const]) {
       const copy = host.createVolume({ volumeId: copyId, pool, sizeBytes: SIZE_BYTES, source });
       await expect(copy).rejects.toMatchObject({ code: "source-filling" });
@@ -170,6 +176,40 @@ describe.each(["file", "lvm"] as const)("a volume of a pool of kind %s that is r
     await host.createVolume({ volumeId: copyId, pool, sizeBytes: SIZE_BYTES, source });
     expect((await fixture.read(copyId)).equals(expected)).toBe(true);
     expected.fill(5, 0, MIB);
+    expect((await fixture.read(volumeId)).equals(expected)).toBe(true);
+  });
+
+  test.skipIf(isSkipped)("is snapshot and cut off while the object store does not answer", async () => {
+    let isHung = false;
+    const hung = Promise.withResolvers<never>();
+    const isAsked = Promise.withResolvers<void>();
+    const change = (contents: BackupContents): BackupContents => ({
+      ...contents,
+      read: async (...asked) => {
+        if (!isHung) return contents.read(...asked);
+        isAsked.resolve();
+        return hung.promise;
+      },
+    });
+    const { fixture, volumeId, backupId, wanted, expected } = await prepared(change, { backupPatienceMs: 2_000 });
+    const { host } = fixture;
+    await host.data.restore(wanted);
+    isHung = true;
+    const attachment = { volumeId, attachmentId: randomUUID(), transport: "unix", isReadOnly: false } as const;
+    const uri = uriOf(await host.exportVolume(attachment));
+    const workers = work(fixture);
+    const reading = readFrom(uri).catch((error: unknown) => error);
+    await isAsked.promise;
+    // Both wait for what the daemon has under way, which is no longer than anybody waits for the object store.
+    const snapshotId = randomUUID();
+    await host.createSnapshot(volumeId, snapshotId);
+    await host.unexportVolume(volumeId, attachment.attachmentId);
+    expect(await reading).toBeInstanceOf(Error);
+    await workers[Symbol.asyncDispose]();
+    isHung = false;
+    await fixture.reopen();
+    work(fixture);
+    await untilFilled(fixture, backupId);
     expect((await fixture.read(volumeId)).equals(expected)).toBe(true);
   });
 });

@@ -6,8 +6,6 @@ import type { BackupPart } from "../../backup/backup-reader.ts";
 import type { BackupId, Layer, LayerId } from "../core/chains.ts";
 import { type NbdExport, NbdServer } from "./nbd-server.ts";
 
-/** For so long a read waits for an object store that does not answer; then whoever reads the volume gets an error, and may ask again. */
-const PATIENCE_MS = 45_000;
 const RETRY_MS = 500;
 /** What asking again does not change. */
 const FINAL_CODES = new Set(["backup-damaged", "backup-key-unknown", "object-store-refused"]);
@@ -19,6 +17,8 @@ type ServedBackupsOptions = {
   /** Undefined where this host cannot read backups. */
   readonly contents: BackupContents | undefined;
   readonly log: Log;
+  /** In the place of READ_PATIENCE_MS, for tests. */
+  readonly patienceMs?: number;
 };
 
 /**
@@ -34,7 +34,9 @@ export class ServedBackups implements AsyncDisposable {
 
   constructor(options: ServedBackupsOptions) {
     this.#options = options;
-    this.#server = new NbdServer((name) => this.#exportOf(name), options.log);
+    const { log, patienceMs } = options;
+    const find = (name: string): NbdExport | undefined => this.#exportOf(name);
+    this.#server = new NbdServer({ find, log, ...(patienceMs === undefined ? {} : { patienceMs }) });
   }
 
   listen(): Promise<void> {
@@ -77,20 +79,33 @@ export class ServedBackups implements AsyncDisposable {
     const layer = this.#options.layer(name);
     const backup = layer?.backup;
     if (layer === undefined || backup === undefined) return undefined;
-    return { sizeBytes: layer.virtualBytes, read: (offset, length) => this.#read(backup, offset, length) };
+    const read: NbdExport["read"] = (offset, length, signal) =>
+      this.#read(backup, offset, length, AbortSignal.any([signal, this.#stop.signal]));
+    return { sizeBytes: layer.virtualBytes, read };
   }
 
-  async #read(backup: BackupId, offset: number, length: number): Promise<readonly BackupPart[]> {
-    const deadline = performance.now() + PATIENCE_MS;
+  /** Waits for an object store that does not answer as long as the signal lets it. */
+  async #read(backup: BackupId, offset: number, length: number, signal: AbortSignal): Promise<readonly BackupPart[]> {
     for (;;) {
       try {
-        return await this.#contents().read(backup, offset, length);
+        return await orAway(this.#contents().read(backup, offset, length), signal);
       } catch (error) {
         const isFinal = FINAL_CODES.has(codeOf(error) ?? "");
         if (isFinal) this.#damages.set(backup.backupId, messageOf(error));
-        if (isFinal || performance.now() > deadline || this.#stop.signal.aborted) throw error;
-        await sleep(RETRY_MS, this.#stop.signal);
+        if (isFinal || signal.aborted) throw error;
+        await sleep(RETRY_MS, signal);
+        if (signal.aborted) throw error;
       }
     }
   }
 }
+
+/** What the promise gives, or that the object store is away where the signal aborts before; what it gives then is nobody's. */
+const orAway = <Value>(promise: Promise<Value>, signal: AbortSignal): Promise<Value> =>
+  new Promise((resolve, reject) => {
+    const giveUp = (): void =>
+      reject(new RingsteadError("object-store-away", "the object store does not answer in time"));
+    signal.addEventListener("abort", giveUp, { once: true });
+    if (signal.aborted) giveUp();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
+  });

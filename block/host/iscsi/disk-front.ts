@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { codeOf, messageOf, RingsteadError } from "../../../common/errors.ts";
 import { endProcesses, isRunning, isStartedWith, type ProcessIdentity } from "../../../common/process-identity.ts";
 import { sleep } from "../../../common/worker.ts";
-import { FrontControl } from "../disk-front/control.ts";
+import { FrontControl, type FrontRequest } from "../disk-front/control.ts";
 import { boundLog, identityOf, lastWordsIn, openLog } from "../exports/storage-daemon.ts";
 import { runCommand } from "../run-command.ts";
 
@@ -15,9 +15,13 @@ export type FrontFiles = {
   readonly control: string;
   /** Where the volume is a file. */
   readonly disk: string;
+  /** What it says of writes that are not flushed, for the front after it. */
+  readonly mark: string;
   /** Where its daemon serves it over NBD. */
   readonly nbdSocket: string;
 };
+
+type ShowRequest = Extract<FrontRequest, { do: "show" }>;
 
 const MAIN = join(import.meta.dirname, "..", "disk-front", "main.ts");
 /** Threads of its pool: those that wait for the kernel, and one for whatever else it does. */
@@ -103,7 +107,7 @@ export class DiskFront {
     mkdirSync(dirname(files.pidFile), { recursive: true, mode: 0o700 });
     for (const stale of [files.control, files.pidFile]) rmSync(stale, { force: true });
     const log = openLog(files.log);
-    const words = ["--disk", files.disk, "--nbd", files.nbdSocket, "--control", files.control];
+    const words = ["--disk", files.disk, "--nbd", files.nbdSocket, "--control", files.control, "--mark", files.mark];
     const child = spawn(process.execPath, [...NODE_WORDS, MAIN, ...words, "--pid-file", files.pidFile], {
       detached: true,
       stdio: ["ignore", log, log],
@@ -147,8 +151,9 @@ export class DiskFront {
     return this.#control.closed;
   }
 
-  get isRunning(): boolean {
-    return isRunning(this.identity);
+  /** Whether it runs and can be asked; one that is given up because it did not answer may run all the same. */
+  get isOpen(): boolean {
+    return this.#control.isOpen && isRunning(this.identity);
   }
 
   /** How long the file is. */
@@ -157,14 +162,17 @@ export class DiskFront {
   }
 
   /** Opens the volume and shows it, where it does not yet. Requires: its daemon serves `exportName`. */
-  async show(exportName: string, isReadOnly: boolean): Promise<void> {
+  async show(what: Omit<ShowRequest, "do">): Promise<void> {
     const { disk, log } = this.#files;
     if (!isMounted(disk)) writeFileSync(disk, "", { mode: 0o600 });
-    this.#sizeBytes = (await this.#control.ask({ do: "show", exportName, isReadOnly })).sizeBytes;
+    this.#sizeBytes = (await this.#control.ask({ do: "show", ...what })).sizeBytes;
     boundLog(log);
   }
 
-  /** Everything waits from now on until `letGo`, or until this process ends; what came before is flushed. */
+  /**
+   * Everything waits from now on until `letGo`, or until this process ends; what came before is flushed. Errors: "daemon-refused" where what is under way
+   * does not end: it is let go then.
+   */
   async hold(): Promise<void> {
     await this.#control.ask({ do: "hold" });
   }
@@ -173,7 +181,7 @@ export class DiskFront {
     await this.#control.ask({ do: "letGo" });
   }
 
-  /** Resolves once the file has the size. Requires: the volume's daemon serves it with that size. */
+  /** Resolves once the file has the size; "daemon-lost" where it does not get it. Requires: the volume's daemon serves it with that size. */
   async grow(sizeBytes: number): Promise<void> {
     const deadline = performance.now() + SIZE_LIMIT_MS;
     for (;;) {
@@ -183,6 +191,11 @@ export class DiskFront {
         throw new RingsteadError("daemon-lost", `the volume's file does not get ${sizeBytes} bytes long`);
       await sleep(POLL_MS);
     }
+  }
+
+  /** Resolves once the volume's daemon has all that the front was answered and keeps. Errors: "daemon-lost", also where that takes too long; "daemon-refused". */
+  async settled(): Promise<void> {
+    await this.#control.ask({ do: "measure" });
   }
 
   release(): void {

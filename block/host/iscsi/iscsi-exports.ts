@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { codeOf, RingsteadError } from "../../../common/errors.ts";
 import type { Log } from "../../../common/log.ts";
@@ -17,6 +17,7 @@ import {
 } from "../core/iscsi-target.ts";
 import type { HostPaths } from "../paths.ts";
 import { recordedTarget, writeIscsiProcesses } from "../store/iscsi-processes.ts";
+import { UNDER_WAY_LIMIT_MS } from "../filling/patience.ts";
 import { Turns } from "../turns.ts";
 import { newChapSecret } from "./chap-secret.ts";
 import { DiskFront, type FrontFiles, unmountDisk } from "./disk-front.ts";
@@ -29,8 +30,12 @@ export const targetNameOf = (volumeId: string): string => `iqn.2010-10.org.opens
 export const DISK_NUMBER = 1;
 
 /** Commands under way end before a disk is taken out; they do no more than a request to the volume's daemon each. */
-const IDLE_LIMIT_MS = 10_000;
+const IDLE_LIMIT_MS = UNDER_WAY_LIMIT_MS;
+/** Where nobody is to have the disk any more, they are given up after a while. */
+const DETACH_LIMIT_MS = 5000;
 const POLL_MS = 1;
+/** Beside the front's file itself: a name of it for each front and each length that it has had. */
+const DISK_FILE = "disk";
 
 /** A volume that is to be a disk of the host's target daemon. */
 export type WantedDisk = {
@@ -39,6 +44,10 @@ export type WantedDisk = {
   readonly exportName: string;
   readonly isReadOnly: boolean;
   readonly sizeBytes: number;
+  /** What is discarded reads as zeros. */
+  readonly discards: boolean;
+  /** Has the daemon serve it anew: what a front before was not answered is done, or never will be. */
+  renew(this: void): Promise<void>;
   readonly attachments: readonly {
     readonly attachmentId: string;
     readonly secret: string;
@@ -75,8 +84,13 @@ export class IscsiExports {
 
   isServed(volumeId: string): boolean {
     return (
-      this.#served.has(volumeId) && this.#target?.isRunning === true && this.#fronts.get(volumeId)?.isRunning === true
+      this.#served.has(volumeId) && this.#target?.isRunning === true && this.#fronts.get(volumeId)?.isOpen === true
     );
+  }
+
+  /** Whether it was served so, and `remove` was not done yet. */
+  hasFront(volumeId: string): boolean {
+    return existsSync(this.#folderOf(volumeId));
   }
 
   /** Sees to it that the volume is served so. Errors: "iscsi-unavailable", "port-unavailable", "daemon-failed", "target-refused", "target-lost". */
@@ -84,37 +98,24 @@ export class IscsiExports {
     const { volumeId } = wanted;
     const obstacle = whyNoIscsi();
     if (obstacle !== undefined) throw new RingsteadError("iscsi-unavailable", obstacle);
-    const isNew = await this.#show(wanted);
-    await this.#alone(async () => {
-      const { socketPath } = await this.#running();
-      const target = this.#wantedTarget(wanted);
-      const shown = await shownTargets(socketPath);
-      await this.#ask(requestsFor(shown, target));
-      const there = shown.find(({ name }) => name === target.name);
-      // tgtd has the file of a front that died open.
-      if (isNew && there !== undefined) await this.#changeDisk(there, target);
-    });
+    const front = await this.#show(wanted);
+    await this.#present(() => this.#running(), wanted, front);
     this.#served.add(volumeId);
   }
 
-  /** Ends what serves the volume, also what a process before this one left; tgtd ends with the last volume. */
+  /**
+   * Ends what serves the volume, also what a process before this one left; tgtd ends with the last volume. What is under way and does not end within
+   * seconds, because it waits for a daemon that is away, say, is given up.
+   */
   async remove(volumeId: string): Promise<void> {
-    if (!existsSync(this.#folderOf(volumeId))) return;
+    if (!this.hasFront(volumeId)) return;
     this.#served.delete(volumeId);
-    await this.#alone(async () => {
+    const front = await this.#found(volumeId);
+    const target = await this.#alone(async () => {
       await this.#adoptTarget();
-      const target = this.#target;
-      if (target === undefined) return;
-      const shown = await shownTargets(target.socketPath);
-      const there = shown.find(({ name }) => name === targetNameOf(volumeId));
-      if (there !== undefined) await this.#removeTarget(there);
-      if (shown.some(({ name }) => name !== targetNameOf(volumeId))) return;
-      this.#target = undefined;
-      await target.end();
-      this.#knownTarget = undefined;
-      this.#write();
+      return this.#target;
     });
-    const front = this.#fronts.get(volumeId) ?? (await DiskFront.adopted(this.#filesOf(volumeId)));
+    if (target !== undefined) await this.#removeTarget(target, targetNameOf(volumeId), front);
     this.#fronts.delete(volumeId);
     await front?.end();
     await unmountDisk(this.#filesOf(volumeId).disk);
@@ -122,28 +123,34 @@ export class IscsiExports {
     this.#write();
   }
 
-  /** Runs the action while nothing of the volume goes to its daemon: what is asked meanwhile waits. */
+  /**
+   * Runs the action while nothing of the volume goes to its daemon: what is asked meanwhile waits. Errors: those of the action, and "daemon-refused" before it, where what
+   * is under way does not end.
+   */
   async held(volumeId: string, action: () => Promise<void>): Promise<void> {
-    const front = this.#fronts.get(volumeId);
+    const front = await this.#found(volumeId);
     await front?.hold();
     try {
       await action();
     } finally {
-      // One that died meanwhile holds nothing.
-      if (front?.isRunning === true) await front.letGo();
+      // One that died meanwhile holds nothing, and one that cannot be asked has let go.
+      if (front?.isOpen === true) await front.letGo();
     }
   }
 
   /** Initiators see the size once they ask for it; their connections are closed for a moment. */
   async grown(wanted: WantedDisk): Promise<void> {
-    await this.#fronts.get(wanted.volumeId)?.grow(wanted.sizeBytes);
-    await this.#alone(async () => {
-      const target = this.#wantedTarget(wanted);
-      if (this.#target === undefined) return;
-      const shown = await shownTargets(this.#target.socketPath);
-      const there = shown.find(({ name }) => name === target.name);
-      if (there !== undefined) await this.#changeDisk(there, target);
-    });
+    const front = await this.#found(wanted.volumeId);
+    // Where one of them is gone, the next one shows the size.
+    const target = this.#target;
+    if (front === undefined || target === undefined) return;
+    await front.grow(wanted.sizeBytes);
+    await this.#present(async () => target, wanted, front);
+  }
+
+  /** Resolves once the volume's daemon has what the front keeps for it, where there is a front. Errors: "daemon-lost", "daemon-refused". */
+  async settled(volumeId: string): Promise<void> {
+    await (await this.#found(volumeId))?.settled();
   }
 
   /** Lets go of all processes: they go on. */
@@ -154,16 +161,32 @@ export class IscsiExports {
     this.#fronts.clear();
   }
 
-  /** Resolves with whether tgtd may have another file open, or the file of another length. */
-  async #show(wanted: WantedDisk): Promise<boolean> {
-    const { volumeId, exportName, isReadOnly, sizeBytes } = wanted;
+  /** The front of the volume, with its file of the length that is wanted. */
+  async #show(wanted: WantedDisk): Promise<DiskFront> {
+    const { volumeId, exportName, isReadOnly, discards, sizeBytes } = wanted;
+    let front = await this.#found(volumeId);
+    if (front === undefined) {
+      // Its predecessor's writes would otherwise be done under its own: those that had failed, and were repeated.
+      await wanted.renew();
+      front = this.#keepFront(volumeId, await DiskFront.started(this.#filesOf(volumeId)));
+    }
+    await front.show({ exportName, isReadOnly, discards });
+    this.#write();
+    if (front.sizeBytes !== sizeBytes) await front.grow(sizeBytes);
+    return front;
+  }
+
+  /** The front that runs and can be asked, also one of a process before this one. */
+  async #found(volumeId: string): Promise<DiskFront | undefined> {
     const known = this.#fronts.get(volumeId);
-    if (known?.isRunning === true) return this.#hasGrown(known, sizeBytes);
+    if (known?.isOpen === true) return known;
     this.#fronts.delete(volumeId);
     known?.release();
-    const files = this.#filesOf(volumeId);
-    const adopted = await DiskFront.adopted(files);
-    const front = adopted ?? (await DiskFront.started(files));
+    const adopted = await DiskFront.adopted(this.#filesOf(volumeId));
+    return adopted && this.#keepFront(volumeId, adopted);
+  }
+
+  #keepFront(volumeId: string, front: DiskFront): DiskFront {
     this.#fronts.set(volumeId, front);
     void front.closed.then(() => {
       if (this.#fronts.get(volumeId) !== front) return;
@@ -171,31 +194,42 @@ export class IscsiExports {
       this.#served.delete(volumeId);
       this.#options.onLost([volumeId]);
     });
-    await front.show(exportName, isReadOnly);
-    this.#write();
-    return (await this.#hasGrown(front, sizeBytes)) || adopted === undefined;
+    return front;
   }
 
-  async #hasGrown(front: DiskFront, sizeBytes: number): Promise<boolean> {
-    if (front.sizeBytes === sizeBytes) return false;
-    await front.grow(sizeBytes);
-    return true;
+  /** Has tgtd show what the front shows now. What it shows it is asked itself: whoever died in the middle leaves nothing else that is true. */
+  async #present(targetOf: () => Promise<TargetDaemon>, wanted: WantedDisk, front: DiskFront): Promise<void> {
+    const folder = this.#folderOf(wanted.volumeId);
+    const name = nameOfDisk(front, wanted.sizeBytes);
+    if (!readdirSync(folder).includes(name)) symlinkSync(DISK_FILE, join(folder, name));
+    const goal = this.#wantedTarget(wanted, name);
+    // In one turn: with the last volume of somebody else it would end before it has this one.
+    const { target, there } = await this.#alone(async () => {
+      const target = await targetOf();
+      const shown = await shownTargets(target.socketPath);
+      await this.#ask(target, requestsFor(shown, goal));
+      return { target, there: shown.find((one) => one.name === goal.name) };
+    });
+    if (there?.path !== undefined && there.path !== goal.path) await this.#changeDisk(target, there, goal);
+    for (const other of readdirSync(folder))
+      if (other.startsWith(`${DISK_FILE}.`) && other !== name) rmSync(join(folder, other), { force: true });
   }
 
   async #running(): Promise<TargetDaemon> {
     await this.#adoptTarget();
     if (this.#target !== undefined) return this.#target;
     const { host, port } = this.#options;
-    this.#keep(await TargetDaemon.started(this.#targetFiles(), host, port));
+    const target = await TargetDaemon.started(this.#targetFiles(), host, port);
+    this.#keep(target);
     const parameters = [
       ["user", NOBODY],
       ["password", newChapSecret()],
     ] as const;
-    await this.#ask([
+    await this.#ask(target, [
       { mode: "account", operation: "new", parameters },
       { mode: "account", operation: "bind", parameters: [["user", NOBODY]] },
     ]);
-    return this.#running();
+    return target;
   }
 
   async #adoptTarget(): Promise<void> {
@@ -221,29 +255,37 @@ export class IscsiExports {
     });
   }
 
-  async #ask(requests: readonly TargetRequest[]): Promise<void> {
+  /** To that daemon and no later one, in which a number may be another's target. */
+  async #ask(target: TargetDaemon, requests: readonly TargetRequest[]): Promise<void> {
     for (const request of requests) {
-      if (this.#target === undefined) throw new RingsteadError("target-lost", "the iSCSI daemon is gone");
-      await askTargetDaemon(this.#target.socketPath, request);
+      if (this.#target !== target || !target.isRunning)
+        throw new RingsteadError("target-lost", "the iSCSI daemon is gone");
+      await askTargetDaemon(target.socketPath, request);
     }
   }
 
   /**
    * Has tgtd open the disk's file anew. It would do so under commands that are being done, which then go to whatever has the number of the file
    * that was closed: so the target is taken offline, until the disk is idle. Commands that come meanwhile it drops without an answer: at the end
-   * connections are closed, and initiators come back and repeat them.
+   * connections are closed, and initiators come back and repeat them. Where the disk does not get idle, they find what was there.
    */
-  async #changeDisk(there: ShownTarget, wanted: WantedTarget): Promise<void> {
-    await this.#ask([stateRequest(there.tid, "offline")]);
-    await this.#removeDisk(there.tid);
-    await this.#ask([...diskRequests(there.tid, wanted), stateRequest(there.tid, "ready"), ...cutRequests(there)]);
+  async #changeDisk(target: TargetDaemon, there: ShownTarget, wanted: WantedTarget): Promise<void> {
+    const back = [stateRequest(there.tid, "ready"), ...cutRequests(there)];
+    await this.#ask(target, [stateRequest(there.tid, "offline")]);
+    try {
+      await this.#removeDisk(target, there.tid, IDLE_LIMIT_MS);
+    } catch (error) {
+      if (codeOf(error) === "target-refused") await this.#ask(target, back);
+      throw error;
+    }
+    await this.#ask(target, [...diskRequests(there.tid, wanted), ...back]);
   }
 
-  async #removeDisk(tid: number): Promise<void> {
-    const deadline = performance.now() + IDLE_LIMIT_MS;
+  async #removeDisk(target: TargetDaemon, tid: number, limitMs: number): Promise<void> {
+    const deadline = performance.now() + limitMs;
     for (;;) {
       try {
-        return await this.#ask([{ mode: "disk", operation: "delete", tid, isDoneAlready: ["no-disk"] }]);
+        return await this.#ask(target, [{ mode: "disk", operation: "delete", tid, isDoneAlready: ["no-disk"] }]);
       } catch (error) {
         if (codeOf(error) !== "target-refused" || performance.now() > deadline) throw error;
         await sleep(POLL_MS);
@@ -251,14 +293,35 @@ export class IscsiExports {
     }
   }
 
-  async #removeTarget(there: ShownTarget): Promise<void> {
-    const { tid, accounts } = there;
-    await this.#ask([stateRequest(tid, "offline"), ...cutRequests(there)]);
-    await this.#removeDisk(tid);
-    await this.#ask([
-      { mode: "target", operation: "delete", tid, isForced: true, isDoneAlready: ["no-target"] },
-      ...accounts.filter((user) => user !== NOBODY).map(deleteAccountRequest),
-    ]);
+  async #removeTarget(target: TargetDaemon, name: string, front: DiskFront | undefined): Promise<void> {
+    const there = (await shownTargets(target.socketPath)).find((one) => one.name === name);
+    if (there !== undefined) {
+      const { tid, accounts } = there;
+      await this.#ask(target, [stateRequest(tid, "offline"), ...cutRequests(there)]);
+      await this.#giveUpDisk(target, tid, front);
+      await this.#ask(target, [
+        { mode: "target", operation: "delete", tid, isForced: true, isDoneAlready: ["no-target"] },
+        ...accounts.filter((user) => user !== NOBODY).map(deleteAccountRequest),
+      ]);
+    }
+    await this.#alone(async () => {
+      if (this.#target !== target || (await shownTargets(target.socketPath)).length > 0) return;
+      this.#target = undefined;
+      await target.end();
+      this.#knownTarget = undefined;
+      this.#write();
+    });
+  }
+
+  /** Takes the disk out. Commands that do not end are answered with errors, once the file is gone that they are about. */
+  async #giveUpDisk(target: TargetDaemon, tid: number, front: DiskFront | undefined): Promise<void> {
+    try {
+      await this.#removeDisk(target, tid, DETACH_LIMIT_MS);
+    } catch (error) {
+      if (codeOf(error) !== "target-refused") throw error;
+      await front?.end();
+      await this.#removeDisk(target, tid, IDLE_LIMIT_MS);
+    }
   }
 
   /** Requests to tgtd are of one plan at a time: numbers of targets are given out by what it shows. */
@@ -266,10 +329,10 @@ export class IscsiExports {
     return this.#turns.run(["tgtd"], action);
   }
 
-  #wantedTarget({ volumeId, isReadOnly, attachments }: WantedDisk): WantedTarget {
+  #wantedTarget({ volumeId, isReadOnly, attachments }: WantedDisk, fileName: string): WantedTarget {
     return {
       name: targetNameOf(volumeId),
-      path: join(volumeId, "disk"),
+      path: join(volumeId, fileName),
       isReadOnly,
       serial: volumeId.replaceAll("-", "").slice(0, 24),
       accounts: attachments.map(({ attachmentId, secret, initiator }) => ({ user: attachmentId, secret, initiator })),
@@ -286,7 +349,8 @@ export class IscsiExports {
     return {
       pidFile: join(folder, "pid"),
       log: join(folder, "log"),
-      disk: join(folder, "disk"),
+      disk: join(folder, DISK_FILE),
+      mark: join(folder, "unflushed"),
       control: paths.frontSocket(volumeId),
       nbdSocket: paths.nbdSocket(volumeId),
     };
@@ -303,3 +367,7 @@ export class IscsiExports {
     writeIscsiProcesses(this.#options.paths.iscsiProcesses, this.#knownTarget, fronts);
   }
 }
+
+/** tgtd tells under which name it opened the file: by that it is known whether it has this front's, and of this length. */
+const nameOfDisk = ({ identity: { pid, startTime } }: DiskFront, sizeBytes: number): string =>
+  `${DISK_FILE}.${pid}-${startTime}-${sizeBytes}`;

@@ -99,6 +99,31 @@ test("a read-only attachment reads and does not write, and what does not go toge
   await expect(fixture.host.exportVolume(overTcp)).rejects.toThrow("over iSCSI already");
 });
 
+test("who writes over iSCSI has no writer over NBD beside him, who could flush what is then written over", async () => {
+  const fixture = await opened();
+  const volumeId = await fixture.newVolume(8 * MIB);
+  const overNbd = { volumeId, attachmentId: randomUUID(), transport: "unix", isReadOnly: false } as const;
+  const { username } = await exportOverIscsi(fixture, volumeId);
+  await expect(fixture.host.exportVolume(overNbd)).rejects.toThrow("over iSCSI for writing");
+  await fixture.host.exportVolume({ ...overNbd, isReadOnly: true });
+  await fixture.host.unexportVolume(volumeId, username);
+  await fixture.host.unexportVolume(volumeId, overNbd.attachmentId);
+  await fixture.host.exportVolume(overNbd);
+  await expect(exportOverIscsi(fixture, volumeId)).rejects.toThrow("on a Unix socket for writing");
+});
+
+test("what is discarded gives its space back, without a discard that might not leave zeros", async () => {
+  const fixture = await opened();
+  const volumeId = await fixture.newVolume(32 * MIB);
+  const exported = await exportOverIscsi(fixture, volumeId);
+  const before = await fixture.allocatedBytes();
+  await writeTo(uriOf(exported), 0, randomBytes(16 * MIB));
+  expect((await fixture.allocatedBytes()) - before).toBeGreaterThan(15 * MIB);
+  await run("qemu-io", ["-f", "raw", "-c", "discard 0 16M", "-c", "flush", uriOf(exported)]);
+  expect((await fixture.allocatedBytes()) - before).toBeLessThan(MIB);
+  expect((await readAll(exported, fixture.folder)).equals(Buffer.alloc(32 * MIB))).toBe(true);
+});
+
 test("a disk grows while it is served, and is there for the next host", async () => {
   const fixture = await opened();
   const volumeId = await fixture.newVolume(16 * MIB);

@@ -1,6 +1,5 @@
 import { execFile, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,6 +9,7 @@ import { isEverything } from "../../../scripts/scenarios/is-everything.ts";
 import type { VolumeExport } from "../../volume-host.ts";
 import { sizeOf, uriOf } from "../test-host.ts";
 import { HostProcess } from "./host-process.ts";
+import { QemuSession } from "./qemu-session.ts";
 
 /*
  * A volume's daemon is killed, and its client comes back to the next one without noticing: what the client was told to be written has to be
@@ -38,35 +38,6 @@ const killDaemon = async (host: HostProcess, volumeId: string): Promise<void> =>
   throw new Error("the daemon was not started again");
 };
 
-/** QEMU's client, asked one thing after the other over one session. */
-class Session {
-  readonly #child;
-  #said = "";
-
-  constructor(uri: string) {
-    this.#child = spawn("qemu-io", ["-t", "writeback", "-f", "raw", uri], { stdio: ["pipe", "pipe", "pipe"] });
-    for (const stream of [this.#child.stdout, this.#child.stderr])
-      stream.on("data", (chunk: Buffer) => (this.#said += chunk.toString()));
-    onTestFinished(() => void this.#child.kill("SIGKILL"));
-  }
-
-  /** Resolves with what is said to it; rejects where it is an error. */
-  async ask(command: string): Promise<void> {
-    await this.#prompt();
-    this.#said = "";
-    this.#child.stdin.write(`${command}\n`);
-    await this.#prompt();
-    if (/failed|error/i.test(this.#said)) throw new Error(`${command}: ${this.#said}`);
-  }
-
-  async #prompt(): Promise<void> {
-    while (!this.#said.endsWith("qemu-io> ")) {
-      if (this.#child.exitCode !== null) throw new Error(`the client ended: ${this.#said}`);
-      await once(this.#child.stdout, "data");
-    }
-  }
-}
-
 type Transport = "unix" | "tcp" | "iscsi";
 
 const exported = (host: HostProcess, volumeId: string, transport: Transport, isWriteThrough = false) =>
@@ -75,7 +46,7 @@ const exported = (host: HostProcess, volumeId: string, transport: Transport, isW
 test("over iSCSI what was answered is read back after the daemon was killed just upon a snapshot, though it was flushed at the next one", async () => {
   const host = await started();
   const volumeId = await host.newVolume(32 * MIB);
-  const session = new Session(uriOf(await exported(host, volumeId, "iscsi")));
+  const session = new QemuSession(uriOf(await exported(host, volumeId, "iscsi")));
   await session.ask("write -P 255 0 32M");
   await session.ask("flush");
   const ways = [
@@ -101,7 +72,7 @@ test("over iSCSI what was answered is read back after the daemon was killed just
 test("over iSCSI what is discarded reads as zeros at once, also less of it than an overlay gives back", async () => {
   const host = await started();
   const volumeId = await host.newVolume(16 * MIB);
-  const session = new Session(uriOf(await exported(host, volumeId, "iscsi")));
+  const session = new QemuSession(uriOf(await exported(host, volumeId, "iscsi")));
   await session.ask("write -P 255 0 16M");
   await session.ask("flush");
   await host.host.createSnapshot(volumeId, randomUUID());
