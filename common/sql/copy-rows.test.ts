@@ -99,6 +99,25 @@ describe.each(PAIRS)("rows of %s copied to %s", (from, to) => {
     expect(await appliedMigrations(target)).toEqual(MIGRATIONS.map(({ name }) => name));
   });
 
+  it.skipIf(isAbsent)(
+    "are all that is there then, also where migrations make rows, one of which the source has deleted",
+    async () => {
+      const made: Migration = {
+        name: "0003-made",
+        up: async (untyped) => {
+          const database = untyped.withTables<Pick<Schema, "nodes">>();
+          await database.insertInto("nodes").values({ id: "made", parent_id: null }).execute();
+          await database.insertInto("nodes").values({ id: "made-too", parent_id: "made" }).execute();
+        },
+      };
+      await using source = await open(from, [...MIGRATIONS, made]);
+      await using target = await open(to, [...MIGRATIONS, made]);
+      await source.deleteFrom("nodes").where("id", "=", "made-too").execute();
+      expect(await copyRows(source, target)).toBe(1);
+      expect(await rowsOf(target)).toEqual(await rowsOf(source));
+    },
+  );
+
   it.skipIf(isAbsent)("are none where one of them does not fit", async () => {
     await using source = await open(from);
     await using target = await open(to, [CONTRACT_MIGRATION]);

@@ -142,8 +142,8 @@ export const appliedMigrations = async <Schema>(handle: Kysely<Schema>): Promise
 };
 
 /**
- * Copies every row of `source`, as one moment has them all, into `target`, which has the same tables without rows; either may be SQLite or PostgreSQL.
- * Resolves with the number of rows when they are durable. All are there, or none.
+ * Copies every row of `source`, as one moment has them all, into `target`, which has the same tables; either may be SQLite or PostgreSQL. *What `target` has
+ * goes*: migrations may have made rows, which are those of `source` by then or are gone there. Resolves with the number of rows when they are durable. All are there, or none.
  */
 export const copyRows = async <Schema>(source: Kysely<Schema>, target: Kysely<Schema>): Promise<number> => {
   const [from, to] = [source as unknown as AnyDatabase, target as unknown as AnyDatabase];
@@ -154,6 +154,7 @@ export const copyRows = async <Schema>(source: Kysely<Schema>, target: Kysely<Sc
     .execute((reading) =>
       to.transaction().execute((writing) =>
         withReferencesChecked(writing, async () => {
+          for (const table of await tablesOf(writing)) await writing.deleteFrom(table).execute();
           const pages = isPostgres(reading) ? pagesOnPostgres : pagesOnSqlite;
           for (const table of await tablesOf(reading)) {
             for await (const rows of pages(reading, table)) {

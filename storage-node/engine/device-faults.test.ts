@@ -232,3 +232,63 @@ test("a device with space left does not call itself full while its next segment 
   await expect.poll(() => device.figures()["spares"]).toBe(3);
   expect(device.state()).toEqual({ kind: "serving" });
 });
+
+test("a device whose index failed is not given away before the disk is done with what it writes", async () => {
+  const disk = new SimulatedDisk();
+  const platter = emptyIndexPlatter();
+  const indexGate = Promise.withResolvers<void>();
+  const diskGate = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  let isHeld = false;
+  const slow = alteredDisk(disk, {
+    open: async (path, mode) => {
+      const file = await disk.open(path, mode);
+      return {
+        read: (buffers, offset) => file.read(buffers, offset),
+        readSync: (buffer, offset) => file.readSync(buffer, offset),
+        sync: () => file.sync(),
+        size: () => file.size(),
+        close: () => file.close(),
+        write: async (bytes, offset) => {
+          if (isHeld) {
+            begun.resolve();
+            await diskGate.promise;
+          }
+          await file.write(bytes, offset);
+        },
+      };
+    },
+  });
+  const device = await openDevice(
+    { path: "/device", identity, digests },
+    {
+      disk: slow,
+      openIndex: async (path, fresh) => {
+        const index = await openMemoryIndex(platter)(path, fresh);
+        return {
+          ...index,
+          write: async () => {
+            await indexGate.promise;
+            throw new Error("No space left on device");
+          },
+        };
+      },
+      lock: async () => ({ [Symbol.asyncDispose]: async () => {} }),
+      segmentBytes: SEGMENT_BYTES,
+      checkpointBytes: SEGMENT_BYTES,
+      indexPace: { keys: 1, delayMs: 0 },
+    },
+  );
+  await put(device, "before", "1");
+  isHeld = true;
+  const late = codeOfFailure(put(device, "late", "1"));
+  await begun.promise;
+  indexGate.resolve();
+  expect(await late).toBe("device-failed");
+  let isGiven = false;
+  const closed = device[Symbol.asyncDispose]().then(() => (isGiven = true));
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  expect(isGiven).toBe(false);
+  diskGate.resolve();
+  await closed;
+});

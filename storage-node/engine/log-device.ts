@@ -466,6 +466,7 @@ export class LogDevice implements DeviceEngine {
     await this.#digestCount.close();
     await this.#checkpointing;
     await this.#writer.sync().catch(() => {});
+    await this.#writer.settled();
     await this.#feed.flush();
     await Promise.all(this.#removals);
     await this.checkpoint();

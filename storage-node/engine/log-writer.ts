@@ -127,6 +127,8 @@ export class LogWriter {
   #nextSequence: number;
   #open: Batch | undefined;
   #writing: Batch | undefined;
+  /** The write that the disk has to do now or did last. */
+  #inFlight: Promise<unknown> = Promise.resolve();
   #isRunning = false;
   #pendingBytes = 0;
   #failure: RingsteadError | undefined;
@@ -260,7 +262,9 @@ export class LogWriter {
         const isDirect = blocks.length >= this.#directBatchBytes && this.#regions.has(batch.region);
         const file =
           this.#segments.fileOf(batch.segment, isDirect) ?? (await this.#segments.activate(batch.segment, isDirect));
-        await file.write(blocks, batch.base);
+        const written = file.write(blocks, batch.base);
+        this.#inFlight = written;
+        await written;
         this.#writing = undefined;
         this.#pendingBytes -= batch.length - batch.lead;
         this.batchCount++;
@@ -303,6 +307,14 @@ export class LogWriter {
     if (this.#failure !== undefined) return;
     this.#failure = reason;
     for (const batch of this.#unsynced()) batch.reject(reason);
+  }
+
+  /**
+   * Resolves when the disk is done with the write that it was given last, whatever came of it. A writer that failed for another reason does not wait for it; whoever gives the device
+   * away has to: it would land in the log of who opens it next.
+   */
+  async settled(): Promise<void> {
+    await this.#inFlight.catch(() => {});
   }
 
   *#unsynced(): Iterable<Batch> {
