@@ -65,7 +65,6 @@ import {
   READ_BODY_LIMIT_BYTES,
   type Name,
   type Proposal,
-  type Row,
   spaceCode,
   TRANSFER_BLOCK_BYTES,
 } from "./wire.ts";
@@ -214,14 +213,7 @@ const confirm: Operation = (reader) => {
 const row: Operation = (reader) => {
   const owner = reader.name();
   const incarnation = reader.incarnation();
-  const given: Row = {
-    name: reader.text(),
-    version: reader.ballot(),
-    isDeleted: reader.flag(),
-    objects: reader.integer(),
-    bytes: reader.integer(),
-    payload: reader.bytes(),
-  };
+  const given = reader.row();
   const epoch = reader.epoch();
   const isPlaced = reader.flag();
   const isKept = reader.flag();

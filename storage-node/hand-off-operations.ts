@@ -11,7 +11,6 @@ import {
   packRows,
   encodeRowValue,
   type Register,
-  type Row,
   unpackRegister,
 } from "./wire.ts";
 
@@ -91,14 +90,7 @@ export const take = (reader: HeaderReader, bytes: Buffer) => {
 export const keepRow = (reader: HeaderReader) => {
   const owner = reader.name();
   const incarnation = reader.incarnation();
-  const row: Row = {
-    name: reader.text(),
-    version: reader.ballot(),
-    isDeleted: reader.flag(),
-    objects: reader.integer(),
-    bytes: reader.integer(),
-    payload: reader.bytes(),
-  };
+  const row = reader.row();
   return async ({ replica }: ServedDevice): Promise<RepairAnswer> => {
     await replica.handOffs.keepRow(owner, incarnation, row);
     return { header: [] };

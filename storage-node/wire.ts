@@ -303,6 +303,17 @@ export class HeaderReader {
   storedBallotOr(version: Ballot): Ballot {
     return this.isNull() ? version : this.storedBallot(version);
   }
+  /** A row by itself; of many see `unpackRows`. */
+  row(): Row {
+    return {
+      name: this.text(),
+      version: this.ballot(),
+      isDeleted: this.flag(),
+      objects: this.integer(),
+      bytes: this.integer(),
+      payload: this.bytes(),
+    };
+  }
   /** The epoch that a message is of: its last field, left out where it is 0, as in all partitions that were never moved. */
   epoch(): number {
     return this.#at < this.#fields.length ? this.count() : 0;

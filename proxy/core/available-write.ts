@@ -1,5 +1,5 @@
 import type { Ballot } from "../../common/ballot.ts";
-import type { AcceptReply } from "../../storage-node/wire.ts";
+import type { AcceptReply, Register } from "../../storage-node/wire.ts";
 import { CopyCount } from "./hand-off-keep.ts";
 import type { Quorum } from "./quorum.ts";
 import type { NoSpace, Unsent, WriteOutcome, WriteRecord } from "./register-write.ts";
@@ -21,6 +21,12 @@ export type AvailableEffect =
       readonly record: WriteRecord;
     }
   | { readonly kind: "done"; readonly outcome: WriteOutcome };
+
+/** What a hand-off is given to keep of a version. */
+export const copyToKeep = (version: Ballot, record: WriteRecord): Register => {
+  const { bodyLength, bodyVersion = version, isTombstone, metadata } = record;
+  return { version, ballot: version, state: "accepted", bodyVersion, isTombstone, bodyLength, metadata };
+};
 
 /**
  * One plain write under policy `available` (`hand-off-keep.ts` has the rules):

@@ -2,7 +2,7 @@ import type { Ballot, Incarnation } from "../../common/ballot.ts";
 import { codeOf, RingsteadError } from "../../common/errors.ts";
 import { HandOffClient } from "../../storage-node/client.ts";
 import type { AcceptReply, Proposal, Register } from "../../storage-node/wire.ts";
-import { type AvailableEffect, AvailableWrite, type KeepReply } from "../core/available-write.ts";
+import { type AvailableEffect, AvailableWrite, copyToKeep, type KeepReply } from "../core/available-write.ts";
 import type { WriteOutcome, WriteRecord } from "../core/register-write.ts";
 import { hasArrived } from "./body-memory.ts";
 import { asked, failureOf, forUnasked, meets, MESSAGE_TIMEOUT_MS, type Phase } from "./messages.ts";
@@ -177,16 +177,7 @@ export class AvailableSend {
     // One that has become a member meanwhile counts as such alone.
     if (replica === undefined || this.#members.replicas.includes(replica)) return FAILED;
     const body = this.#body;
-    const { bodyLength, bodyVersion = version, isTombstone, metadata } = record;
-    const register: Register = {
-      version,
-      ballot: version,
-      state: "accepted",
-      bodyVersion,
-      isTombstone,
-      bodyLength,
-      metadata,
-    };
+    const register = copyToKeep(version, record);
     const answer = await this.#giveCopy(replica, register, record.body === "none" ? NO_BODY : body);
     if (answer instanceof RingsteadError) return FAILED;
     const kept = answer.value;

@@ -5,7 +5,7 @@ import { DeviceReplica } from "../device-replica.ts";
 import type { Name, Proposal, Register, Row } from "../wire.ts";
 import { judgeAvailable } from "../../proxy/core/available-read.ts";
 import { AvailableRow, type AvailableRowEffect } from "../../proxy/core/available-row.ts";
-import { type AvailableEffect, AvailableWrite, type KeepReply } from "../../proxy/core/available-write.ts";
+import { type AvailableEffect, AvailableWrite, copyToKeep, type KeepReply } from "../../proxy/core/available-write.ts";
 import {
   isOfMembers,
   type Place,
@@ -196,17 +196,9 @@ export class AvailableProxy {
       const keep = async (effect: Extract<AvailableEffect, { kind: "keep" }>): Promise<void> => {
         this.asked += 1;
         const { index, record: kept, version } = effect;
-        const { bodyLength, bodyVersion = version, isTombstone, metadata } = kept;
+        const { bodyLength } = kept;
         own.add(version);
-        const register: Register = {
-          version,
-          ballot: version,
-          state: "accepted",
-          bodyVersion,
-          isTombstone,
-          bodyLength,
-          metadata,
-        };
+        const register = copyToKeep(version, kept);
         const body = bodyLength > 0 ? ({ kind: "bytes", bytes } as const) : ({ kind: "none" } as const);
         const handOff = handOffs[index];
         // It became a member meanwhile.
